@@ -1,0 +1,52 @@
+//! Encodings of the words of `types`.
+
+use crate::{Decode, DecodeError, Encode, Reader, put_varint};
+use bytes::BytesMut;
+use types::{
+    ClusterId, Epoch, KeyRange, LogIndex, Peer, PeerId, PeerRole, Region, RegionId, StoreId, Term, Timestamp,
+};
+
+macro_rules! number {
+    ($($ty:ty),*) => {$(
+        impl Encode for $ty {
+            fn encode(&self, out: &mut BytesMut) {
+                put_varint(out, self.0);
+            }
+        }
+        impl Decode for $ty {
+            fn decode(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+                reader.varint().map(Self)
+            }
+        }
+    )*};
+}
+number!(ClusterId, LogIndex, PeerId, RegionId, StoreId, Term, Timestamp);
+
+impl Encode for PeerRole {
+    fn encode(&self, out: &mut BytesMut) {
+        let tag: u8 = match self {
+            Self::Voter => 0,
+            Self::Learner => 1,
+            Self::IncomingVoter => 2,
+            Self::DemotingVoter => 3,
+        };
+        tag.encode(out);
+    }
+}
+
+impl Decode for PeerRole {
+    fn decode(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        Ok(match u8::decode(reader)? {
+            0 => Self::Voter,
+            1 => Self::Learner,
+            2 => Self::IncomingVoter,
+            3 => Self::DemotingVoter,
+            tag => return Err(DecodeError::UnknownVariant { of: "PeerRole", tag: tag.into() }),
+        })
+    }
+}
+
+crate::codec_struct!(Epoch { conf_ver, version });
+crate::codec_struct!(KeyRange { start, end });
+crate::codec_struct!(Peer { id, store_id, role });
+crate::codec_struct!(Region { id, range, epoch, peers });
