@@ -1,0 +1,185 @@
+//! What we ask of an ordered engine.
+//!
+//! One [`Engine`] per store holds four column families behind one write-ahead log. [`Engine::write`] applies a batch
+//! atomically and makes it visible at once, durable not yet; [`Engine::sync`] makes durable everything written before
+//! it began. After a crash the engine holds a prefix of the batches, at least all those that were written before the
+//! last successful sync began. Ingested files and physical file deletions stand outside that order: they are durable
+//! when the call returns.
+//!
+//! This room knows no region, no Raft and no RocksDB. Start with [`Engine`]; [`WriteBatch`] is the unit of change.
+
+mod batch;
+mod error;
+
+pub use batch::{Op, Ops, WriteBatch};
+pub use error::EngineError;
+
+use bytes::Bytes;
+use types::KeyRange;
+
+/// A column family: a key space of its own within the engine.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[repr(u8)]
+pub enum Cf {
+    /// Values.
+    Default = 0,
+    /// Locks of transactions in progress.
+    Lock = 1,
+    /// Commit records of transactions.
+    Write = 2,
+    /// Raft logs and hard states, region and apply states, the store's identity.
+    Raft = 3,
+}
+
+impl Cf {
+    /// Every column family.
+    pub const ALL: [Self; 4] = [Self::Default, Self::Lock, Self::Write, Self::Raft];
+    /// Those that hold a region's data: what a region snapshot carries, in this order.
+    pub const DATA: [Self; 3] = [Self::Default, Self::Lock, Self::Write];
+
+    /// The name under which it is kept on disk.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Default => "default",
+            Self::Lock => "lock",
+            Self::Write => "write",
+            Self::Raft => "raft",
+        }
+    }
+}
+
+/// An ordered, transactional-batch engine. A clone is another handle to the same engine.
+///
+/// An error of [`write`](Engine::write), [`sync`](Engine::sync) or [`ingest`](Engine::ingest) is final: the state of
+/// the disk is unknown, the engine refuses everything afterwards, and the store must stop.
+pub trait Engine: Clone + Send + Sync + 'static {
+    /// A fixed view of the engine.
+    type Snapshot: Snapshot;
+
+    /// Applies a batch atomically. Visible when it returns; durable after the next [`sync`](Engine::sync).
+    ///
+    /// # Errors
+    /// [`EngineError::Io`]: the store must stop.
+    fn write(&self, batch: &WriteBatch) -> Result<(), EngineError>;
+
+    /// Makes durable every batch whose write returned before this call began. Others may write meanwhile.
+    ///
+    /// # Errors
+    /// [`EngineError::Io`]: the store must stop; a sync is never tried again.
+    fn sync(&self) -> Result<(), EngineError>;
+
+    /// The value at `key` now.
+    ///
+    /// # Errors
+    /// [`EngineError`] when the data cannot be read.
+    fn get(&self, cf: Cf, key: &[u8]) -> Result<Option<Bytes>, EngineError>;
+
+    /// A fixed view of everything written so far. Holding it for long keeps old data from being reclaimed.
+    fn snapshot(&self) -> Self::Snapshot;
+
+    /// A file in the engine's own directory, to be filled with keys in ascending order and then ingested.
+    ///
+    /// # Errors
+    /// [`EngineError::Io`].
+    fn create_sst(&self, cf: Cf, name: &str) -> Result<Box<dyn SstWriter>, EngineError>;
+
+    /// Makes the content of finished files visible, all at once, over what the engine holds at their keys. Durable
+    /// when it returns, whatever becomes of unsynced writes: sync first what must not be lost before it. Files stay in
+    /// place until [`remove_sst`](Engine::remove_sst), so that an interrupted caller can ingest them again.
+    ///
+    /// # Errors
+    /// [`EngineError::Io`]: the store must stop. [`EngineError::MissingFile`]: nothing was changed.
+    fn ingest(&self, names: &[(Cf, String)]) -> Result<(), EngineError>;
+
+    /// Names of the files that were created and not removed.
+    ///
+    /// # Errors
+    /// [`EngineError::Io`].
+    fn list_sst(&self) -> Result<Vec<String>, EngineError>;
+
+    /// Removes a file made by [`create_sst`](Engine::create_sst); no error if it does not exist.
+    ///
+    /// # Errors
+    /// [`EngineError::Io`].
+    fn remove_sst(&self, name: &str) -> Result<(), EngineError>;
+
+    /// Drops whole files that hold only keys of `range`, at once and durably, under live snapshots too: only for data
+    /// that no reader can reach any more. What remains is removed with a batch.
+    ///
+    /// # Errors
+    /// [`EngineError::Io`].
+    fn delete_files_in_range(&self, cf: Cf, range: &KeyRange) -> Result<(), EngineError>;
+
+    /// About how many bytes the keys of `range` occupy; zero when unknown.
+    fn approximate_size_bytes(&self, cf: Cf, range: &KeyRange) -> u64;
+
+    /// How far the engine is from slowing writes down.
+    fn pressure(&self) -> Pressure;
+}
+
+/// How far an engine is from slowing its writers down. Admission refuses client writes before it comes to that.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Pressure {
+    /// Files in level 0, of the family that has most.
+    pub level0_files: u64,
+    /// Memtables that wait to be flushed, of the family that has most.
+    pub immutable_memtables: u64,
+    /// Bytes that compaction is behind, of the family that has most.
+    pub pending_compaction_bytes: u64,
+    /// Errors of background work; any at all stops the store.
+    pub background_errors: u64,
+}
+
+/// A fixed view of an engine.
+pub trait Snapshot: Send + Sync + 'static {
+    /// The value at `key`.
+    ///
+    /// # Errors
+    /// [`EngineError`] when the data cannot be read.
+    fn get(&self, cf: Cf, key: &[u8]) -> Result<Option<Bytes>, EngineError>;
+
+    /// An iterator over the keys of `range`, not positioned yet.
+    fn iter(&self, cf: Cf, range: &KeyRange) -> Box<dyn EngineIterator + '_>;
+}
+
+/// A position among the keys of a [`Snapshot`]. Every move returns whether it found a key within the bounds; when it
+/// did not, [`status`](EngineIterator::status) tells an end from an error.
+pub trait EngineIterator {
+    /// Moves to the first key within the bounds.
+    fn seek_to_first(&mut self) -> bool;
+    /// Moves to the last key within the bounds.
+    fn seek_to_last(&mut self) -> bool;
+    /// Moves to the first key at or after `key`.
+    fn seek(&mut self, key: &[u8]) -> bool;
+    /// Moves to the last key at or before `key`.
+    fn seek_for_prev(&mut self, key: &[u8]) -> bool;
+    /// Moves to the following key. Must be on a key.
+    fn next(&mut self) -> bool;
+    /// Moves to the preceding key. Must be on a key.
+    fn prev(&mut self) -> bool;
+    /// The key under the position. Must be on a key.
+    fn key(&self) -> &[u8];
+    /// The value under the position. Must be on a key.
+    fn value(&self) -> &[u8];
+    /// Why the last move found nothing: `Ok` at the end of the bounds.
+    ///
+    /// # Errors
+    /// [`EngineError`] when the data cannot be read.
+    fn status(&self) -> Result<(), EngineError>;
+}
+
+/// A file being written for [`Engine::ingest`].
+pub trait SstWriter: Send {
+    /// Appends a key, greater than all before it.
+    ///
+    /// # Errors
+    /// [`EngineError::Io`].
+    fn put(&mut self, key: &[u8], value: &[u8]) -> Result<(), EngineError>;
+
+    /// Makes the file durable. A file without keys is not kept; returns whether it was.
+    ///
+    /// # Errors
+    /// [`EngineError::Io`].
+    fn finish(self: Box<Self>) -> Result<bool, EngineError>;
+}
