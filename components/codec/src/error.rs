@@ -25,6 +25,8 @@ pub enum DecodeError {
         /// The tag found.
         tag: u64,
     },
+    /// A struct ends before a field that every version writes.
+    MissingField,
     /// A value breaks a rule of its type.
     Invalid(&'static str),
     /// Bytes follow the value.
@@ -42,6 +44,7 @@ impl fmt::Display for DecodeError {
             Self::InvalidBool(byte) => write!(f, "byte {byte:#04x} is not a bool"),
             Self::InvalidUtf8 => write!(f, "text is not UTF-8"),
             Self::UnknownVariant { of, tag } => write!(f, "tag {tag} of {of} is unknown to this version"),
+            Self::MissingField => write!(f, "a field is missing that every version writes"),
             Self::Invalid(what) => write!(f, "invalid {what}"),
             Self::TrailingBytes { left } => write!(f, "{left} bytes follow the value"),
         }

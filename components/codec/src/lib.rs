@@ -43,6 +43,15 @@ pub trait Decode: Sized {
     /// Any [`DecodeError`]: the input is damaged, or written by a version that we do not know.
     fn decode(reader: &mut Reader<'_>) -> Result<Self, DecodeError>;
 
+    /// The value of a field that an older writer did not write: nothing, for numbers, texts, lists and options. Structs
+    /// and enums have no such value, so one that is added to a message later is added as an `Option`.
+    ///
+    /// # Errors
+    /// [`DecodeError::MissingField`].
+    fn missing() -> Result<Self, DecodeError> {
+        Err(DecodeError::MissingField)
+    }
+
     /// Reads a value that fills `input` to its end.
     ///
     /// # Errors

@@ -2,8 +2,8 @@
 
 /// Implements [`Encode`](crate::Encode) and [`Decode`](crate::Decode) for a struct by naming its fields in wire order.
 ///
-/// The struct is written length-delimited. New fields go last; a decoder takes `Default` for fields that an older
-/// writer did not write, and skips those of a newer one.
+/// The struct is written length-delimited. New fields go last; a decoder takes [`Decode::missing`](crate::Decode::missing)
+/// for fields that an older writer did not write, and skips those of a newer one.
 #[macro_export]
 macro_rules! codec_struct {
     ($ty:path { $($field:ident),* $(,)? }) => {
@@ -18,7 +18,7 @@ macro_rules! codec_struct {
             fn decode(reader: &mut $crate::Reader<'_>) -> Result<Self, $crate::DecodeError> {
                 reader.delimited(|_r| {
                     Ok(Self {
-                        $( $field: if _r.is_at_end() { Default::default() } else { $crate::Decode::decode(_r)? }, )*
+                        $( $field: if _r.is_at_end() { $crate::Decode::missing()? } else { $crate::Decode::decode(_r)? }, )*
                     })
                 })
             }
@@ -51,8 +51,8 @@ macro_rules! codec_enum {
                 let tag = reader.varint()?;
                 reader.delimited(|_r| match tag {
                     $( $tag => {
-                        $( $( let $tuple = if _r.is_at_end() { Default::default() } else { $crate::Decode::decode(_r)? }; )+ )?
-                        $( $( let $field = if _r.is_at_end() { Default::default() } else { $crate::Decode::decode(_r)? }; )+ )?
+                        $( $( let $tuple = if _r.is_at_end() { $crate::Decode::missing()? } else { $crate::Decode::decode(_r)? }; )+ )?
+                        $( $( let $field = if _r.is_at_end() { $crate::Decode::missing()? } else { $crate::Decode::decode(_r)? }; )+ )?
                         Ok(Self::$variant $( ( $($tuple),+ ) )? $( { $($field),+ } )?)
                     } )*
                     tag => Err($crate::DecodeError::UnknownVariant { of: stringify!($ty), tag }),
@@ -67,7 +67,7 @@ mod tests {
     use crate::{Decode, DecodeError, Encode};
     use bytes::Bytes;
 
-    #[derive(PartialEq, Debug, Default)]
+    #[derive(PartialEq, Debug)]
     struct Old {
         id: u64,
     }

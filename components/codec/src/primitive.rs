@@ -47,6 +47,10 @@ macro_rules! unsigned {
             fn decode(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
                 <$ty>::try_from(reader.varint()?).map_err(|_| DecodeError::VarintOverflow)
             }
+
+            fn missing() -> Result<Self, DecodeError> {
+                Ok(0)
+            }
         }
     )*};
 }
@@ -62,6 +66,10 @@ impl Decode for u8 {
     fn decode(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
         Ok(reader.take(1)?[0])
     }
+
+    fn missing() -> Result<Self, DecodeError> {
+        Ok(Self::default())
+    }
 }
 
 impl Encode for i64 {
@@ -75,6 +83,10 @@ impl Decode for i64 {
     fn decode(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
         let raw = reader.varint()?;
         Ok((raw >> 1) as i64 ^ -((raw & 1) as i64))
+    }
+
+    fn missing() -> Result<Self, DecodeError> {
+        Ok(Self::default())
     }
 }
 
@@ -92,6 +104,10 @@ impl Decode for bool {
             byte => Err(DecodeError::InvalidBool(byte)),
         }
     }
+
+    fn missing() -> Result<Self, DecodeError> {
+        Ok(Self::default())
+    }
 }
 
 impl Encode for Bytes {
@@ -104,6 +120,10 @@ impl Decode for Bytes {
     fn decode(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
         let len = reader.length()?;
         reader.take_bytes(len)
+    }
+
+    fn missing() -> Result<Self, DecodeError> {
+        Ok(Self::default())
     }
 }
 
@@ -119,6 +139,10 @@ impl Decode for String {
         let text = std::str::from_utf8(reader.take(len)?).map_err(|_| DecodeError::InvalidUtf8)?;
         Ok(text.to_owned())
     }
+
+    fn missing() -> Result<Self, DecodeError> {
+        Ok(Self::default())
+    }
 }
 
 impl<T: Encode> Encode for Option<T> {
@@ -133,6 +157,10 @@ impl<T: Encode> Encode for Option<T> {
 impl<T: Decode> Decode for Option<T> {
     fn decode(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
         Ok(if bool::decode(reader)? { Some(T::decode(reader)?) } else { None })
+    }
+
+    fn missing() -> Result<Self, DecodeError> {
+        Ok(Self::default())
     }
 }
 
@@ -172,6 +200,10 @@ impl<T: Decode> Decode for Vec<T> {
             }
         }
         Ok(items)
+    }
+
+    fn missing() -> Result<Self, DecodeError> {
+        Ok(Self::default())
     }
 }
 

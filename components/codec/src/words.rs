@@ -17,6 +17,10 @@ macro_rules! number {
             fn decode(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
                 reader.varint().map(Self)
             }
+
+            fn missing() -> Result<Self, DecodeError> {
+                Ok(Self(0))
+            }
         }
     )*};
 }

@@ -1,0 +1,13 @@
+//! What processes say to each other: plain structs with their encoding.
+//!
+//! Store to store ([`store`]), client to store ([`kv`]), anyone to the placement driver ([`pd`]), and the greeting of
+//! every connection ([`hello`]). Fields are positional and only ever appended (see `codec`), tags are never used again;
+//! golden files keep every message readable. This room knows no socket (see `transport`) and decides nothing.
+
+pub mod hello;
+mod kind;
+pub mod kv;
+pub mod pd;
+pub mod store;
+
+pub use kind::FrameKind;

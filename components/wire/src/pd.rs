@@ -1,0 +1,398 @@
+//! Anyone to the placement driver.
+
+use crate::store::DiskState;
+use codec::{codec_enum, codec_struct};
+use types::{ClusterId, Epoch, Key, KeyRange, Peer, PeerId, Region, RegionId, StoreId, Term, Timestamp};
+
+/// What the placement driver can be asked.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum PdRequest {
+    /// Which cluster is this, and is it bootstrapped? Answer: [`PdReply::Cluster`].
+    GetCluster,
+    /// Make this the first store and the first region. Answer: [`PdReply::Done`], or
+    /// [`PdError::AlreadyBootstrapped`] if another store was first.
+    Bootstrap {
+        /// The store that asks.
+        store: StoreInfo,
+        /// The region that it has prepared; covers all keys, with one peer on that store.
+        region: Region,
+    },
+    /// New ids, never handed out before. Answer: [`PdReply::Ids`].
+    AllocateIds {
+        /// How many.
+        count: u32,
+    },
+    /// This store is up, at this address. Answer: [`PdReply::Done`].
+    PutStore {
+        /// The store.
+        store: StoreInfo,
+    },
+    /// All stores. Answer: [`PdReply::Stores`].
+    GetStores,
+    /// The region that holds a key. Answer: [`PdReply::Region`].
+    GetRegionByKey {
+        /// The key, as the region layer sees it.
+        key: Key,
+        /// The region before that key instead (for scans in reverse): the one that holds keys just below it. An empty
+        /// key then means the end of all keys.
+        before: bool,
+    },
+    /// A region. Answer: [`PdReply::Region`].
+    GetRegion {
+        /// Its id.
+        region_id: RegionId,
+    },
+    /// The regions that overlap a range, in key order. Answer: [`PdReply::Regions`].
+    GetRegions {
+        /// The range.
+        range: KeyRange,
+        /// At most so many; zero for PD's own limit.
+        limit: u32,
+    },
+    /// How a store is. Answer: [`PdReply::Done`].
+    StoreHeartbeat {
+        /// What it says of itself.
+        stats: StoreStats,
+    },
+    /// How the regions that a store leads are. Answer: [`PdReply::Instructions`].
+    RegionHeartbeats {
+        /// The store.
+        store_id: StoreId,
+        /// Its regions, or those of them that are due.
+        regions: Vec<RegionHeartbeat>,
+    },
+    /// Ids for the children of a split. Answer: [`PdReply::SplitIds`].
+    AskSplit {
+        /// The region, as its leader knows it.
+        region: Region,
+        /// How many children.
+        count: u32,
+    },
+    /// Timestamps, unique and growing. Answer: [`PdReply::Timestamp`].
+    GetTimestamps {
+        /// How many.
+        count: u32,
+    },
+    /// Operators in progress, and the latest ones that ended. Answer: [`PdReply::Operators`].
+    GetOperators,
+}
+codec_enum!(PdRequest {
+    1 = GetCluster,
+    2 = Bootstrap { store, region },
+    3 = AllocateIds { count },
+    4 = PutStore { store },
+    5 = GetStores,
+    6 = GetRegionByKey { key, before },
+    7 = GetRegion { region_id },
+    8 = GetRegions { range, limit },
+    9 = StoreHeartbeat { stats },
+    10 = RegionHeartbeats { store_id, regions },
+    11 = AskSplit { region, count },
+    12 = GetTimestamps { count },
+    13 = GetOperators,
+});
+
+/// The answer to a [`PdRequest`].
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum PdResponse {
+    /// It was done.
+    Ok(PdReply),
+    /// It was not.
+    Err(PdError),
+}
+codec_enum!(PdResponse { 1 = Ok(reply), 2 = Err(error) });
+
+impl From<Result<PdReply, PdError>> for PdResponse {
+    fn from(result: Result<PdReply, PdError>) -> Self {
+        match result {
+            Ok(reply) => Self::Ok(reply),
+            Err(error) => Self::Err(error),
+        }
+    }
+}
+
+impl From<PdResponse> for Result<PdReply, PdError> {
+    fn from(response: PdResponse) -> Self {
+        match response {
+            PdResponse::Ok(reply) => Ok(reply),
+            PdResponse::Err(error) => Err(error),
+        }
+    }
+}
+
+/// What the placement driver answers.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum PdReply {
+    /// Nothing more to say.
+    Done,
+    /// Which cluster this is.
+    Cluster {
+        /// Its id.
+        cluster_id: ClusterId,
+        /// Whether it has a first region.
+        bootstrapped: bool,
+    },
+    /// The ids `first .. first + count`.
+    Ids {
+        /// The first of them.
+        first: u64,
+    },
+    /// All stores.
+    Stores(Vec<StoreStatus>),
+    /// A region, if PD knows of one.
+    Region(Option<RegionRoute>),
+    /// Regions in key order.
+    Regions(Vec<RegionRoute>),
+    /// What a leader is to do next with its regions.
+    Instructions(Vec<Instruction>),
+    /// Ids for each child.
+    SplitIds(Vec<SplitIds>),
+    /// The last of the timestamps asked for; the others are those right before it (same physical part).
+    Timestamp(Timestamp),
+    /// Operators.
+    Operators(Vec<OperatorStatus>),
+}
+codec_enum!(PdReply {
+    1 = Done,
+    2 = Cluster { cluster_id, bootstrapped },
+    3 = Ids { first },
+    4 = Stores(stores),
+    5 = Region(region),
+    6 = Regions(regions),
+    7 = Instructions(instructions),
+    8 = SplitIds(ids),
+    9 = Timestamp(timestamp),
+    10 = Operators(operators),
+});
+
+/// Why the placement driver refuses.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum PdError {
+    /// Ask the leader of the PD group.
+    NotLeader {
+        /// Its address, if known.
+        leader: Option<String>,
+    },
+    /// No store has bootstrapped the cluster yet.
+    NotBootstrapped,
+    /// Another store has.
+    AlreadyBootstrapped,
+    /// The store id is retired, or another store holds its address.
+    StoreRejected {
+        /// What is wrong, and what to do.
+        message: String,
+    },
+    /// The region has changed since.
+    StaleRegion {
+        /// What PD knows.
+        epoch: Epoch,
+    },
+    /// The request itself is wrong.
+    InvalidRequest {
+        /// What is wrong.
+        message: String,
+    },
+    /// Too many requests wait; try again.
+    ServerIsBusy {
+        /// When to try, in milliseconds from now.
+        backoff_ms: u32,
+    },
+}
+codec_enum!(PdError {
+    1 = NotLeader { leader },
+    2 = NotBootstrapped,
+    3 = AlreadyBootstrapped,
+    4 = StoreRejected { message },
+    5 = StaleRegion { epoch },
+    6 = InvalidRequest { message },
+    7 = ServerIsBusy { backoff_ms },
+});
+
+/// A store, as it introduces itself.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub struct StoreInfo {
+    /// Its id.
+    pub id: StoreId,
+    /// Where clients and other stores reach it.
+    pub address: String,
+    /// Where its status page and metrics are.
+    pub status_address: String,
+    /// Its build.
+    pub version: String,
+}
+codec_struct!(StoreInfo { id, address, status_address, version });
+
+/// What a store says of itself.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub struct StoreStats {
+    /// Which store.
+    pub store_id: StoreId,
+    /// The size of its disk, in bytes.
+    pub capacity_bytes: u64,
+    /// What is left of it.
+    pub available_bytes: u64,
+    /// What the store's data occupies.
+    pub used_bytes: u64,
+    /// How many regions have a peer there.
+    pub region_count: u64,
+    /// How many of them it leads.
+    pub leader_count: u64,
+    /// How much space it has left, as it judges it.
+    pub disk: DiskState,
+    /// True while its log makes no progress.
+    pub is_slow: bool,
+    /// Snapshots being received or applied.
+    pub snapshots_receiving: u32,
+    /// Snapshots being sent.
+    pub snapshots_sending: u32,
+}
+codec_struct!(StoreStats {
+    store_id,
+    capacity_bytes,
+    available_bytes,
+    used_bytes,
+    region_count,
+    leader_count,
+    disk,
+    is_slow,
+    snapshots_receiving,
+    snapshots_sending,
+});
+
+/// Whether a store takes part.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum StoreState {
+    /// Its heartbeats arrive.
+    Up,
+    /// No heartbeat for a while; its regions are led elsewhere by now.
+    Disconnected,
+    /// No heartbeat for so long that its copies are made again elsewhere.
+    Down,
+}
+codec_enum!(StoreState { 1 = Up, 2 = Disconnected, 3 = Down });
+
+/// A store, as the placement driver sees it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct StoreStatus {
+    /// How it introduced itself.
+    pub info: StoreInfo,
+    /// What it said last.
+    pub stats: StoreStats,
+    /// Whether it takes part.
+    pub state: StoreState,
+    /// Milliseconds since its last heartbeat.
+    pub silent_ms: u64,
+}
+codec_struct!(StoreStatus { info, stats, state, silent_ms });
+
+/// A region and where to reach it.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub struct RegionRoute {
+    /// The region.
+    pub region: Region,
+    /// Its leader, if known.
+    pub leader: Option<Peer>,
+    /// The size of its data, in bytes, about.
+    pub size_bytes: u64,
+    /// Peers that lag behind.
+    pub pending_peers: Vec<PeerId>,
+    /// Peers that do not answer.
+    pub down_peers: Vec<PeerId>,
+}
+codec_struct!(RegionRoute { region, leader, size_bytes, pending_peers, down_peers });
+
+/// How a region is, said by its leader.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub struct RegionHeartbeat {
+    /// The region.
+    pub region: Region,
+    /// Its leader.
+    pub leader: Peer,
+    /// The leader's term.
+    pub term: Term,
+    /// Peers whose log is far behind, or that wait for a snapshot.
+    pub pending_peers: Vec<PeerId>,
+    /// Peers that have been silent for longer than the time after which they count as down.
+    pub down_peers: Vec<PeerId>,
+    /// The size of its data, in bytes, about.
+    pub size_bytes: u64,
+    /// How many keys it holds, about.
+    pub keys: u64,
+}
+codec_struct!(RegionHeartbeat { region, leader, term, pending_peers, down_peers, size_bytes, keys });
+
+/// What a leader is to do with one of its regions, if its epoch is still this one.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Instruction {
+    /// The region.
+    pub region_id: RegionId,
+    /// Its epoch when this was decided.
+    pub epoch: Epoch,
+    /// What to do.
+    pub step: Step,
+}
+codec_struct!(Instruction { region_id, epoch, step });
+
+/// One step of an operator.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Step {
+    /// Hand leadership to this peer.
+    TransferLeader {
+        /// The peer.
+        to: Peer,
+    },
+    /// Add a learner.
+    AddLearner {
+        /// The new peer.
+        peer: Peer,
+    },
+    /// Turn learners into voters, and voters into learners, at once (through a joint configuration if more than one
+    /// changes).
+    ChangeRoles {
+        /// Learners that become voters.
+        promote: Vec<PeerId>,
+        /// Voters that become learners.
+        demote: Vec<PeerId>,
+    },
+    /// Remove a learner.
+    RemoveLearner {
+        /// The peer.
+        peer_id: PeerId,
+    },
+}
+codec_enum!(Step {
+    1 = TransferLeader { to },
+    2 = AddLearner { peer },
+    3 = ChangeRoles { promote, demote },
+    4 = RemoveLearner { peer_id },
+});
+
+/// Ids for one child of a split.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub struct SplitIds {
+    /// The child's id.
+    pub region_id: RegionId,
+    /// Ids of its peers, in the order of the parent's peers.
+    pub peer_ids: Vec<PeerId>,
+}
+codec_struct!(SplitIds { region_id, peer_ids });
+
+/// An operator, for people.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub struct OperatorStatus {
+    /// The region that it changes.
+    pub region_id: RegionId,
+    /// What it is called, for instance `replica-repair`.
+    pub kind: String,
+    /// Its steps, in words.
+    pub steps: Vec<String>,
+    /// How many of them are done.
+    pub steps_done: u32,
+    /// Why it was made: the inputs, the scores, the alternatives.
+    pub why: String,
+    /// `running`, or how it ended.
+    pub state: String,
+    /// Milliseconds since it was made.
+    pub age_ms: u64,
+}
+codec_struct!(OperatorStatus { region_id, kind, steps, steps_done, why, state, age_ms });
