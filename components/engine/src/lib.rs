@@ -6,13 +6,19 @@
 //! last successful sync began. Ingested files and physical file deletions stand outside that order: they are durable
 //! when the call returns.
 //!
-//! This room knows no region, no Raft and no RocksDB. Start with [`Engine`]; [`WriteBatch`] is the unit of change.
+//! This room knows no region, no Raft and no RocksDB. Start with [`Engine`]; [`WriteBatch`] is the unit of change;
+//! [`MemEngine`] is the contract in memory, with power losses; feature `testing` brings `conformance`, the suite that
+//! every engine passes.
 
 mod batch;
+#[cfg(any(test, feature = "testing"))]
+pub mod conformance;
 mod error;
+mod mem;
 
 pub use batch::{Op, Ops, WriteBatch};
 pub use error::EngineError;
+pub use mem::{Durability, Fault, FileDeletion, MemEngine, MemIterator, MemSnapshot, SyncTicket};
 
 use bytes::Bytes;
 use types::KeyRange;
@@ -78,13 +84,16 @@ pub trait Engine: Clone + Send + Sync + 'static {
     /// A fixed view of everything written so far. Holding it for long keeps old data from being reclaimed.
     fn snapshot(&self) -> Self::Snapshot;
 
-    /// A file in the engine's own directory, to be filled with keys in ascending order and then ingested.
+    /// A file in the engine's own directory, to be filled with keys in ascending order and then ingested into `cf`.
+    /// The name satisfies [`sst_name_is_valid`]; a finished file of that name is replaced when this one is finished. A
+    /// writer that is dropped unfinished leaves nothing behind, nor does a crash.
     ///
     /// # Errors
     /// [`EngineError::Io`].
     fn create_sst(&self, cf: Cf, name: &str) -> Result<Box<dyn SstWriter>, EngineError>;
 
-    /// Makes the content of finished files visible, all at once, over what the engine holds at their keys. Durable
+    /// Makes the content of finished files visible over what the engine holds at their keys: all at once within a
+    /// family, family after family in the order of their first mention. Files of one family do not overlap. Durable
     /// when it returns, whatever becomes of unsynced writes: sync first what must not be lost before it. Files stay in
     /// place until [`remove_sst`](Engine::remove_sst), so that an interrupted caller can ingest them again.
     ///
@@ -92,20 +101,22 @@ pub trait Engine: Clone + Send + Sync + 'static {
     /// [`EngineError::Io`]: the store must stop. [`EngineError::MissingFile`]: nothing was changed.
     fn ingest(&self, names: &[(Cf, String)]) -> Result<(), EngineError>;
 
-    /// Names of the files that were created and not removed.
+    /// Names of the files that were finished and not removed, in ascending order.
     ///
     /// # Errors
     /// [`EngineError::Io`].
     fn list_sst(&self) -> Result<Vec<String>, EngineError>;
 
-    /// Removes a file made by [`create_sst`](Engine::create_sst); no error if it does not exist.
+    /// Removes a file made by [`create_sst`](Engine::create_sst); no error if it does not exist. What was ingested from
+    /// it stays.
     ///
     /// # Errors
     /// [`EngineError::Io`].
     fn remove_sst(&self, name: &str) -> Result<(), EngineError>;
 
     /// Drops whole files that hold only keys of `range`, at once and durably, under live snapshots too: only for data
-    /// that no reader can reach any more. What remains is removed with a batch.
+    /// that no reader can reach any more. Any part of the range may remain, and where it does, a value that had been
+    /// overwritten or removed may come back with it: nothing may be read there until a batch has removed the range.
     ///
     /// # Errors
     /// [`EngineError::Io`].
@@ -116,6 +127,16 @@ pub trait Engine: Clone + Send + Sync + 'static {
 
     /// How far the engine is from slowing writes down.
     fn pressure(&self) -> Pressure;
+}
+
+/// True if `name` can name a file of [`Engine::create_sst`]: ASCII letters, digits, `-`, `_` and `.`, not beginning
+/// with a `.`, at most 128 characters.
+#[must_use]
+pub fn sst_name_is_valid(name: &str) -> bool {
+    !name.is_empty()
+        && name.len() <= 128
+        && !name.starts_with('.')
+        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.'))
 }
 
 /// How far an engine is from slowing its writers down. Admission refuses client writes before it comes to that.
@@ -171,7 +192,7 @@ pub trait EngineIterator {
 
 /// A file being written for [`Engine::ingest`].
 pub trait SstWriter: Send {
-    /// Appends a key, greater than all before it.
+    /// Appends a key, greater than all before it (asserted).
     ///
     /// # Errors
     /// [`EngineError::Io`].
