@@ -109,7 +109,8 @@ impl WriteBatch {
     }
 
     fn push(&mut self, kind: u8, cf: Cf, first: &[u8], second: &[u8]) {
-        let length = |bytes: &[u8]| u32::try_from(bytes.len()).expect("keys and values are under 4 GiB").to_le_bytes();
+        let length =
+            |bytes: &[u8]| u32::try_from(bytes.len()).expect("keys and values are under 4 GiB").to_le_bytes();
         self.buf.reserve(OP_HEAD + first.len() + second.len());
         self.buf.extend_from_slice(&[kind, cf as u8]);
         self.buf.extend_from_slice(&length(first));
@@ -133,7 +134,8 @@ impl<'a> Iterator for Ops<'a> {
         if self.rest.is_empty() {
             return None;
         }
-        let length = |at: usize| u32::from_le_bytes(self.rest[at..at + 4].try_into().expect("4 bytes")) as usize;
+        let length =
+            |at: usize| u32::from_le_bytes(self.rest[at..at + 4].try_into().expect("4 bytes")) as usize;
         let (first_len, second_len) = (length(2), length(6));
         let (op, rest) = self.rest.split_at(OP_HEAD + first_len + second_len);
         self.rest = rest;
