@@ -17,9 +17,10 @@ pub struct Message {
 }
 
 /// A vote that is asked for.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub enum VoteKind {
     /// Would you vote for me? Changes no state (thesis §9.6).
+    #[default]
     Pre,
     /// Vote for me.
     Real,
@@ -103,7 +104,8 @@ pub enum Body {
     TimeoutNow,
     /// A follower asks for a read index on behalf of its caller.
     ReadIndex {
-        /// The asker's token, opaque to the leader.
+        /// Names the asker's batch of reads; opaque to the leader. Drawn by the asker's group for each batch, never the
+        /// caller's own token: a delayed answer must not serve a later read that happens to reuse it (etcd#20418).
         token: u64,
     },
     /// The answer.
@@ -116,4 +118,3 @@ pub enum Body {
         reject: bool,
     },
 }
-

@@ -1,0 +1,5 @@
+//! What a leader knows of its peers.
+
+mod progress;
+
+pub use progress::{ProgressState, ProgressView};
