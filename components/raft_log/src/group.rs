@@ -1,0 +1,383 @@
+//! One group's log.
+
+use crate::{EntryCache, LoadError, keys};
+use codec::{Decode, Encode, codec_struct};
+use engine::{Cf, Engine, EngineError, WriteBatch};
+use raft::{
+    Append, ConfState, Entry, EntryId, FetchContext, HardState, InitialState, Snapshot, Storage, StorageError,
+};
+use std::cell::{Cell, RefCell};
+use types::{LogIndex, PeerId, RegionId, Term};
+
+/// What is kept beside the entries of a group.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct LogState {
+    hard_state: HardState,
+    /// The last entry of the log; the compacted position when there is none.
+    last: EntryId,
+}
+codec_struct!(LogState { hard_state, last });
+
+/// Entries that Raft wants to send and that are not in the cache.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct FetchRequest {
+    /// First index wanted.
+    pub low: LogIndex,
+    /// One past the last.
+    pub high: LogIndex,
+    /// At most so many bytes of them.
+    pub bytes_max: u64,
+    /// To be handed back to Raft.
+    pub context: FetchContext,
+}
+
+/// One group's log: the part on disk, and the cache of its newest entries.
+///
+/// Owned by whoever owns the group; never shared between threads.
+#[derive(Debug)]
+pub struct GroupLog<E> {
+    engine: E,
+    group: RegionId,
+    /// The last entry that was compacted away (or the position where the log began).
+    truncated: EntryId,
+    /// Invariant: `truncated.index <= last.index`.
+    last: EntryId,
+    /// Entries up to here are in the engine, so the cache may drop them.
+    written: LogIndex,
+    hard_state: HardState,
+    conf_state: ConfState,
+    cache: EntryCache,
+    /// Set when Raft asked for a snapshot for this peer; cleared by whoever builds it.
+    snapshot_wanted: Cell<Option<PeerId>>,
+    snapshot_offered: RefCell<Option<(PeerId, Snapshot)>>,
+    fetch_wanted: Cell<Option<FetchRequest>>,
+    /// Entries fetched from the engine for one follower; served once.
+    fetched: RefCell<Vec<Entry>>,
+}
+
+impl<E: Engine> GroupLog<E> {
+    /// Loads a group's log. `truncated` and `conf_state` belong to the state machine, which knows them.
+    ///
+    /// A group without a log begins right after `truncated`: that is how a region that was just made, by a split or at
+    /// the bootstrap, starts without a write of its own.
+    ///
+    /// # Errors
+    /// [`LoadError::Corrupt`] when durable state is missing: the group must not run here.
+    pub fn load(
+        engine: E,
+        group: RegionId,
+        truncated: EntryId,
+        conf_state: ConfState,
+    ) -> Result<Self, LoadError> {
+        let corrupt = |what: String| LoadError::Corrupt { group, what };
+        let state = match engine.get(Cf::Raft, &keys::state(group))? {
+            Some(bytes) => LogState::from_bytes(&bytes).map_err(|error| corrupt(error.to_string()))?,
+            None => LogState {
+                hard_state: HardState { term: truncated.term, commit: truncated.index, ..HardState::default() },
+                last: truncated,
+            },
+        };
+        let LogState { mut hard_state, last } = state;
+        if last.index < truncated.index {
+            return Err(corrupt(format!("the log ends at {} before the compacted {}", last.index, truncated.index)));
+        }
+        if hard_state.commit > last.index {
+            return Err(corrupt(format!("committed {} lies beyond the last entry {}", hard_state.commit, last.index)));
+        }
+        // What is compacted was committed; the hard state may not have been written since.
+        hard_state.commit = hard_state.commit.max(truncated.index);
+        hard_state.term = hard_state.term.max(truncated.term);
+        let log = Self {
+            engine,
+            group,
+            truncated,
+            last,
+            written: last.index,
+            hard_state,
+            conf_state,
+            cache: EntryCache::default(),
+            snapshot_wanted: Cell::new(None),
+            snapshot_offered: RefCell::new(None),
+            fetch_wanted: Cell::new(None),
+            fetched: RefCell::new(Vec::new()),
+        };
+        match log.term_on_disk(last.index) {
+            Ok(term) if term == last.term => Ok(log),
+            Ok(term) => Err(corrupt(format!("the last entry {last:?} has term {term} on disk"))),
+            Err(error) => Err(corrupt(format!("the last entry {last:?} cannot be read: {error}"))),
+        }
+    }
+
+    /// The group.
+    #[must_use]
+    pub fn group(&self) -> RegionId {
+        self.group
+    }
+
+    /// The engine that the log is kept in.
+    #[must_use]
+    pub fn engine(&self) -> &E {
+        &self.engine
+    }
+
+    /// The last entry that was compacted away.
+    #[must_use]
+    pub fn truncated(&self) -> EntryId {
+        self.truncated
+    }
+
+    /// The hard state as last handed over.
+    #[must_use]
+    pub fn hard_state(&self) -> HardState {
+        self.hard_state
+    }
+
+    /// The cache.
+    #[must_use]
+    pub fn cache(&self) -> &EntryCache {
+        &self.cache
+    }
+
+    /// Takes over what Raft wants written: readable here at once, and appended to `batch`, which must reach the engine
+    /// in the order of these calls.
+    pub fn append(&mut self, append: &Append, batch: &mut WriteBatch) {
+        if let Some(snapshot) = &append.snapshot {
+            self.restart_at(EntryId::new(snapshot.meta.term, snapshot.meta.index), batch);
+            self.conf_state = snapshot.meta.conf_state.clone();
+        }
+        if let (Some(first), Some(last)) = (append.entries.first(), append.entries.last()) {
+            assert!(
+                first.index > self.truncated.index && first.index <= self.last.index.next(),
+                "append at {} does not touch the log {}..={}",
+                first.index,
+                self.truncated.index,
+                self.last.index
+            );
+            for entry in &append.entries {
+                batch.put(Cf::Raft, &keys::entry(self.group, entry.index), &entry.to_bytes());
+            }
+            batch.delete_range(
+                Cf::Raft,
+                &keys::entry(self.group, last.index.next()),
+                &keys::entry(self.group, self.last.index.next()),
+            );
+            if first.index <= self.last.index {
+                // What was fetched may have just been overwritten.
+                self.fetched.get_mut().clear();
+            }
+            self.cache.append(&append.entries);
+            self.last = last.id();
+            self.written = self.written.min(first.index.prev());
+        }
+        if let Some(hard_state) = append.hard_state {
+            self.hard_state = hard_state;
+        }
+        let state = LogState { hard_state: self.hard_state, last: self.last };
+        batch.put(Cf::Raft, &keys::state(self.group), &state.to_bytes());
+    }
+
+    /// Learns that entries up to `index` have reached the engine, so that the cache may drop them.
+    pub fn on_written(&mut self, index: LogIndex) {
+        self.written = self.written.max(index.min(self.last.index));
+    }
+
+    /// Drops cached entries up to `index`, and older ones beyond `bytes_max`; never one that the engine does not have.
+    pub fn evict_cache(&mut self, index: LogIndex, bytes_max: u64) {
+        self.cache.evict_to(index.min(self.written));
+        self.cache.shrink_to(bytes_max, self.written);
+    }
+
+    /// Notes that the state machine's log now begins after `to`. What lies before is removed by [`Self::collect`].
+    pub fn compact(&mut self, to: EntryId) {
+        if to.index > self.truncated.index {
+            assert!(to.index <= self.last.index, "compaction to {to:?} beyond the last entry {:?}", self.last);
+            self.truncated = to;
+            self.cache.evict_to(to.index.min(self.written));
+        }
+    }
+
+    /// Appends to `batch` the removal of compacted entries from `from` on. Returns where the next removal starts.
+    pub fn collect(&self, from: LogIndex, batch: &mut WriteBatch) -> LogIndex {
+        let first = self.truncated.index.next();
+        batch.delete_range(Cf::Raft, &keys::entry(self.group, from), &keys::entry(self.group, first));
+        first.max(from)
+    }
+
+    /// Sets the configuration that a restart would begin with (kept by the state machine, not by the log).
+    pub fn set_conf_state(&mut self, conf_state: ConfState) {
+        self.conf_state = conf_state;
+    }
+
+    /// The peer for which Raft wants a snapshot, once after each time it asked.
+    pub fn take_snapshot_wanted(&self) -> Option<PeerId> {
+        self.snapshot_wanted.take()
+    }
+
+    /// Hands in a snapshot for a peer; Raft gets it when it asks again.
+    pub fn offer_snapshot(&mut self, to: PeerId, snapshot: Snapshot) {
+        *self.snapshot_offered.get_mut() = Some((to, snapshot));
+    }
+
+    /// Entries that Raft wants to send and that must be fetched, once after each time it asked.
+    pub fn take_fetch_wanted(&self) -> Option<FetchRequest> {
+        self.fetch_wanted.take()
+    }
+
+    /// Hands in fetched entries; tell Raft right afterwards.
+    pub fn offer_entries(&mut self, entries: Vec<Entry>) {
+        *self.fetched.get_mut() = entries;
+    }
+
+    /// Reads entries of a group from an engine: what a [`FetchRequest`] asks for, on any thread.
+    ///
+    /// # Errors
+    /// [`StorageError::Compacted`] when they are gone by now.
+    pub fn fetch(engine: &E, group: RegionId, request: &FetchRequest) -> Result<Vec<Entry>, StorageError> {
+        let mut out = Vec::new();
+        read_entries(engine, group, request.low, request.high, request.bytes_max, &mut out)?;
+        Ok(out)
+    }
+
+    fn restart_at(&mut self, position: EntryId, batch: &mut WriteBatch) {
+        let (start, end) = (keys::entry(self.group, LogIndex::ZERO), keys::state(self.group));
+        batch.delete_range(Cf::Raft, &start, &end);
+        self.cache.clear();
+        self.fetched.get_mut().clear();
+        self.truncated = position;
+        self.last = position;
+        self.written = position.index;
+    }
+
+    fn term_on_disk(&self, index: LogIndex) -> Result<Term, StorageError> {
+        if index == self.truncated.index {
+            return Ok(self.truncated.term);
+        }
+        let bytes = self.engine.get(Cf::Raft, &keys::entry(self.group, index)).map_err(broken)?;
+        let bytes = bytes.ok_or_else(|| lost(self.group, index))?;
+        Ok(Entry::from_bytes(&bytes).map_err(|error| broken_entry(self.group, index, &error))?.term)
+    }
+
+    fn check_bounds(&self, low: LogIndex, high: LogIndex) -> Result<(), StorageError> {
+        if low <= self.truncated.index {
+            return Err(StorageError::Compacted);
+        }
+        if high > self.last.index.next() {
+            return Err(StorageError::Unavailable);
+        }
+        Ok(())
+    }
+}
+
+impl<E: Engine> Storage for GroupLog<E> {
+    fn initial_state(&self) -> Result<InitialState, StorageError> {
+        Ok(InitialState { hard_state: self.hard_state, conf_state: self.conf_state.clone() })
+    }
+
+    fn first_index(&self) -> LogIndex {
+        self.truncated.index.next()
+    }
+
+    fn last_index(&self) -> LogIndex {
+        self.last.index
+    }
+
+    fn term(&self, index: LogIndex) -> Result<Term, StorageError> {
+        if index == self.truncated.index {
+            return Ok(self.truncated.term);
+        }
+        if index == self.last.index {
+            return Ok(self.last.term);
+        }
+        self.check_bounds(index, index.next())?;
+        match self.cache.get(index) {
+            Some(entry) => Ok(entry.term),
+            None => self.term_on_disk(index),
+        }
+    }
+
+    fn entries(
+        &self,
+        low: LogIndex,
+        high: LogIndex,
+        bytes_max: u64,
+        context: FetchContext,
+        out: &mut Vec<Entry>,
+    ) -> Result<(), StorageError> {
+        self.check_bounds(low, high)?;
+        if low >= high {
+            return Ok(());
+        }
+        if self.cache.first_index().is_some_and(|first| first <= low) {
+            self.cache.read(low, high, bytes_max, out);
+            return Ok(());
+        }
+        // Entries to apply cannot wait; those for a follower that lags behind can.
+        if context.to.is_zero() {
+            return read_entries(&self.engine, self.group, low, high, bytes_max, out);
+        }
+        let fetched = self.fetched.take();
+        if fetched.first().is_some_and(|first| first.index == low) {
+            out.extend(fetched.into_iter().take_while(|entry| entry.index < high));
+            return Ok(());
+        }
+        // Only what the engine already has can be fetched; the rest is in the cache.
+        let high = self.cache.first_index().map_or(high, |first| high.min(first));
+        self.fetch_wanted.set(Some(FetchRequest { low, high, bytes_max, context }));
+        Err(StorageError::LogTemporarilyUnavailable)
+    }
+
+    fn snapshot(&self, at_least: LogIndex, to: PeerId) -> Result<Snapshot, StorageError> {
+        let usable = |(peer, snapshot): &(PeerId, Snapshot)| {
+            *peer == to && snapshot.meta.index >= at_least && snapshot.meta.index >= self.truncated.index
+        };
+        if let Some((_, snapshot)) = self.snapshot_offered.take().filter(usable) {
+            return Ok(snapshot);
+        }
+        self.snapshot_wanted.set(Some(to));
+        Err(StorageError::SnapshotTemporarilyUnavailable)
+    }
+}
+
+/// Appends to `batch` the removal of all records of a group.
+pub fn destroy(group: RegionId, batch: &mut WriteBatch) {
+    let (start, end) = keys::group_range(group);
+    batch.delete_range(Cf::Raft, &start, &end);
+}
+
+fn read_entries<E: Engine>(
+    engine: &E,
+    group: RegionId,
+    low: LogIndex,
+    high: LogIndex,
+    bytes_max: u64,
+    out: &mut Vec<Entry>,
+) -> Result<(), StorageError> {
+    let before = out.len();
+    let mut bytes = 0;
+    let mut index = low;
+    while index < high {
+        let Some(value) = engine.get(Cf::Raft, &keys::entry(group, index)).map_err(broken)? else {
+            return Err(lost(group, index));
+        };
+        let entry = Entry::from_bytes(&value).map_err(|error| broken_entry(group, index, &error))?;
+        bytes += entry.size_bytes();
+        if bytes > bytes_max && out.len() > before {
+            break;
+        }
+        out.push(entry);
+        index = index.next();
+    }
+    Ok(())
+}
+
+fn broken(error: EngineError) -> StorageError {
+    StorageError::Other(error.to_string())
+}
+
+fn lost(group: RegionId, index: LogIndex) -> StorageError {
+    StorageError::Other(format!("entry {index} of region {group} is missing from the engine"))
+}
+
+fn broken_entry(group: RegionId, index: LogIndex, error: &codec::DecodeError) -> StorageError {
+    StorageError::Other(format!("entry {index} of region {group} cannot be decoded: {error}"))
+}
