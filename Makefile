@@ -1,0 +1,61 @@
+# The few commands of this project; `make` alone lists them. What they need they set up first (scripts/setup).
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+CACHE := $(or $(FLOTILLA_CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/flotilla)
+# RocksDB is compiled once per machine, not once per profile: every Cargo call links that archive.
+export ROCKSDB_LIB_DIR := $(shell scripts/rocksdb-cache --path)
+export ROCKSDB_STATIC := 1
+
+# On a build machine every clone is new; what it compiled of others' crates stays warm beside the archive.
+ifeq ($(CI),true)
+export CARGO_TARGET_DIR := $(CACHE)/target-ci
+export CARGO_INCREMENTAL := 0
+TARGET_CI_MIB_MAX := 16384
+endif
+
+.PHONY: help setup run test verify check lint fix sim soak bench clean
+
+help: # List the targets
+	@awk -F ':.*# ' '/^[a-z]+:.*# /{printf "make %-8s %s\n", $$1, $$2}' Makefile
+
+setup: # Install what a build needs (g++, libclang) and make RocksDB's archive, if missing
+	@scripts/setup
+ifeq ($(CI),true)
+	@mkdir -p $(CARGO_TARGET_DIR)
+	@if [ "$$(du -sm $(CARGO_TARGET_DIR) | cut -f1)" -gt $(TARGET_CI_MIB_MAX) ]; then rm -rf $(CARGO_TARGET_DIR); fi
+endif
+
+run: setup # Start a cluster of three stores and a placement driver on this machine
+	cargo run --release --locked -p flotilla -- playground
+
+test: setup # Run every test, the repository's own rules included
+	cargo test --workspace --locked
+
+verify: check lint test # What every commit passes
+
+check: setup # Compile everything, quickly
+	cargo check --workspace --all-targets --locked
+
+lint: setup # Check formatting, clippy, documentation, and dependencies (where cargo-deny is installed)
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --locked -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked
+	@if command -v cargo-deny >/dev/null; then cargo deny check; else echo "cargo-deny is not installed: skipped"; fi
+
+fix: setup # Format, and apply what clippy can mend by itself; the only target that changes files
+	cargo clippy --fix --allow-dirty --allow-staged --workspace --all-targets --locked
+	cargo fmt --all
+
+sim: setup # Replay one simulation seed with its full trace: make sim SEED=42
+	cargo run --locked -p flotilla-sim-cli -- run --seed $(or $(SEED),$(error say which: make sim SEED=42)) --trace
+
+soak: setup # Run new simulation seeds for a while: make soak MINUTES=10
+	cargo run --locked -p flotilla-sim-cli -- soak --minutes $(or $(MINUTES),10)
+
+bench: setup # Measure, in release: make bench SUITE=quick
+	cargo run --release --locked -p flotilla -- bench --suite $(or $(SUITE),quick)
+
+clean: # Remove what was built; RocksDB's archive stays
+	cargo clean

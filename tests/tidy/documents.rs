@@ -1,0 +1,122 @@
+//! What documents point at exists, and what code cites is written down.
+
+use crate::repository::{Source, expect_none, root, sources};
+use std::collections::BTreeSet;
+use std::path::{Component, Path, PathBuf};
+
+const INVARIANTS: &str = "docs/INVARIANTS.md";
+
+/// Targets of markdown links in one line: what stands between `](` and `)`.
+fn link_targets(line: &str) -> impl Iterator<Item = &str> {
+    line.split("](").skip(1).filter_map(|rest| rest.split(')').next())
+}
+
+/// Relative links that `exists` does not know. Fenced blocks are pictures and examples, not links.
+fn link_violations(sources: &[Source], exists: impl Fn(&Path) -> bool) -> Vec<String> {
+    let mut violations = Vec::new();
+    for source in sources.iter().filter(|source| source.path.ends_with(".md")) {
+        let mut is_fenced = false;
+        for (number, line) in source.lines() {
+            is_fenced ^= line.trim_start().starts_with("```");
+            if is_fenced {
+                continue;
+            }
+            for target in link_targets(line) {
+                let path = target.split(['#', ' ']).next().unwrap_or_default();
+                if path.is_empty() || path.contains("://") || path.starts_with("mailto:") {
+                    continue;
+                }
+                let directory = Path::new(&source.path).parent().expect("a file has a directory");
+                if !resolve(&directory.join(path)).is_some_and(|path| exists(&path)) {
+                    violations
+                        .push(format!("{}:{number}: `{target}` does not exist; mend the link", source.path));
+                }
+            }
+        }
+    }
+    violations
+}
+
+/// The path without `.` and `..`; `None` if it leaves the repository.
+fn resolve(path: &Path) -> Option<PathBuf> {
+    let mut resolved = PathBuf::new();
+    for component in path.components() {
+        match component {
+            Component::Normal(name) => resolved.push(name),
+            Component::CurDir => {}
+            Component::ParentDir => resolved.pop().then_some(())?,
+            Component::RootDir | Component::Prefix(_) => return None,
+        }
+    }
+    Some(resolved)
+}
+
+/// Names of the form `INV-WORD-7` in `text`.
+fn invariant_names(text: &str) -> BTreeSet<String> {
+    let mut names = BTreeSet::new();
+    for rest in text.split("INV-").skip(1) {
+        let word: String = rest.chars().take_while(char::is_ascii_uppercase).collect();
+        let digits: String = rest[word.len()..].chars().skip(1).take_while(char::is_ascii_digit).collect();
+        if !word.is_empty() && rest[word.len()..].starts_with('-') && !digits.is_empty() {
+            names.insert(format!("INV-{word}-{digits}"));
+        }
+    }
+    names
+}
+
+/// Invariants that code or documents cite and the table does not have, and names that the table has twice.
+fn invariant_violations(sources: &[Source]) -> Vec<String> {
+    let mut violations = Vec::new();
+    let mut known = BTreeSet::new();
+    for source in sources.iter().filter(|source| source.path == INVARIANTS) {
+        for (number, line) in source.lines().filter(|(_, line)| line.starts_with("| INV-")) {
+            let name = line.split('|').nth(1).unwrap_or_default().trim().to_owned();
+            if !known.insert(name.clone()) {
+                violations.push(format!(
+                    "{INVARIANTS}:{number}: {name} stands there twice; names are never used again"
+                ));
+            }
+        }
+    }
+    // This file and its like speak about names of invariants as such.
+    for source in sources.iter().filter(|source| !source.path.starts_with("tests/tidy/")) {
+        for (number, line) in source.lines() {
+            for name in invariant_names(line).difference(&known) {
+                violations
+                    .push(format!("{}:{number}: {name} is not in {INVARIANTS}; add its row", source.path));
+            }
+        }
+    }
+    violations
+}
+
+#[test]
+fn links_lead_somewhere() {
+    expect_none("links lead somewhere", &link_violations(&sources(), |path| root().join(path).exists()));
+}
+
+#[test]
+fn cited_invariants_are_written_down() {
+    expect_none("cited invariants are written down", &invariant_violations(&sources()));
+}
+
+#[test]
+fn a_broken_link_is_found() {
+    let page = "see [this](../a.md#part) and [that](b.md \"title\"), [out](https://example.org), [here](#there)\n\
+                ```\n[in a picture](nowhere)\n```\n[far](../../../etc)";
+    let exists = |path: &Path| path == Path::new("a.md");
+    let found = link_violations(&[Source::made_up("docs/page.md", page)], exists);
+    assert_eq!(found.len(), 2, "{found:?}");
+    assert!(found[0].starts_with("docs/page.md:1: `b.md"), "{found:?}");
+    assert!(found[1].starts_with("docs/page.md:5:"), "{found:?}");
+}
+
+#[test]
+fn an_unknown_invariant_and_a_doubled_row_are_found() {
+    let table =
+        Source::made_up(INVARIANTS, "| INV-RAFT-1 | one |\n| INV-RAFT-2 | two |\n| INV-RAFT-1 | again |");
+    let code = Source::made_up("components/raft/src/log.rs", "// INV-RAFT-2, then INV-RAFT-3 and INV-OTHER");
+    let found = invariant_violations(&[table, code]);
+    assert_eq!(found.len(), 2, "{found:?}");
+    assert!(found[1].contains("INV-RAFT-3"), "{found:?}");
+}
