@@ -1,0 +1,227 @@
+//! One call: its deadline, its attempts, and what each refusal means for the next attempt.
+
+use crate::backoff::{Backoff, Class};
+use crate::core::Core;
+use crate::error::{Cause, Error, InvalidArgument};
+use crate::port::RpcError;
+use crate::region_cache::Route;
+use std::time::Duration;
+use types::{MonoTime, Region, StoreId};
+use wire::kv::{KvCommand, KvError, KvReply, KvRequest};
+
+/// Whether a request that may have been made can be made again.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Effect {
+    Read,
+    Write,
+}
+
+/// What a call carries from one attempt to the next.
+#[derive(Clone, Debug)]
+pub(crate) struct Call {
+    deadline: MonoTime,
+    effect: Effect,
+    backoff: Backoff,
+    last: Option<Cause>,
+}
+
+impl Call {
+    /// How the call ends when its deadline passes between two attempts, when nothing has been written.
+    pub(crate) fn expired(&self) -> Error {
+        match &self.last {
+            None | Some(Cause::StoreSilent { .. } | Cause::NoTimeLeft { .. }) => Error::DeadlineExceeded,
+            Some(cause) => Error::Unavailable { cause: cause.clone() },
+        }
+    }
+
+    /// Whether this call writes.
+    pub(crate) const fn effect(&self) -> Effect {
+        self.effect
+    }
+}
+
+/// How one attempt ended.
+#[derive(Debug)]
+pub(crate) enum Attempt {
+    /// With this answer.
+    Answered(KvReply),
+    /// It was refused; the cause is dealt with and the wait is over. The key is to be routed again.
+    Again,
+}
+
+impl Core {
+    pub(crate) fn now(&self) -> MonoTime {
+        self.shared.timers.now()
+    }
+
+    /// A call that begins now.
+    pub(crate) fn begin(&self, effect: Effect, deadline: Duration) -> Call {
+        Call { deadline: self.now() + deadline, effect, backoff: Backoff::default(), last: None }
+    }
+
+    /// The time left, which is not zero.
+    pub(crate) fn remaining(&self, call: &Call) -> Result<Duration, Error> {
+        let remaining = call.deadline.since(self.now());
+        if remaining.is_zero() { Err(call.expired()) } else { Ok(remaining) }
+    }
+
+    /// Waits before the next attempt; an error if there is no time for one.
+    pub(crate) async fn pause(
+        &self,
+        call: &mut Call,
+        class: Class,
+        cause: Cause,
+        at_least: Duration,
+    ) -> Result<(), Error> {
+        call.last = Some(cause);
+        let wait = {
+            let mut dice = self.shared.dice.lock();
+            call.backoff.next(class, at_least, &mut **dice)
+        };
+        if wait >= self.remaining(call)? {
+            return Err(call.expired());
+        }
+        if !wait.is_zero() {
+            self.shared.timers.sleep(wait).await;
+        }
+        Ok(())
+    }
+
+    /// Makes one attempt at the store that `route` names.
+    ///
+    /// # Errors
+    /// Whatever ends the call; for writes [`Error::Undetermined`] as soon as the request may have arrived somewhere and
+    /// brought no definite answer.
+    pub(crate) async fn attempt(
+        &self,
+        call: &mut Call,
+        route: &Route,
+        command: KvCommand,
+    ) -> Result<Attempt, Error> {
+        let store_id = route.store_id;
+        let Some(address) = self.address(call, store_id).await? else {
+            self.try_next(route);
+            return Ok(Attempt::Again);
+        };
+        let remaining = self.remaining(call)?;
+        let timeout = match call.effect {
+            Effect::Read => remaining.min(self.shared.options.read_attempt_timeout),
+            Effect::Write => remaining,
+        };
+        let request = KvRequest { region_id: route.region.id, epoch: route.region.epoch, command };
+        match self.shared.rpc.kv(&address, request, timeout).await {
+            Ok(response) => match Result::from(response) {
+                Ok(reply) => Ok(Attempt::Answered(reply)),
+                Err(error) => self.refused(call, route, error).await,
+            },
+            Err(error) => self.unanswered(call, route, error).await,
+        }
+    }
+
+    /// An answer that does not fit its question, or breaks its promises.
+    pub(crate) fn nonsense(&self, call: &Call, store_id: StoreId, message: &str) -> Error {
+        match call.effect {
+            Effect::Write => Error::Undetermined { cause: Cause::UnexpectedAnswer { store_id } },
+            Effect::Read => {
+                Error::UnexpectedAnswer { message: format!("store {store_id} answered {message}") }
+            }
+        }
+    }
+
+    async fn unanswered(&self, call: &mut Call, route: &Route, error: RpcError) -> Result<Attempt, Error> {
+        let store_id = route.store_id;
+        let may_have_been_sent = error.may_have_been_sent();
+        let cause = match error {
+            RpcError::NotSent { reason } => Cause::StoreUnreachable { store_id, reason },
+            RpcError::ConnectionLost { reason } => Cause::ConnectionLost { store_id, reason },
+            RpcError::TimedOut => Cause::StoreSilent { store_id },
+        };
+        self.shared.stores.lock().doubt(store_id);
+        self.try_next(route);
+        if may_have_been_sent && call.effect == Effect::Write {
+            return Err(Error::Undetermined { cause });
+        }
+        self.again(call, Class::Unreachable, cause).await
+    }
+
+    async fn refused(&self, call: &mut Call, route: &Route, error: KvError) -> Result<Attempt, Error> {
+        let store_id = route.store_id;
+        let (region_id, epoch) = (route.region.id, route.region.epoch);
+        match error {
+            KvError::NotLeader { leader, .. } => {
+                let cause = Cause::NoLeader { region_id };
+                let Some(leader) = leader.filter(|leader| leader.store_id != store_id) else {
+                    self.try_next(route);
+                    return self.again(call, Class::NoLeader, cause).await;
+                };
+                let is_member = self.shared.regions.lock().set_leader(region_id, epoch, leader.store_id);
+                if !is_member {
+                    // The members have changed since: the placement driver knows them.
+                    self.forget(route);
+                }
+                self.again(call, Class::LeaderNamed, cause).await
+            }
+            KvError::EpochNotMatch { current_regions } => {
+                let cause = Cause::RegionChanged { region_id };
+                let is_behind = |region: &Region| region.id == region_id && region.epoch.is_older_than(epoch);
+                if current_regions.iter().any(is_behind) {
+                    // The store has not caught up with what we know.
+                    self.try_next(route);
+                    return self.again(call, Class::RegionMissing, cause).await;
+                }
+                self.replace(route, current_regions);
+                self.again(call, Class::RegionChanged, cause).await
+            }
+            KvError::RegionNotFound { .. } => {
+                self.forget(route);
+                self.again(call, Class::RegionMissing, Cause::RegionChanged { region_id }).await
+            }
+            KvError::KeyNotInRegion { .. } => {
+                self.forget(route);
+                self.again(call, Class::RegionChanged, Cause::RegionChanged { region_id }).await
+            }
+            KvError::ServerIsBusy { reason, backoff_ms } => {
+                let cause = Cause::StoreBusy { store_id, reason };
+                let at_least = Duration::from_millis(backoff_ms.into());
+                self.pause(call, Class::Busy, cause, at_least).await?;
+                Ok(Attempt::Again)
+            }
+            KvError::StaleCommand => {
+                self.again(call, Class::RegionChanged, Cause::StaleCommand { region_id }).await
+            }
+            KvError::DeadlineExceeded => self.again(call, Class::Busy, Cause::NoTimeLeft { store_id }).await,
+            KvError::DiskFull => Err(Error::DiskFull),
+            KvError::InvalidRequest { message } => Err(InvalidArgument::Refused { message }.into()),
+            KvError::UndeterminedResult => {
+                let cause = Cause::StoreLostTrack { store_id };
+                match call.effect {
+                    Effect::Write => Err(Error::Undetermined { cause }),
+                    Effect::Read => self.again(call, Class::RegionChanged, cause).await,
+                }
+            }
+        }
+    }
+
+    async fn again(&self, call: &mut Call, class: Class, cause: Cause) -> Result<Attempt, Error> {
+        self.pause(call, class, cause, Duration::ZERO).await?;
+        Ok(Attempt::Again)
+    }
+
+    fn try_next(&self, route: &Route) {
+        self.shared.regions.lock().try_next(route.region.id, route.region.epoch, route.store_id);
+    }
+
+    fn forget(&self, route: &Route) {
+        self.shared.regions.lock().forget(route.region.id, route.region.epoch);
+    }
+
+    /// The region is no more as we knew it: these are there now, says the store that was asked, which is likely to lead
+    /// those of them that it has a peer of.
+    fn replace(&self, route: &Route, current: Vec<Region>) {
+        let mut regions = self.shared.regions.lock();
+        regions.forget(route.region.id, route.region.epoch);
+        for region in current {
+            regions.insert(region, Some(route.store_id));
+        }
+    }
+}

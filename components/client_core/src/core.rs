@@ -1,0 +1,86 @@
+//! What all handles of one client share.
+
+use crate::admin::Admin;
+use crate::error::Cause;
+use crate::keyspace::Keyspace;
+use crate::options::Options;
+use crate::port::{Ports, Rpc, Timers};
+use crate::raw::RawClient;
+use crate::region_cache::RegionCache;
+use crate::store_book::StoreBook;
+use env::Dice;
+use futures_util::future::{BoxFuture, Shared};
+use parking_lot::Mutex;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use types::Key;
+
+/// A question to the placement driver that several calls wait for. Whoever waits drives it, so that it goes on when the
+/// call that asked first is dropped or not polled.
+pub(crate) type Lookup = Shared<BoxFuture<'static, Result<(), Cause>>>;
+
+/// What a lookup is for, in the order in which lookups are joined.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(crate) enum Wanted {
+    Stores,
+    RegionAt(Key),
+    RegionBefore(Key),
+}
+
+/// One client of one cluster: its region cache and its ports. Cheap to clone; clones share everything.
+#[derive(Clone)]
+pub struct Core {
+    pub(crate) shared: Arc<CoreState>,
+}
+
+/// None of the locks is held over an `await`, nor while another one is taken.
+pub(crate) struct CoreState {
+    pub(crate) rpc: Arc<dyn Rpc>,
+    pub(crate) timers: Arc<dyn Timers>,
+    pub(crate) dice: Mutex<Box<dyn Dice>>,
+    pub(crate) options: Options,
+    pub(crate) regions: Mutex<RegionCache>,
+    pub(crate) stores: Mutex<StoreBook>,
+    pub(crate) lookups: Mutex<BTreeMap<Wanted, Lookup>>,
+}
+
+impl Core {
+    /// A client on these ports. Nothing is sent before the first call.
+    #[must_use]
+    pub fn new(ports: Ports, options: Options) -> Self {
+        let shared = CoreState {
+            rpc: ports.rpc,
+            timers: ports.timers,
+            dice: Mutex::new(ports.dice),
+            regions: Mutex::new(RegionCache::new(options.regions_cached_max)),
+            stores: Mutex::default(),
+            lookups: Mutex::default(),
+            options,
+        };
+        Self { shared: Arc::new(shared) }
+    }
+
+    /// Raw keys and values: the default key space.
+    #[must_use]
+    pub fn raw(&self) -> RawClient {
+        RawClient::new(self.clone(), Keyspace::RAW)
+    }
+
+    /// Raw keys and values of another key space.
+    #[must_use]
+    pub fn raw_in(&self, keyspace: Keyspace) -> RawClient {
+        RawClient::new(self.clone(), keyspace)
+    }
+
+    /// Regions, stores and what moves them.
+    #[must_use]
+    pub fn admin(&self) -> Admin {
+        Admin::new(self.clone())
+    }
+}
+
+impl std::fmt::Debug for Core {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Core").field("options", &self.shared.options).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,39 @@
+//! The client's logic: where a key lives, whom to ask, when to ask again, and what an answer means.
+//!
+//! Start with [`Core`], which gives a [`RawClient`] (keys and values) and an [`Admin`] (regions and stores). All of it
+//! is plain `async` over the ports of [`Ports`]: sending a request, the time, and dice. It knows no runtime, socket or
+//! clock, spawns nothing, and its futures may be polled by any executor; `client` binds it to tokio.
+//!
+//! What it keeps true:
+//! * **A write is never repeated after an outcome that nobody knows.** A request that may have been sent and brought no
+//!   definite answer is [`Error::Undetermined`]; every other error means that nothing was, or will be, written by the
+//!   requests it stands for. Reads are repeated freely until the call's deadline.
+//! * A call ends by its deadline, in the time of [`Timers`].
+//! * What a store says is believed only after it was checked (ranges, order, progress), so that a scan ends and never
+//!   yields a key outside of its range.
+
+mod admin;
+mod backoff;
+mod batch;
+mod call;
+mod check;
+mod core;
+mod error;
+mod keyspace;
+mod options;
+mod port;
+mod raw;
+mod region_cache;
+mod router;
+mod scan;
+mod store_book;
+
+pub use crate::admin::{Admin, Cluster};
+pub use crate::core::Core;
+pub use crate::error::{Cause, Error, Incomplete, InvalidArgument};
+pub use crate::keyspace::Keyspace;
+pub use crate::options::Options;
+pub use crate::port::{Ports, Rpc, RpcError, Timers};
+pub use crate::raw::{RawClient, Swap};
+pub use crate::scan::{Scan, ScanOptions};
+pub use wire::kv::KvPair;

@@ -1,0 +1,33 @@
+//! What can be set for a client as a whole.
+
+use std::time::Duration;
+
+/// How a client behaves. The defaults suit a cluster in one data centre.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Options {
+    /// How long a call may take, retries included. For a scan, how long each page may take.
+    pub deadline: Duration,
+    /// How long one attempt of a read may go unanswered before another peer is tried. Writes have no such limit: an
+    /// attempt that is given up leaves the outcome unknown, so they wait until the deadline.
+    pub read_attempt_timeout: Duration,
+    /// The same for the placement driver.
+    pub pd_attempt_timeout: Duration,
+    /// How many requests one batch call has in flight at most.
+    pub batch_concurrency: usize,
+    /// How many regions are remembered; beyond that, others are forgotten and looked up again when needed.
+    pub regions_cached_max: usize,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            deadline: Duration::from_secs(10),
+            // A leader that is lost is replaced within two seconds, so a second attempt then finds the new one.
+            read_attempt_timeout: Duration::from_secs(2),
+            pd_attempt_timeout: Duration::from_secs(2),
+            batch_concurrency: 16,
+            // Some 300 bytes each: 30 MB at the most.
+            regions_cached_max: 100_000,
+        }
+    }
+}

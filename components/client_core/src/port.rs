@@ -1,0 +1,88 @@
+//! What the client needs from the outside: requests, time, dice.
+
+use env::Dice;
+use futures_util::future::BoxFuture;
+use std::sync::Arc;
+use std::time::Duration;
+use types::MonoTime;
+use wire::kv::{KvRequest, KvResponse};
+use wire::pd::{PdRequest, PdResponse};
+
+/// Sends requests to stores and to the placement driver.
+///
+/// One call is at most one request on the wire: an implementation never repeats a request that may have left. It ends
+/// within the timeout, with [`RpcError::TimedOut`] if nothing else. Dropping the future gives up the answer, not the
+/// request.
+pub trait Rpc: Send + Sync {
+    /// Sends a command to the store at `address`.
+    ///
+    /// # Errors
+    /// Any [`RpcError`]; what the store itself refuses is inside of the response.
+    fn kv<'a>(
+        &'a self,
+        address: &'a str,
+        request: KvRequest,
+        timeout: Duration,
+    ) -> BoxFuture<'a, Result<KvResponse, RpcError>>;
+
+    /// Asks the placement driver. Which member is asked, and following `PdError::NotLeader`, is the port's business;
+    /// it may try members one after another, for requests that it knows not to have been sent.
+    ///
+    /// # Errors
+    /// Any [`RpcError`]; what the placement driver itself refuses is inside of the response.
+    fn pd<'a>(&'a self, request: PdRequest, timeout: Duration)
+    -> BoxFuture<'a, Result<PdResponse, RpcError>>;
+}
+
+/// Why a request brought no answer.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum RpcError {
+    /// The request has not left, and never will: it may be made again.
+    #[error("not sent: {reason}")]
+    NotSent {
+        /// Why, for people.
+        reason: String,
+    },
+    /// It may have arrived; the answer was lost with the connection.
+    #[error("connection lost: {reason}")]
+    ConnectionLost {
+        /// Why, for people.
+        reason: String,
+    },
+    /// It may have arrived; no answer came in time.
+    #[error("no answer in time")]
+    TimedOut,
+}
+
+impl RpcError {
+    /// True unless it is certain that the request never reached anybody.
+    #[must_use]
+    pub const fn may_have_been_sent(&self) -> bool {
+        !matches!(self, Self::NotSent { .. })
+    }
+}
+
+/// The time, and waiting for it.
+pub trait Timers: Send + Sync {
+    /// A reading of the clock, never earlier than one before.
+    fn now(&self) -> MonoTime;
+
+    /// Ready after this much time, not before.
+    fn sleep(&self, duration: Duration) -> BoxFuture<'static, ()>;
+}
+
+/// All ports of a client.
+pub struct Ports {
+    /// Requests.
+    pub rpc: Arc<dyn Rpc>,
+    /// Time.
+    pub timers: Arc<dyn Timers>,
+    /// For jitter.
+    pub dice: Box<dyn Dice>,
+}
+
+impl std::fmt::Debug for Ports {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Ports").finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,275 @@
+//! Range scans across regions, page by page.
+
+use crate::call::{Attempt, Effect};
+use crate::core::Core;
+use crate::error::Error;
+use crate::keyspace::Keyspace;
+use bytes::{BufMut, BytesMut};
+use futures_util::Stream;
+use futures_util::future::BoxFuture;
+use futures_util::stream::StreamExt;
+use std::collections::VecDeque;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+use types::{Key, KeyRange};
+use wire::kv::{KvCommand, KvPair, KvReply, Scan as ScanCommand};
+
+/// What a scan brings, and in which pieces.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ScanOptions {
+    /// At most so many pairs; `None` for all.
+    pub limit: Option<u64>,
+    /// From the end of the range to its start.
+    pub reverse: bool,
+    /// Leave the values out: they come empty.
+    pub keys_only: bool,
+    /// At most so many pairs in one request.
+    pub page_pairs: u32,
+    /// A request stops after so many bytes of keys and values.
+    pub page_bytes: u32,
+}
+
+impl Default for ScanOptions {
+    /// All pairs in key order, in pages of 1024 pairs or 1 MiB.
+    fn default() -> Self {
+        Self { limit: None, reverse: false, keys_only: false, page_pairs: 1024, page_bytes: 1 << 20 }
+    }
+}
+
+/// The pairs of a range, one after another: a [`Stream`] that ends after its first error.
+///
+/// It asks for the first page when it is first polled, and for the next one while the reader takes what has come.
+pub struct Scan {
+    core: Core,
+    keyspace: Keyspace,
+    deadline: Duration,
+    options: ScanOptions,
+    /// The range asked for, in users' keys.
+    range: KeyRange,
+    /// The last key that was yielded, as the user sees it.
+    yielded: Option<Key>,
+    /// What has come and was not yielded yet: the rest of one page, and one ahead of it.
+    ready: VecDeque<KvPair>,
+    /// How many pairs the latest page brought.
+    latest_page: usize,
+    /// The page under way; one at most.
+    fetching: Option<BoxFuture<'static, Result<Page, Error>>>,
+    /// What is to be fetched after it, as the region layer sees it.
+    ahead: KeyRange,
+    /// How many pairs may still be fetched.
+    fetch_left: u64,
+    /// What ended the fetching, until it is yielded.
+    failure: Option<Error>,
+    has_failed: bool,
+}
+
+/// A piece of a scan, checked.
+struct Page {
+    pairs: Vec<KvPair>,
+    /// What is left of the range.
+    ahead: KeyRange,
+}
+
+impl Scan {
+    pub(crate) fn new(
+        core: Core,
+        keyspace: Keyspace,
+        deadline: Duration,
+        range: KeyRange,
+        options: ScanOptions,
+    ) -> Self {
+        Self {
+            core,
+            keyspace,
+            deadline,
+            ahead: keyspace.encode_range(&range),
+            fetch_left: options.limit.unwrap_or(u64::MAX),
+            options,
+            range,
+            yielded: None,
+            ready: VecDeque::new(),
+            latest_page: 0,
+            fetching: None,
+            failure: None,
+            has_failed: false,
+        }
+    }
+
+    /// What was not yielded yet of the range, whatever the limit: a new scan of it goes on where this one stands.
+    /// `None` when that is nothing.
+    #[must_use]
+    pub fn remaining(&self) -> Option<KeyRange> {
+        if self.ready.is_empty() && self.ahead.is_empty() && self.fetching.is_none() && !self.has_failed {
+            return None;
+        }
+        let mut range = self.range.clone();
+        match &self.yielded {
+            None => {}
+            Some(last) if self.options.reverse => range.end = last.clone(),
+            Some(last) => {
+                let mut after = BytesMut::with_capacity(last.len() + 1);
+                after.put_slice(last);
+                after.put_u8(0);
+                range.start = after.freeze();
+            }
+        }
+        (!range.is_empty()).then_some(range)
+    }
+
+    /// The next pair; `None` at the end, and after an error.
+    ///
+    /// # Errors
+    /// As `RawClient::get`. Nothing follows it.
+    pub async fn next_pair(&mut self) -> Result<Option<KvPair>, Error> {
+        self.next().await.transpose()
+    }
+
+    /// All pairs that are left, at once: for scans with a limit, or of a range that is known to be small.
+    ///
+    /// # Errors
+    /// As [`Scan::next_pair`].
+    pub async fn into_vec(mut self) -> Result<Vec<KvPair>, Error> {
+        let mut pairs = Vec::new();
+        while let Some(pair) = self.next_pair().await? {
+            pairs.push(pair);
+        }
+        Ok(pairs)
+    }
+
+    /// Begins to fetch the next page if there is one to come and at most the latest one waits for the reader.
+    fn begin_page(&mut self) {
+        let is_wanted = !self.has_failed && !self.ahead.is_empty() && self.fetch_left > 0;
+        if !is_wanted || self.fetching.is_some() || self.ready.len() > self.latest_page {
+            return;
+        }
+        let command = ScanCommand {
+            range: self.ahead.clone(),
+            limit: u32::try_from(self.fetch_left).unwrap_or(u32::MAX).min(self.options.page_pairs.max(1)),
+            bytes_max: self.options.page_bytes,
+            reverse: self.options.reverse,
+            keys_only: self.options.keys_only,
+        };
+        let (core, deadline) = (self.core.clone(), self.deadline);
+        self.fetching = Some(Box::pin(async move { core.scan_page(command, deadline).await }));
+    }
+
+    fn take_page(&mut self, page: Result<Page, Error>) {
+        match page {
+            Ok(Page { pairs, ahead }) => {
+                self.latest_page = pairs.len();
+                self.fetch_left = self.fetch_left.saturating_sub(pairs.len() as u64);
+                self.ahead = ahead;
+                let keyspace = self.keyspace;
+                let decoded = pairs.into_iter().map(|pair| KvPair {
+                    key: keyspace.decode(&pair.key).expect("the page was checked to lie in the key space"),
+                    value: pair.value,
+                });
+                self.ready.extend(decoded);
+            }
+            Err(error) => {
+                self.failure = Some(error);
+                self.has_failed = true;
+            }
+        }
+    }
+}
+
+impl Stream for Scan {
+    type Item = Result<KvPair, Error>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        loop {
+            self.begin_page();
+            // Polled even while pairs are ready: nobody else drives the page ahead.
+            if let Some(fetching) = &mut self.fetching
+                && let Poll::Ready(page) = fetching.as_mut().poll(context)
+            {
+                self.fetching = None;
+                self.take_page(page);
+            }
+            if let Some(pair) = self.ready.pop_front() {
+                self.yielded = Some(pair.key.clone());
+                return Poll::Ready(Some(Ok(pair)));
+            }
+            if let Some(error) = self.failure.take() {
+                return Poll::Ready(Some(Err(error)));
+            }
+            if self.fetching.is_some() {
+                return Poll::Pending;
+            }
+            if self.has_failed || self.ahead.is_empty() || self.fetch_left == 0 {
+                return Poll::Ready(None);
+            }
+            // The page was empty: on to the next.
+        }
+    }
+}
+
+impl std::fmt::Debug for Scan {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Scan").field("options", &self.options).finish_non_exhaustive()
+    }
+}
+
+impl Core {
+    /// Fetches what one region gives at once of `command.range`, from its start or, in reverse, from its end.
+    async fn scan_page(&self, command: ScanCommand, deadline: Duration) -> Result<Page, Error> {
+        let mut call = self.begin(Effect::Read, deadline);
+        let whole = &command.range;
+        loop {
+            let route = if command.reverse {
+                self.region_before(&mut call, &whole.end).await?
+            } else {
+                self.region_at(&mut call, &whole.start).await?
+            };
+            let part = route.region.range.intersection(whole);
+            let asked = ScanCommand { range: part.clone(), ..command.clone() };
+            let (pairs, resume) = match self.attempt(&mut call, &route, KvCommand::Scan(asked)).await? {
+                Attempt::Again => continue,
+                Attempt::Answered(KvReply::Page { pairs, resume }) => (pairs, resume),
+                Attempt::Answered(_) => {
+                    return Err(self.nonsense(&call, route.store_id, "not to a scan"));
+                }
+            };
+            if let Err(message) = check_page(&command, &part, &pairs, resume.as_ref()) {
+                return Err(self.nonsense(&call, route.store_id, message));
+            }
+            let mut ahead = whole.clone();
+            if command.reverse {
+                ahead.end = resume.unwrap_or(part.start);
+            } else {
+                ahead.start = resume.unwrap_or(part.end);
+            }
+            return Ok(Page { pairs, ahead });
+        }
+    }
+}
+
+/// Whether a store's page keeps its promises: pairs of the part in order, and a key to go on from that lies behind them
+/// and closer to the end than the part's beginning, so that every scan ends.
+fn check_page(
+    command: &ScanCommand,
+    part: &KeyRange,
+    pairs: &[KvPair],
+    resume: Option<&Key>,
+) -> Result<(), &'static str> {
+    if pairs.len() > command.limit as usize {
+        return Err("a scan with more pairs than asked for");
+    }
+    if pairs.iter().any(|pair| !part.contains(&pair.key)) {
+        return Err("a scan with a key outside of its range");
+    }
+    let in_order =
+        |earlier: &Key, later: &Key| if command.reverse { earlier > later } else { earlier < later };
+    if pairs.windows(2).any(|two| !in_order(&two[0].key, &two[1].key)) {
+        return Err("a scan out of order");
+    }
+    let Some(resume) = resume else { return Ok(()) };
+    let goes_on = if command.reverse {
+        *resume < part.end && *resume >= part.start && pairs.last().is_none_or(|last| *resume <= last.key)
+    } else {
+        *resume > part.start && *resume <= part.end && pairs.last().is_none_or(|last| *resume > last.key)
+    };
+    if goes_on { Ok(()) } else { Err("a scan with a key to go on from that leads back") }
+}
