@@ -1,0 +1,324 @@
+//! What must hold at every moment, checked on plain facts that an observer of all nodes collects.
+//!
+//! The observers here see everything at once, which no node does: that is what makes them strict. Each returns a
+//! [`Broken`] at the first fact that contradicts what it has seen before.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use types::{Epoch, KeyRange, LogIndex, PeerId, Region, RegionId, StoreId, Term, Timestamp, escape_key};
+
+/// An invariant that does not hold, with the facts that contradict each other.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Broken {
+    /// The invariant.
+    pub invariant: &'static str,
+    /// What was seen.
+    pub facts: String,
+}
+
+impl fmt::Display for Broken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} is broken: {}", self.invariant, self.facts)
+    }
+}
+
+impl std::error::Error for Broken {}
+
+fn require(holds: bool, invariant: &'static str, facts: impl FnOnce() -> String) -> Result<(), Broken> {
+    if holds { Ok(()) } else { Err(Broken { invariant, facts: facts() }) }
+}
+
+/// Election safety: a region has at most one leader in a term (Raft thesis, Figure 3.2).
+#[derive(Clone, Default, Debug)]
+pub struct ElectionSafety {
+    leaders: BTreeMap<(RegionId, Term), PeerId>,
+}
+
+impl ElectionSafety {
+    /// `peer` is, or believes to be, leader of `region` in `term`.
+    ///
+    /// # Errors
+    /// When another peer was.
+    pub fn leader(&mut self, region: RegionId, term: Term, peer: PeerId) -> Result<(), Broken> {
+        let first = *self.leaders.entry((region, term)).or_insert(peer);
+        require(first == peer, "election safety", || {
+            format!("peers {first} and {peer} both lead region {region} in term {term}")
+        })
+    }
+
+    /// The leader seen last in each region.
+    pub fn latest(&self) -> impl Iterator<Item = (RegionId, Term, PeerId)> + '_ {
+        let mut latest = BTreeMap::new();
+        for ((region, term), peer) in &self.leaders {
+            latest.insert(*region, (*term, *peer));
+        }
+        latest.into_iter().map(|(region, (term, peer))| (region, term, peer))
+    }
+}
+
+/// State-machine safety and log matching: what is applied at an index of a region is the same on every peer, and each
+/// peer applies index after index (Raft thesis, Figure 3.2).
+#[derive(Clone, Default, Debug)]
+pub struct AppliedChains {
+    /// By region and index: what the first to apply it had there, and who that was.
+    applied: BTreeMap<(RegionId, LogIndex), (Applied, PeerId)>,
+    progress: BTreeMap<PeerId, (LogIndex, Term)>,
+}
+
+/// What a peer applied at an index.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Applied {
+    /// The term of the entry.
+    pub term: Term,
+    /// A checksum of the entry and, where the observer has it, of its effects.
+    pub checksum: u64,
+}
+
+impl AppliedChains {
+    /// `peer` of `region` applies the entry at `index`.
+    ///
+    /// # Errors
+    /// When another peer has applied something else there, or this one was not at the index before.
+    pub fn apply(
+        &mut self,
+        region: RegionId,
+        peer: PeerId,
+        index: LogIndex,
+        applied: Applied,
+    ) -> Result<(), Broken> {
+        if let Some((at, term)) = self.progress.get(&peer) {
+            require(index == at.next(), "applying in order", || {
+                format!("peer {peer} of region {region} applies {index} after {at}")
+            })?;
+            require(applied.term >= *term, "terms in order", || {
+                format!(
+                    "peer {peer} of region {region} applies term {} at {index} after term {term}",
+                    applied.term
+                )
+            })?;
+        }
+        let (first, by) = *self.applied.entry((region, index)).or_insert((applied, peer));
+        require(first == applied, "state-machine safety", || {
+            format!(
+                "region {region} at {index}: peer {by} applied {first:?}, peer {peer} applies {applied:?}"
+            )
+        })?;
+        self.progress.insert(peer, (index, applied.term));
+        Ok(())
+    }
+
+    /// `peer` starts from here: it was made, has restarted (its applied index may have gone back), or has taken over a
+    /// region snapshot.
+    ///
+    /// # Errors
+    /// When the region has applied an entry of another term there.
+    pub fn start_from(
+        &mut self,
+        region: RegionId,
+        peer: PeerId,
+        index: LogIndex,
+        term: Term,
+    ) -> Result<(), Broken> {
+        if let Some((first, by)) = self.applied.get(&(region, index)) {
+            require(first.term == term, "state-machine safety", || {
+                format!(
+                    "region {region} at {index}: peer {by} applied term {}, peer {peer} starts at term {term}",
+                    first.term
+                )
+            })?;
+        }
+        self.progress.insert(peer, (index, term));
+        Ok(())
+    }
+}
+
+/// What one voter's disk would still hold after a power loss now.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct DurableLog {
+    /// The voter.
+    pub peer: PeerId,
+    /// The term of its durable entry at the index asked about; `None` if it has none there.
+    pub term: Option<Term>,
+    /// The index up to which its durable state has the log applied, or a snapshot of it.
+    pub applied: LogIndex,
+}
+
+/// Durability: when a write is acknowledged, its entry is on the disks of a majority of the voters.
+///
+/// `voters` are those of the configuration under which it was committed (of each half of a joint one in turn).
+///
+/// # Errors
+/// When fewer have it.
+pub fn acknowledged_is_durable(
+    region: RegionId,
+    index: LogIndex,
+    term: Term,
+    voters: &[DurableLog],
+) -> Result<(), Broken> {
+    let holding = voters.iter().filter(|log| log.term == Some(term) || log.applied >= index).count();
+    require(holding > voters.len() / 2, "durability at the moment of the reply", || {
+        format!(
+            "region {region}: the entry at {index} of term {term} was acknowledged, but the disks hold {voters:?}"
+        )
+    })
+}
+
+/// Regions of one store that own keys do not overlap.
+///
+/// # Errors
+/// The first two that do.
+pub fn ranges_are_disjoint(store: StoreId, regions: &[(RegionId, KeyRange)]) -> Result<(), Broken> {
+    let mut sorted: Vec<_> = regions.iter().filter(|(_, range)| !range.is_empty()).collect();
+    sorted.sort_by(|(_, a), (_, b)| a.start.cmp(&b.start));
+    for pair in sorted.windows(2) {
+        let [(left, left_range), (right, right_range)] = pair else { unreachable!("windows of two") };
+        require(!left_range.overlaps(right_range), "disjoint ranges", || {
+            format!("store {store} holds region {left} {left_range:?} and region {right} {right_range:?}")
+        })?;
+    }
+    Ok(())
+}
+
+/// The newest regions cover all keys, each once. For quiet moments: while a split or a merge is under way only some of
+/// its halves may be known.
+///
+/// # Errors
+/// The first hole or overlap.
+pub fn regions_cover_all_keys(regions: &[Region]) -> Result<(), Broken> {
+    let mut sorted: Vec<_> = regions.iter().collect();
+    sorted.sort_by(|a, b| a.range.start.cmp(&b.range.start));
+    let mut reached = Some(types::Key::new());
+    for region in sorted {
+        let meets = reached.as_ref() == Some(&region.range.start);
+        require(meets, "coverage", || {
+            let until = reached.as_ref().map_or_else(|| "the end".to_owned(), |key| escape_key(key));
+            format!("keys are covered up to {until}, then comes region {} {:?}", region.id, region.range)
+        })?;
+        reached = (!region.range.end.is_empty()).then(|| region.range.end.clone());
+    }
+    require(reached.is_none(), "coverage", || {
+        format!(
+            "no region covers the keys from {}",
+            reached.as_ref().map_or_else(String::new, |key| escape_key(key))
+        )
+    })
+}
+
+/// Epochs of a region only grow, on every store alike, and one epoch means one descriptor.
+#[derive(Clone, Default, Debug)]
+pub struct Epochs {
+    by_epoch: BTreeMap<(RegionId, Epoch), Region>,
+    /// By store and region: what it showed last.
+    latest: BTreeMap<(StoreId, RegionId), Epoch>,
+}
+
+impl Epochs {
+    /// `store` holds `region` as described, applied.
+    ///
+    /// # Errors
+    /// When it held a newer one, or another store another one of the same epoch.
+    pub fn region(&mut self, store: StoreId, region: &Region) -> Result<(), Broken> {
+        let before = self.latest.insert((store, region.id), region.epoch);
+        let went_back = before.is_some_and(|before| region.epoch.is_older_than(before));
+        require(!went_back, "growing epochs", || {
+            format!("region {} on store {store} goes from {before:?} to {:?}", region.id, region.epoch)
+        })?;
+        let known = self.by_epoch.entry((region.id, region.epoch)).or_insert_with(|| region.clone());
+        require(known == region, "one epoch, one descriptor", || {
+            format!("{known:?} and, on store {store}, {region:?}")
+        })
+    }
+
+    /// `store` has restarted: what was not durable may be gone, so an older epoch may come again.
+    pub fn restarted(&mut self, store: StoreId) {
+        self.latest.retain(|(at, _), _| *at != store);
+    }
+}
+
+/// Durable terms and votes of a peer: the term never falls, and in one term it votes for one candidate.
+#[derive(Clone, Default, Debug)]
+pub struct HardStates {
+    latest: BTreeMap<PeerId, (Term, Option<PeerId>)>,
+}
+
+impl HardStates {
+    /// `peer` has this term and vote on its disk. To be called for what is durable alone.
+    ///
+    /// # Errors
+    /// When it had a higher term, or another vote in this one.
+    pub fn durable(&mut self, peer: PeerId, term: Term, vote: Option<PeerId>) -> Result<(), Broken> {
+        if let Some((term_before, vote_before)) = self.latest.insert(peer, (term, vote)) {
+            let holds =
+                term > term_before || (term == term_before && (vote_before.is_none() || vote == vote_before));
+            require(holds, "term and vote are kept", || {
+                format!(
+                    "peer {peer} goes from term {term_before} vote {vote_before:?} to term {term} vote {vote:?}"
+                )
+            })?;
+        }
+        Ok(())
+    }
+}
+
+/// Lease disjointness, in true time: once a leader of a higher term has acted, no older one serves a read by its lease.
+#[derive(Clone, Default, Debug)]
+pub struct Leases {
+    /// By region: the highest term in which a leader acted, who that was, and when it was first seen.
+    newest: BTreeMap<RegionId, (Term, PeerId, u64)>,
+}
+
+impl Leases {
+    /// At the true time `now`, `peer` acknowledges a write as leader of `region`, proposed in `term`. An older leader may
+    /// still do so: what it acknowledges was committed.
+    pub fn acknowledges(&mut self, region: RegionId, term: Term, peer: PeerId, now: u64) {
+        let newest = self.newest.entry(region).or_insert((term, peer, now));
+        if newest.0 < term {
+            *newest = (term, peer, now);
+        }
+    }
+
+    /// At the true time `now`, `peer` serves a read of `region` by its lease of `term`.
+    ///
+    /// # Errors
+    /// When a leader of a higher term has acted before: the read may be stale.
+    pub fn serves(&mut self, region: RegionId, term: Term, peer: PeerId, now: u64) -> Result<(), Broken> {
+        self.acknowledges(region, term, peer, now);
+        let (newest, by, since) = self.newest[&region];
+        require(newest == term, "lease disjointness", || {
+            format!(
+                "peer {peer} serves region {region} by a lease of term {term} at {now}, after peer {by} acted in term \
+                 {newest} at {since}"
+            )
+        })
+    }
+}
+
+/// Timestamps: one that is asked for after another was answered is greater, whoever answers.
+#[derive(Clone, Default, Debug)]
+pub struct Timestamps {
+    answered: Timestamp,
+}
+
+impl Timestamps {
+    /// The greatest timestamp that was answered so far: what a request that begins now must exceed.
+    #[must_use]
+    pub const fn floor(&self) -> Timestamp {
+        self.answered
+    }
+
+    /// The timestamps `first ..= last` were answered to a request that began when [`floor`](Self::floor) was `floor`.
+    ///
+    /// # Errors
+    /// When one of them is not greater.
+    pub fn answered(&mut self, floor: Timestamp, first: Timestamp, last: Timestamp) -> Result<(), Broken> {
+        require(first > floor && first <= last, "growing timestamps", || {
+            format!("{first:?} to {last:?} were handed out after {floor:?} had been")
+        })?;
+        self.answered = self.answered.max(last);
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+#[path = "invariants_tests.rs"]
+mod tests;

@@ -1,0 +1,136 @@
+//! Each observer accepts what a correct cluster shows and refuses the nearest thing that it must not show.
+
+use super::*;
+use types::Peer;
+
+const R: RegionId = RegionId(1);
+const P1: PeerId = PeerId(11);
+const P2: PeerId = PeerId(12);
+const S1: StoreId = StoreId(1);
+const S2: StoreId = StoreId(2);
+
+#[track_caller]
+fn broken(result: Result<(), Broken>, invariant: &str) {
+    assert_eq!(result.map_err(|broken| broken.invariant), Err(invariant));
+}
+
+#[test]
+fn a_term_has_one_leader() {
+    let mut elections = ElectionSafety::default();
+    elections.leader(R, Term(1), P1).unwrap();
+    elections.leader(R, Term(1), P1).unwrap();
+    elections.leader(R, Term(2), P2).unwrap();
+    elections.leader(RegionId(2), Term(1), P2).unwrap();
+    assert!(elections.latest().eq([(R, Term(2), P2), (RegionId(2), Term(1), P2)]));
+    broken(elections.leader(R, Term(1), P2), "election safety");
+}
+
+#[test]
+fn peers_apply_the_same_in_order() {
+    let entry = |term, checksum| Applied { term: Term(term), checksum };
+    let mut chains = AppliedChains::default();
+    chains.start_from(R, P1, LogIndex(5), Term(1)).unwrap();
+    chains.apply(R, P1, LogIndex(6), entry(1, 60)).unwrap();
+    chains.apply(R, P1, LogIndex(7), entry(2, 70)).unwrap();
+    broken(chains.apply(R, P1, LogIndex(9), entry(2, 90)), "applying in order");
+    broken(chains.apply(R, P1, LogIndex(8), entry(1, 80)), "terms in order");
+    chains.start_from(R, P2, LogIndex(6), Term(1)).unwrap();
+    broken(chains.apply(R, P2, LogIndex(7), entry(2, 71)), "state-machine safety");
+    broken(chains.start_from(R, P2, LogIndex(7), Term(1)), "state-machine safety");
+    // After a restart it applies again, the same.
+    chains.start_from(R, P1, LogIndex(6), Term(1)).unwrap();
+    chains.apply(R, P1, LogIndex(7), entry(2, 70)).unwrap();
+}
+
+#[test]
+fn an_acknowledged_entry_is_on_a_majority_of_disks() {
+    let log = |peer: u64, term: Option<u64>, applied: u64| DurableLog {
+        peer: PeerId(peer),
+        term: term.map(Term),
+        applied: LogIndex(applied),
+    };
+    let ok = [log(1, Some(2), 0), log(2, None, 9), log(3, None, 4)];
+    acknowledged_is_durable(R, LogIndex(5), Term(2), &ok).unwrap();
+    let other_term = [log(1, Some(2), 0), log(2, Some(1), 0), log(3, None, 4)];
+    broken(
+        acknowledged_is_durable(R, LogIndex(5), Term(2), &other_term),
+        "durability at the moment of the reply",
+    );
+    broken(acknowledged_is_durable(R, LogIndex(5), Term(2), &[]), "durability at the moment of the reply");
+}
+
+#[test]
+fn regions_of_a_store_do_not_overlap_and_all_together_cover_all_keys() {
+    let at = |id: u64, start: &'static str, end: &'static str| (RegionId(id), KeyRange::new(start, end));
+    ranges_are_disjoint(S1, &[at(2, "m", ""), at(1, "", "c"), at(3, "c", "m")]).unwrap();
+    broken(ranges_are_disjoint(S1, &[at(2, "m", ""), at(1, "", "n")]), "disjoint ranges");
+
+    let regions = |ranges: &[(RegionId, KeyRange)]| -> Vec<Region> {
+        ranges
+            .iter()
+            .map(|(id, range)| Region { id: *id, range: range.clone(), ..Region::default() })
+            .collect()
+    };
+    regions_cover_all_keys(&regions(&[at(2, "m", ""), at(1, "", "m")])).unwrap();
+    for bad in [
+        &[at(2, "n", ""), at(1, "", "m")][..],
+        &[at(2, "l", ""), at(1, "", "m")],
+        &[at(1, "", "m")],
+        &[at(1, "", ""), at(2, "m", "")],
+        &[],
+    ] {
+        broken(regions_cover_all_keys(&regions(bad)), "coverage");
+    }
+}
+
+#[test]
+fn epochs_grow_and_name_one_descriptor() {
+    let region = |version: u64, end: &'static str| Region {
+        id: R,
+        range: KeyRange::new("", end),
+        epoch: Epoch { conf_ver: 1, version },
+        peers: vec![Peer::voter(P1, S1)],
+    };
+    let mut epochs = Epochs::default();
+    epochs.region(S1, &region(1, "")).unwrap();
+    epochs.region(S1, &region(2, "m")).unwrap();
+    epochs.region(S2, &region(1, "")).unwrap();
+    broken(epochs.region(S2, &region(2, "n")), "one epoch, one descriptor");
+    broken(epochs.clone().region(S1, &region(1, "")), "growing epochs");
+    epochs.restarted(S1);
+    epochs.region(S1, &region(1, "")).unwrap();
+}
+
+#[test]
+fn a_vote_is_kept() {
+    let mut states = HardStates::default();
+    states.durable(P1, Term(1), None).unwrap();
+    states.durable(P1, Term(1), Some(P2)).unwrap();
+    states.durable(P1, Term(2), None).unwrap();
+    states.durable(P1, Term(2), Some(P1)).unwrap();
+    broken(states.clone().durable(P1, Term(2), Some(P2)), "term and vote are kept");
+    broken(states.clone().durable(P1, Term(2), None), "term and vote are kept");
+    broken(states.durable(P1, Term(1), Some(P1)), "term and vote are kept");
+}
+
+#[test]
+fn an_old_lease_does_not_outlive_the_first_use_of_a_newer_one() {
+    let mut leases = Leases::default();
+    leases.serves(R, Term(1), P1, 10).unwrap();
+    leases.acknowledges(R, Term(2), P2, 20);
+    leases.acknowledges(R, Term(1), P1, 21);
+    broken(leases.serves(R, Term(1), P1, 22), "lease disjointness");
+    leases.serves(R, Term(2), P2, 23).unwrap();
+}
+
+#[test]
+fn timestamps_grow_in_real_time() {
+    let mut timestamps = Timestamps::default();
+    let early = timestamps.floor();
+    timestamps.answered(early, Timestamp(5), Timestamp(7)).unwrap();
+    // Asked for before the answer above came: any order will do.
+    timestamps.answered(early, Timestamp(3), Timestamp(4)).unwrap();
+    assert_eq!(timestamps.floor(), Timestamp(7));
+    let floor = timestamps.floor();
+    broken(timestamps.answered(floor, Timestamp(7), Timestamp(9)), "growing timestamps");
+}
