@@ -1,0 +1,383 @@
+//! What the group replicates: the commands of its log, the state they lead to, and how that is kept on disk.
+//!
+//! Apply depends on the state and the command alone. Whatever a leader judges by soft state (is a store alive?) it puts
+//! into the command.
+//!
+//! ```text
+//! family default   "pd/meta"              Meta, with the position of the last command applied
+//!                  "pd/store/" id u64 BE  StoreRecord
+//! ```
+
+use crate::Error;
+use bytes::Bytes;
+use codec::{Decode as _, Encode as _, codec_enum, codec_struct};
+use engine::{Cf, Engine, Snapshot as _, WriteBatch};
+use raft::{ConfState, EntryId};
+use std::collections::BTreeMap;
+use types::{ClusterId, KeyRange, PeerRole, Region, StoreId};
+use wire::pd::{PdError, StoreInfo};
+
+/// One entry of the group's log.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum Command {
+    /// This is the cluster's id, unless it has one.
+    Init { cluster_id: ClusterId },
+    /// First store and first region, unless there are some.
+    Bootstrap { store: StoreInfo, region: Region },
+    /// A store introduces itself. `takes_over` gives up its address for it, being silent; `retires` says that it holds
+    /// no copy either, so that its id ends.
+    PutStore { store: StoreInfo, takes_over: Option<StoreId>, retires: bool },
+    /// The proposer wants so many ids.
+    ReserveIds { count: u64 },
+    /// The proposer wants to hand out timestamps up to this bound.
+    ExtendTso { upper_ms: u64 },
+}
+codec_enum!(Command {
+    1 = Init { cluster_id },
+    2 = Bootstrap { store, region },
+    3 = PutStore { store, takes_over, retires },
+    4 = ReserveIds { count },
+    5 = ExtendTso { upper_ms },
+});
+
+/// What became of a command.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum Outcome {
+    Done,
+    Refused(PdError),
+    /// The ids `first..end` are the proposer's.
+    Ids {
+        first: u64,
+        end: u64,
+    },
+    /// The bound was `before_ms` and is `upper_ms`.
+    Tso {
+        before_ms: u64,
+        upper_ms: u64,
+    },
+}
+
+/// A store as the cluster remembers it.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub(crate) struct StoreRecord {
+    /// How it introduced itself. The address is empty when another store has taken it over.
+    pub(crate) info: StoreInfo,
+    /// Its id is not accepted any more.
+    pub(crate) retired: bool,
+}
+codec_struct!(StoreRecord { info, retired });
+
+/// Everything but the stores.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+struct Meta {
+    /// The last entry applied.
+    applied: EntryId,
+    /// The last entry that was compacted away. Invariant: `truncated <= applied`.
+    truncated: EntryId,
+    /// The members of the group.
+    conf_state: ConfState,
+    cluster_id: ClusterId,
+    /// The first region, as the winner of the bootstrap described it.
+    bootstrap: Option<Region>,
+    bootstrap_store: StoreId,
+    /// Ids below this one are handed out or reserved.
+    id_bound: u64,
+    /// Timestamps up to this physical part are handed out or reserved.
+    tso_upper_ms: u64,
+}
+codec_struct!(Meta {
+    applied,
+    truncated,
+    conf_state,
+    cluster_id,
+    bootstrap,
+    bootstrap_store,
+    id_bound,
+    tso_upper_ms
+});
+
+/// The whole state as a snapshot carries it to another member.
+#[derive(Clone, PartialEq, Eq, Debug)]
+struct Image {
+    meta: Meta,
+    stores: Vec<StoreRecord>,
+}
+codec_struct!(Image { meta, stores });
+
+const META_KEY: &[u8] = b"pd/meta";
+const STORE_PREFIX: &[u8] = b"pd/store/";
+
+/// The replicated state.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct State {
+    meta: Meta,
+    stores: BTreeMap<StoreId, StoreRecord>,
+    /// Who holds which address. Invariant: exactly the non-empty addresses of `stores`.
+    addresses: BTreeMap<String, StoreId>,
+}
+
+impl State {
+    /// The state found on disk; that of a new cluster on an empty one.
+    pub(crate) fn load<E: Engine>(engine: &E) -> Result<Self, Error> {
+        let snapshot = engine.snapshot();
+        let meta = match snapshot.get(Cf::Default, META_KEY)? {
+            Some(value) => Meta::from_bytes(&value)?,
+            // Zero stands for "none" among ids, so the first is one.
+            None => Meta { id_bound: 1, ..Meta::default() },
+        };
+        let mut state = Self { meta, stores: BTreeMap::new(), addresses: BTreeMap::new() };
+        let mut iterator = snapshot.iter(Cf::Default, &KeyRange::prefix(STORE_PREFIX));
+        let mut valid = iterator.seek_to_first();
+        while valid {
+            let record = StoreRecord::from_bytes(&Bytes::copy_from_slice(iterator.value()))?;
+            if iterator.key() != store_key(record.info.id) {
+                return Err(Error::Corrupt(format!(
+                    "the record of store {} is under another key",
+                    record.info.id
+                )));
+            }
+            state.insert(record);
+            valid = iterator.next();
+        }
+        iterator.status()?;
+        Ok(state)
+    }
+
+    /// True before anything was ever written.
+    pub(crate) fn is_new(&self) -> bool {
+        self.meta.applied.index.is_zero() && self.meta.conf_state == ConfState::default()
+    }
+
+    /// The last entry applied.
+    pub(crate) fn applied(&self) -> EntryId {
+        self.meta.applied
+    }
+
+    /// The last entry compacted away.
+    pub(crate) fn truncated(&self) -> EntryId {
+        self.meta.truncated
+    }
+
+    /// The members of the group.
+    pub(crate) fn conf_state(&self) -> &ConfState {
+        &self.meta.conf_state
+    }
+
+    pub(crate) fn cluster_id(&self) -> ClusterId {
+        self.meta.cluster_id
+    }
+
+    pub(crate) fn is_bootstrapped(&self) -> bool {
+        self.meta.bootstrap.is_some()
+    }
+
+    /// All ids below this one may have been handed out.
+    pub(crate) fn id_bound(&self) -> u64 {
+        self.meta.id_bound
+    }
+
+    pub(crate) fn tso_upper_ms(&self) -> u64 {
+        self.meta.tso_upper_ms
+    }
+
+    pub(crate) fn stores(&self) -> &BTreeMap<StoreId, StoreRecord> {
+        &self.stores
+    }
+
+    pub(crate) fn address_holder(&self, address: &str) -> Option<StoreId> {
+        self.addresses.get(address).copied()
+    }
+
+    /// The members of a group that has none yet.
+    pub(crate) fn found(&mut self, conf_state: ConfState) {
+        assert!(self.is_new(), "a group is founded once");
+        self.meta.conf_state = conf_state;
+    }
+
+    /// Notes that the log begins after `to` now.
+    pub(crate) fn truncate(&mut self, to: EntryId, batch: &mut WriteBatch) {
+        assert!(
+            self.meta.truncated.index < to.index && to.index <= self.meta.applied.index,
+            "compaction to {to:?}"
+        );
+        self.meta.truncated = to;
+        batch.put(Cf::Default, META_KEY, &self.meta.to_bytes());
+    }
+
+    /// All of it, for another member.
+    pub(crate) fn image(&self) -> Bytes {
+        Image { meta: self.meta.clone(), stores: self.stores.values().cloned().collect() }.to_bytes()
+    }
+
+    /// The state of another member at `at` takes the place of this one.
+    pub(crate) fn restore(
+        &mut self,
+        at: EntryId,
+        image: &Bytes,
+        batch: &mut WriteBatch,
+    ) -> Result<(), Error> {
+        let Image { meta, stores } = Image::from_bytes(image)?;
+        if meta.applied != at {
+            return Err(Error::Corrupt(format!(
+                "a snapshot at {at:?} holds the state at {:?}",
+                meta.applied
+            )));
+        }
+        let range = KeyRange::prefix(STORE_PREFIX);
+        batch.delete_range(Cf::Default, &range.start, &range.end);
+        self.meta = Meta { truncated: at, ..meta };
+        self.stores.clear();
+        self.addresses.clear();
+        for record in stores {
+            self.put(record, batch);
+        }
+        batch.put(Cf::Default, META_KEY, &self.meta.to_bytes());
+        Ok(())
+    }
+
+    /// Applies the command at a position of the log and adds what changes on disk to `batch`. `None` is the empty entry
+    /// with which a leader begins.
+    pub(crate) fn apply(&mut self, at: EntryId, command: Option<Command>, batch: &mut WriteBatch) -> Outcome {
+        assert_eq!(at.index, self.meta.applied.index.next(), "commands are applied in order, once each");
+        assert!(at.term >= self.meta.applied.term, "terms do not decrease along a log");
+        self.meta.applied = at;
+        let outcome = match command {
+            None => Outcome::Done,
+            Some(Command::Init { cluster_id }) => {
+                if self.meta.cluster_id.is_zero() {
+                    self.meta.cluster_id = cluster_id;
+                }
+                Outcome::Done
+            }
+            Some(Command::Bootstrap { store, region }) => self.apply_bootstrap(store, region, batch),
+            Some(Command::PutStore { store, takes_over, retires }) => {
+                self.apply_put_store(store, takes_over, retires, batch)
+            }
+            Some(Command::ReserveIds { count }) => {
+                let first = self.meta.id_bound;
+                self.meta.id_bound = first.saturating_add(count);
+                Outcome::Ids { first, end: self.meta.id_bound }
+            }
+            Some(Command::ExtendTso { upper_ms }) => {
+                let before_ms = self.meta.tso_upper_ms;
+                self.meta.tso_upper_ms = before_ms.max(upper_ms);
+                Outcome::Tso { before_ms, upper_ms: self.meta.tso_upper_ms }
+            }
+        };
+        batch.put(Cf::Default, META_KEY, &self.meta.to_bytes());
+        outcome
+    }
+
+    fn apply_bootstrap(&mut self, store: StoreInfo, region: Region, batch: &mut WriteBatch) -> Outcome {
+        if let Some(first) = &self.meta.bootstrap {
+            // A store that lost the answer, or crashed before it came, asks again and has won.
+            return match *first == region && self.meta.bootstrap_store == store.id {
+                true => Outcome::Done,
+                false => Outcome::Refused(PdError::AlreadyBootstrapped),
+            };
+        }
+        if let Err(message) = self.check_first_region(&store, &region) {
+            return Outcome::Refused(PdError::InvalidRequest { message });
+        }
+        self.meta.bootstrap_store = store.id;
+        self.meta.bootstrap = Some(region);
+        self.put(StoreRecord { info: store, retired: false }, batch);
+        Outcome::Done
+    }
+
+    fn check_first_region(&self, store: &StoreInfo, region: &Region) -> Result<(), String> {
+        if store.address.is_empty() {
+            return Err("a store needs an address".to_owned());
+        }
+        if region.range != KeyRange::full() {
+            return Err("the first region covers all keys".to_owned());
+        }
+        let [peer] = region.peers[..] else {
+            return Err(format!("the first region has one peer, not {}", region.peers.len()));
+        };
+        if peer.store_id != store.id || peer.role != PeerRole::Voter {
+            return Err(format!("the first region's peer is a voter on store {}", store.id));
+        }
+        for id in [store.id.get(), region.id.get(), peer.id.get()] {
+            if id == 0 || id >= self.meta.id_bound {
+                return Err(format!("id {id} was never handed out"));
+            }
+        }
+        Ok(())
+    }
+
+    fn apply_put_store(
+        &mut self,
+        store: StoreInfo,
+        takes_over: Option<StoreId>,
+        retires: bool,
+        batch: &mut WriteBatch,
+    ) -> Outcome {
+        if !self.is_bootstrapped() {
+            return Outcome::Refused(PdError::NotBootstrapped);
+        }
+        if store.address.is_empty() || store.id.is_zero() || store.id.get() >= self.meta.id_bound {
+            let message =
+                format!("store {} at {:?}: it needs an id from here and an address", store.id, store.address);
+            return Outcome::Refused(PdError::InvalidRequest { message });
+        }
+        if self.stores.get(&store.id).is_some_and(|record| record.retired) {
+            let message = format!(
+                "store id {} is retired: its place was taken and its data was copied elsewhere. Move its data \
+                 directory away and start it again, so that it joins under a new id",
+                store.id
+            );
+            return Outcome::Refused(PdError::StoreRejected { message });
+        }
+        if let Some(holder) = self.address_holder(&store.address).filter(|holder| *holder != store.id) {
+            if takes_over != Some(holder) {
+                let message = format!(
+                    "address {} belongs to store {holder}, which was heard from lately. If this store was meant to be \
+                     another one, give it an address of its own; if it replaces store {holder}, stop that one first",
+                    store.address
+                );
+                return Outcome::Refused(PdError::StoreRejected { message });
+            }
+            let mut old = self.stores[&holder].clone();
+            old.info.address.clear();
+            old.retired = retires;
+            self.put(old, batch);
+        }
+        self.put(StoreRecord { info: store, retired: false }, batch);
+        Outcome::Done
+    }
+
+    fn put(&mut self, record: StoreRecord, batch: &mut WriteBatch) {
+        if self.stores.get(&record.info.id) != Some(&record) {
+            batch.put(Cf::Default, &store_key(record.info.id), &record.to_bytes());
+            self.insert(record);
+        }
+    }
+
+    fn insert(&mut self, record: StoreRecord) {
+        let id = record.info.id;
+        if let Some(old) = self.stores.get(&id) {
+            self.addresses.remove(&old.info.address);
+        }
+        if !record.info.address.is_empty() {
+            self.addresses.insert(record.info.address.clone(), id);
+        }
+        self.stores.insert(id, record);
+    }
+
+    pub(crate) fn check_invariants(&self) {
+        let addresses: BTreeMap<String, StoreId> = self
+            .stores
+            .values()
+            .filter(|record| !record.info.address.is_empty())
+            .map(|record| (record.info.address.clone(), record.info.id))
+            .collect();
+        assert_eq!(addresses, self.addresses, "the index of addresses is that of the stores");
+        assert!(self.meta.id_bound >= 1, "ids begin at one");
+        assert!(self.meta.bootstrap.is_some() || self.stores.is_empty(), "stores join after the bootstrap");
+    }
+}
+
+fn store_key(id: StoreId) -> Vec<u8> {
+    [STORE_PREFIX, &id.get().to_be_bytes()].concat()
+}

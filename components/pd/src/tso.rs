@@ -1,0 +1,172 @@
+//! The timestamp oracle of one leadership.
+//!
+//! Invariant (INV-PD-TSO): every timestamp handed out has a physical part of at most the bound that is committed in
+//! the group's log, and a new oracle starts above the bound it finds there. So timestamps grow over restarts and
+//! changes of leadership, whatever the wall clock does. An oracle is made when a leadership begins to serve and dropped
+//! when it ends; it is never reset, so no request can meet one that was left over.
+
+use std::time::Duration;
+use types::{MonoTime, Timestamp};
+
+/// Hands out timestamps below a durable bound.
+#[derive(Clone, Debug)]
+pub(crate) struct Oracle {
+    /// The physical part handed out last.
+    physical_ms: u64,
+    /// How many timestamps of that millisecond are gone. Invariant: `logical <= LOGICAL_MAX + 1`.
+    logical: u64,
+    /// The largest physical part that may be handed out. Invariant: `physical_ms <= upper_ms`.
+    upper_ms: u64,
+    clock: WallClock,
+}
+
+impl Oracle {
+    /// An oracle that starts above `saved_ms`, the bound found in the log, and may go up to `upper_ms`, which is
+    /// committed there by now.
+    pub(crate) fn new(saved_ms: u64, upper_ms: u64, clock: WallClock) -> Self {
+        assert!(saved_ms < upper_ms, "no room between {saved_ms} and {upper_ms}");
+        let physical_ms = (saved_ms + 1).max(clock.trusted_ms().min(upper_ms));
+        Self { physical_ms, logical: 0, upper_ms, clock }
+    }
+
+    /// Takes a reading of the clocks.
+    pub(crate) fn observe(&mut self, now: MonoTime, wall_ms: u64) {
+        self.clock.observe(now, wall_ms);
+        self.advance();
+    }
+
+    /// A larger bound was committed.
+    pub(crate) fn extend(&mut self, upper_ms: u64) {
+        assert!(upper_ms >= self.upper_ms, "the bound moves back from {} to {upper_ms}", self.upper_ms);
+        self.upper_ms = upper_ms;
+        self.advance();
+    }
+
+    /// The last of `count` timestamps that nobody had before; `None` until the bound is extended.
+    pub(crate) fn allocate(&mut self, count: u32) -> Option<Timestamp> {
+        let count = u64::from(count);
+        assert!((1..=Timestamp::LOGICAL_MAX).contains(&count), "{count} timestamps at once");
+        if self.logical + count > Timestamp::LOGICAL_MAX + 1 {
+            // The millisecond is used up. Running ahead of the clock is safe, and bounded by the window.
+            if self.physical_ms >= self.upper_ms {
+                return None;
+            }
+            self.physical_ms += 1;
+            self.logical = 0;
+        }
+        self.logical += count;
+        Some(Timestamp::compose(self.physical_ms, self.logical - 1))
+    }
+
+    /// The bound that should be committed next, if it is time: less than half of the window is left.
+    pub(crate) fn wanted_upper_ms(&self, window: Duration) -> Option<u64> {
+        let window_ms = window.as_millis() as u64;
+        let reached = self.physical_ms.max(self.clock.trusted_ms());
+        (self.upper_ms < reached + window_ms / 2).then_some(reached + window_ms)
+    }
+
+    fn advance(&mut self) {
+        let target = self.clock.trusted_ms().min(self.upper_ms);
+        if target > self.physical_ms {
+            self.physical_ms = target;
+            self.logical = 0;
+        }
+    }
+
+    pub(crate) fn check_invariants(&self, committed_upper_ms: u64) {
+        assert!(
+            self.physical_ms <= self.upper_ms,
+            "INV-PD-TSO: {} above {}",
+            self.physical_ms,
+            self.upper_ms
+        );
+        assert!(self.upper_ms <= committed_upper_ms, "INV-PD-TSO: {} not committed", self.upper_ms);
+        assert!(self.logical <= Timestamp::LOGICAL_MAX + 1, "INV-PD-TSO: logical part {}", self.logical);
+    }
+}
+
+/// The wall clock as far as it is believed: it may fall back (then it waits), but where it leaps ahead of the monotonic
+/// clock by more than the allowance, time goes on at the monotonic clock's pace. A year that a broken clock adds would
+/// otherwise stay in the bound for ever.
+#[derive(Clone, Debug)]
+pub(crate) struct WallClock {
+    read_at: MonoTime,
+    trusted_ms: u64,
+    jump_max: Duration,
+}
+
+impl WallClock {
+    pub(crate) fn new(now: MonoTime, wall_ms: u64, jump_max: Duration) -> Self {
+        Self { read_at: now, trusted_ms: wall_ms, jump_max }
+    }
+
+    pub(crate) fn observe(&mut self, now: MonoTime, wall_ms: u64) {
+        let passed = now.since(self.read_at);
+        let whole_ms = passed.as_millis() as u64;
+        let expected_ms = self.trusted_ms + whole_ms;
+        if wall_ms > expected_ms + self.jump_max.as_millis() as u64 {
+            self.trusted_ms = expected_ms;
+            // Fractions of a millisecond are not lost over many short steps.
+            self.read_at = self.read_at + Duration::from_millis(whole_ms);
+        } else {
+            self.trusted_ms = wall_ms;
+            self.read_at = now;
+        }
+    }
+
+    pub(crate) fn trusted_ms(&self) -> u64 {
+        self.trusted_ms
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const JUMP: Duration = Duration::from_secs(10);
+
+    fn at(ms: u64) -> MonoTime {
+        MonoTime(ms * 1_000_000)
+    }
+
+    #[test]
+    fn timestamps_grow_while_the_wall_clock_falls_back() {
+        let mut oracle = Oracle::new(0, 10_000, WallClock::new(at(0), 5_000, JUMP));
+        let first = oracle.allocate(10).unwrap();
+        assert_eq!(first, Timestamp::compose(5_000, 9));
+        oracle.observe(at(1), 100);
+        let second = oracle.allocate(1).unwrap();
+        assert_eq!(second, Timestamp::compose(5_000, 10));
+        oracle.observe(at(2), 5_001);
+        assert_eq!(oracle.allocate(1), Some(Timestamp::compose(5_001, 0)));
+    }
+
+    #[test]
+    fn nothing_passes_the_bound_until_it_is_extended() {
+        let mut oracle = Oracle::new(99, 100, WallClock::new(at(0), 50, JUMP));
+        let all = Timestamp::LOGICAL_MAX as u32;
+        assert_eq!(oracle.allocate(all).map(Timestamp::physical_ms), Some(100));
+        assert_eq!(oracle.allocate(1), Some(Timestamp::compose(100, Timestamp::LOGICAL_MAX)));
+        assert_eq!(oracle.allocate(1), None);
+        assert_eq!(oracle.wanted_upper_ms(Duration::from_secs(3)), Some(3_100));
+        oracle.extend(3_100);
+        assert_eq!(oracle.allocate(1), Some(Timestamp::compose(101, 0)));
+    }
+
+    #[test]
+    fn a_leap_of_the_wall_clock_is_not_followed() {
+        let mut clock = WallClock::new(at(0), 1_000, JUMP);
+        clock.observe(at(500), 1_000_000_000);
+        assert_eq!(clock.trusted_ms(), 1_500);
+        clock.observe(at(600), 1_590);
+        assert_eq!(clock.trusted_ms(), 1_590, "back within reason, it is believed again");
+    }
+
+    #[test]
+    fn a_new_oracle_starts_above_the_saved_bound_when_the_clock_is_behind() {
+        let mut oracle = Oracle::new(7_000, 10_000, WallClock::new(at(0), 10, JUMP));
+        assert_eq!(oracle.allocate(1), Some(Timestamp::compose(7_001, 0)));
+        let mut oracle = Oracle::new(7_000, 10_000, WallClock::new(at(0), 8_000, JUMP));
+        assert_eq!(oracle.allocate(1), Some(Timestamp::compose(8_000, 0)));
+    }
+}
