@@ -40,7 +40,9 @@ pub(crate) struct Package {
 
 /// The root of the repository.
 pub(crate) fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the suite lies one below the root").to_owned()
+    // As the test runs, not as it was compiled: checkouts that share a target directory share this binary too.
+    let manifest_directory = std::env::var_os("CARGO_MANIFEST_DIR").expect("Cargo runs this suite");
+    Path::new(&manifest_directory).parent().expect("the suite lies one below the root").to_owned()
 }
 
 /// Every text file that is in the repository or would be with the next commit, in order of path.
