@@ -1,0 +1,536 @@
+//! Committed entries become data: one batch over many regions, the apply records in the same batch.
+//!
+//! What an entry does depends on replicated state alone, so that every replica does the same: no clock, no local
+//! configuration. A command that does not apply (its epoch is over, its change is invalid) is consumed all the same.
+
+use crate::command::{Command, WriteItem};
+use crate::effects::Token;
+use crate::membership::{self, ChangeError};
+use crate::records::{
+    self, ApplyRecord, LOG_START, PeerState, RegionRecord, RemovedPeer, put_apply, put_region, region_record,
+};
+use bytes::Bytes;
+use codec::Decode;
+use engine::{Cf, Engine, EngineError, WriteBatch};
+use raft::{ConfChange, ConfChangeKind, Entry, EntryId, EntryKind};
+use std::collections::BTreeMap;
+use types::{Key, KeyRange, LogIndex, Peer, PeerId, PeerRole, Region, RegionId};
+use wire::kv::{KvError, KvReply, WriteOp};
+use wire::pd::SplitIds;
+
+/// Who awaits the outcome of an entry, in the order of its items.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Proposal {
+    /// The entry.
+    pub id: EntryId,
+    /// One for each item of a write; one for the whole of any other command; none if nobody waits.
+    pub tokens: Vec<Token>,
+}
+
+/// What an applier is asked to do, region by region in order.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum ApplyTask {
+    /// A region begins (or begins anew, after a snapshot) here.
+    Register {
+        /// As it is on disk.
+        record: RegionRecord,
+        /// How far it is applied.
+        apply: ApplyRecord,
+    },
+    /// Apply these.
+    Entries {
+        /// The region.
+        region_id: RegionId,
+        /// In order, right after those before.
+        entries: Vec<Entry>,
+        /// Who awaits some of them, in order of their indexes.
+        proposals: Vec<Proposal>,
+    },
+    /// A peer that was removed is known to be gone.
+    Confirmed {
+        /// The region.
+        region_id: RegionId,
+        /// The peer.
+        peer_id: PeerId,
+    },
+    /// Apply nothing more for this region, and say so.
+    Stop {
+        /// The region.
+        region_id: RegionId,
+    },
+}
+
+/// A change of a region, as its entry made it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum RegionChange {
+    /// It was cut.
+    Split {
+        /// The region as it is now: the last piece.
+        region: Region,
+        /// The other pieces, in key order.
+        children: Vec<NewRegion>,
+    },
+    /// Its members changed.
+    Members {
+        /// What Raft is to do.
+        change: ConfChange,
+        /// The region's record now; `None` if the change did not apply and Raft is to do nothing.
+        record: Option<RegionRecord>,
+    },
+    /// Its log was compacted.
+    Compacted {
+        /// The last entry that need not be kept.
+        to: EntryId,
+    },
+}
+
+/// A piece of a region that was cut off.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct NewRegion {
+    /// As it is on disk; `None` if this store must not make it, because a later peer of it was here already.
+    pub record: Option<RegionRecord>,
+    /// The region.
+    pub region: Region,
+}
+
+/// What became of the entries of one region in one batch.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ApplyOutcome {
+    /// The region.
+    pub region_id: RegionId,
+    /// The last entry applied.
+    pub applied: EntryId,
+    /// Changes of the region, in order.
+    pub changes: Vec<RegionChange>,
+    /// Bytes of keys and values that were written.
+    pub bytes_written: u64,
+    /// Bytes of entries that are done with.
+    pub bytes_applied: u64,
+    /// The region applies nothing more: it was told to stop.
+    pub stopped: bool,
+}
+
+/// One batch of an applier. Write it, and only then let the answers and outcomes go.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub struct ApplyBatch {
+    /// Data and apply records of all regions concerned.
+    pub batch: WriteBatch,
+    /// Answers to those who wait.
+    pub replies: Vec<(Token, Result<KvReply, KvError>)>,
+    /// For the workers.
+    pub outcomes: Vec<ApplyOutcome>,
+}
+
+#[derive(Debug)]
+struct ApplyRegion {
+    record: RegionRecord,
+    apply: ApplyRecord,
+    /// We were removed, or told to stop: entries that still come are not ours to apply.
+    removed: bool,
+}
+
+/// Applies the entries of the regions that are assigned to it.
+#[derive(Debug)]
+pub struct Applier<E> {
+    engine: E,
+    regions: BTreeMap<RegionId, ApplyRegion>,
+}
+
+impl<E: Engine> Applier<E> {
+    /// Without regions.
+    #[must_use]
+    pub fn new(engine: E) -> Self {
+        Self { engine, regions: BTreeMap::new() }
+    }
+
+    /// Does what the tasks ask, in order.
+    ///
+    /// # Errors
+    /// [`EngineError`] when the engine cannot be read: the store must stop.
+    pub fn apply(&mut self, tasks: Vec<ApplyTask>) -> Result<ApplyBatch, EngineError> {
+        let mut turn = Turn { engine: &self.engine, out: ApplyBatch::default(), overlay: None };
+        for task in tasks {
+            match task {
+                ApplyTask::Register { record, apply } => {
+                    let region = ApplyRegion { record, apply, removed: false };
+                    self.regions.insert(region.record.region.id, region);
+                }
+                ApplyTask::Confirmed { region_id, peer_id } => {
+                    if let Some(region) = self.regions.get_mut(&region_id) {
+                        region.record.removed.retain(|removed| removed.peer.id != peer_id);
+                        put_region(&mut turn.out.batch, &region.record);
+                    }
+                }
+                ApplyTask::Stop { region_id } => {
+                    let applied = self.regions.remove(&region_id).map(|region| region.apply.applied);
+                    turn.outcome(region_id, applied.unwrap_or_default()).stopped = true;
+                }
+                ApplyTask::Entries { region_id, entries, proposals } => {
+                    let Some(region) = self.regions.get_mut(&region_id) else {
+                        // Stopped: nothing can be said about what the entries would have done here.
+                        turn.undetermined(proposals);
+                        let bytes: u64 = entries.iter().map(Entry::size_bytes).sum();
+                        turn.outcome(region_id, EntryId::default()).bytes_applied += bytes;
+                        continue;
+                    };
+                    turn.entries(region, entries, proposals)?;
+                }
+            }
+        }
+        Ok(turn.out)
+    }
+}
+
+/// One call of [`Applier::apply`].
+struct Turn<'a, E> {
+    engine: &'a E,
+    out: ApplyBatch,
+    /// What the open batch holds; made when a command first needs to read what it changes.
+    overlay: Option<Overlay>,
+}
+
+impl<E: Engine> Turn<'_, E> {
+    fn outcome(&mut self, region_id: RegionId, applied: EntryId) -> &mut ApplyOutcome {
+        // A region's tasks mostly follow each other, and outcomes of one region keep their order.
+        if self.out.outcomes.last().is_none_or(|last| last.region_id != region_id) {
+            self.out.outcomes.push(ApplyOutcome {
+                region_id,
+                applied,
+                changes: Vec::new(),
+                bytes_written: 0,
+                bytes_applied: 0,
+                stopped: false,
+            });
+        }
+        let outcome = self.out.outcomes.last_mut().expect("pushed if there was none");
+        outcome.applied = outcome.applied.max(applied);
+        outcome
+    }
+
+    fn undetermined(&mut self, proposals: Vec<Proposal>) {
+        let tokens = proposals.into_iter().flat_map(|proposal| proposal.tokens);
+        self.out.replies.extend(tokens.map(|token| (token, Err(KvError::UndeterminedResult))));
+    }
+
+    fn entries(
+        &mut self,
+        region: &mut ApplyRegion,
+        entries: Vec<Entry>,
+        proposals: Vec<Proposal>,
+    ) -> Result<(), EngineError> {
+        let region_id = region.record.region.id;
+        let mut proposals = proposals.into_iter().peekable();
+        for entry in entries {
+            let tokens = match proposals.next_if(|proposal| proposal.id.index <= entry.index) {
+                Some(proposal) => {
+                    assert_eq!(proposal.id, entry.id(), "region {region_id}: proposal and entry differ");
+                    proposal.tokens
+                }
+                None => Vec::new(),
+            };
+            if region.removed {
+                self.undetermined(vec![Proposal { id: entry.id(), tokens }]);
+                self.outcome(region_id, region.apply.applied).bytes_applied += entry.size_bytes();
+                continue;
+            }
+            assert_eq!(
+                entry.index,
+                region.apply.applied.index.next(),
+                "INV-STORE-3: region {region_id} applies entries in order, each once"
+            );
+            region.apply.applied = entry.id();
+            let bytes_before = self.out.batch.size_bytes();
+            let change = match entry.kind {
+                EntryKind::ConfChange => {
+                    self.answer_all(&tokens, &Ok(KvReply::Started));
+                    Some(self.members(region, &entry))
+                }
+                EntryKind::Normal if entry.data.is_empty() => None,
+                EntryKind::Normal => self.command(region, &entry, &tokens)?,
+            };
+            let written = (self.out.batch.size_bytes() - bytes_before) as u64;
+            let outcome = self.outcome(region_id, entry.id());
+            outcome.bytes_written += written;
+            outcome.bytes_applied += entry.size_bytes();
+            outcome.changes.extend(change);
+        }
+        put_apply(&mut self.out.batch, region_id, region.apply);
+        Ok(())
+    }
+
+    fn answer_all(&mut self, tokens: &[Token], answer: &Result<KvReply, KvError>) {
+        self.out.replies.extend(tokens.iter().map(|token| (*token, answer.clone())));
+    }
+
+    fn command(
+        &mut self,
+        region: &mut ApplyRegion,
+        entry: &Entry,
+        tokens: &[Token],
+    ) -> Result<Option<RegionChange>, EngineError> {
+        let command = Command::from_bytes(&entry.data).map_err(|error| {
+            // A committed entry that we cannot read: written by a newer version, or damaged. Going on would make this
+            // replica differ from the others.
+            let at = entry.id();
+            EngineError::Corrupt(format!("entry {at:?} of region {}: {error}", region.record.region.id))
+        })?;
+        match command {
+            Command::Write { version, items } => {
+                if version != region.record.region.epoch.version {
+                    let current_regions = vec![region.record.region.clone()];
+                    self.answer_all(tokens, &Err(KvError::EpochNotMatch { current_regions }));
+                    return Ok(None);
+                }
+                assert!(tokens.is_empty() || tokens.len() == items.len(), "one token for each item, or none");
+                let mut tokens = tokens.iter();
+                for item in items {
+                    let reply = self.write(&item)?;
+                    if let Some(token) = tokens.next() {
+                        self.out.replies.push((*token, Ok(reply)));
+                    }
+                }
+                Ok(None)
+            }
+            Command::Split { epoch, keys, ids } => {
+                if epoch != region.record.region.epoch {
+                    let current_regions = vec![region.record.region.clone()];
+                    self.answer_all(tokens, &Err(KvError::EpochNotMatch { current_regions }));
+                    return Ok(None);
+                }
+                match self.split(region, &keys, &ids)? {
+                    Ok((change, regions)) => {
+                        self.answer_all(tokens, &Ok(KvReply::Regions(regions)));
+                        Ok(Some(change))
+                    }
+                    Err(message) => {
+                        self.answer_all(tokens, &Err(KvError::InvalidRequest { message }));
+                        Ok(None)
+                    }
+                }
+            }
+            Command::CompactLog { to } => {
+                self.answer_all(tokens, &Ok(KvReply::Started));
+                if to.index <= region.apply.truncated.index || to.index >= region.apply.applied.index {
+                    return Ok(None);
+                }
+                region.apply.truncated = to;
+                Ok(Some(RegionChange::Compacted { to }))
+            }
+        }
+    }
+
+    fn write(&mut self, item: &WriteItem) -> Result<KvReply, EngineError> {
+        match item {
+            WriteItem::Ops(ops) => {
+                for op in ops {
+                    self.op(op);
+                }
+                Ok(KvReply::Written)
+            }
+            WriteItem::CompareAndSwap { key, expected, new } => {
+                let previous = self.read(key)?;
+                let succeeded = previous == *expected;
+                if succeeded {
+                    match new {
+                        Some(value) => self.put(key, value),
+                        None => self.delete(key),
+                    }
+                }
+                Ok(KvReply::Swapped { succeeded, previous })
+            }
+        }
+    }
+
+    fn op(&mut self, op: &WriteOp) {
+        match op {
+            WriteOp::Put { key, value } => self.put(key, value),
+            WriteOp::Delete { key } => self.delete(key),
+            WriteOp::DeleteRange { range } => {
+                self.out.batch.delete_range(Cf::Default, &range.start, &range.end);
+                if let Some(overlay) = &mut self.overlay {
+                    overlay.delete_range(range);
+                }
+            }
+        }
+    }
+
+    fn put(&mut self, key: &Key, value: &Bytes) {
+        self.out.batch.put(Cf::Default, key, value);
+        if let Some(overlay) = &mut self.overlay {
+            overlay.values.insert(key.clone(), Some(value.clone()));
+        }
+    }
+
+    fn delete(&mut self, key: &Key) {
+        self.out.batch.delete(Cf::Default, key);
+        if let Some(overlay) = &mut self.overlay {
+            overlay.values.insert(key.clone(), None);
+        }
+    }
+
+    /// The value of a key as of all that was applied so far, the open batch included.
+    fn read(&mut self, key: &Key) -> Result<Option<Bytes>, EngineError> {
+        let overlay = self.overlay.get_or_insert_with(|| Overlay::of(&self.out.batch));
+        match overlay.get(key) {
+            Some(value) => Ok(value),
+            None => self.engine.get(Cf::Default, key),
+        }
+    }
+
+    /// Cuts a region. The outer result is the engine's; the inner one is the same on every replica.
+    #[expect(clippy::type_complexity, reason = "a change and the regions that it made, or why there is none")]
+    fn split(
+        &mut self,
+        region: &mut ApplyRegion,
+        keys: &[Key],
+        ids: &[SplitIds],
+    ) -> Result<Result<(RegionChange, Vec<Region>), String>, EngineError> {
+        let parent = &region.record.region;
+        let pieces = match cut(parent, keys, ids) {
+            Ok(pieces) => pieces,
+            Err(message) => return Ok(Err(message)),
+        };
+        let (last, children) = pieces.split_last().expect("a split makes two pieces at least");
+        let our_store = parent.peer(region.record.peer_id).expect("we are a member while we apply").store_id;
+        let mut new_regions = Vec::with_capacity(children.len());
+        for child in children {
+            let peer = child.peer_on(our_store).expect("a child has the parent's stores");
+            // A record that is here already is of a later life of that region: it was moved away and came back, or is
+            // gone for good, before this replica got to apply the split. The child must not be born again.
+            let record = match region_record(self.engine, child.id)? {
+                Some(_) => {
+                    records::delete_data(&mut self.out.batch, &child.range);
+                    None
+                }
+                None => {
+                    let record = RegionRecord {
+                        state: PeerState::Normal,
+                        region: child.clone(),
+                        peer_id: peer.id,
+                        removed: Vec::new(),
+                    };
+                    put_region(&mut self.out.batch, &record);
+                    let apply = ApplyRecord { applied: LOG_START, truncated: LOG_START };
+                    put_apply(&mut self.out.batch, child.id, apply);
+                    Some(record)
+                }
+            };
+            new_regions.push(NewRegion { record, region: child.clone() });
+        }
+        region.record.region = last.clone();
+        put_region(&mut self.out.batch, &region.record);
+        Ok(Ok((RegionChange::Split { region: last.clone(), children: new_regions }, pieces)))
+    }
+
+    fn members(&mut self, region: &mut ApplyRegion, entry: &Entry) -> RegionChange {
+        // The entry with which a leader ends a joint configuration by itself may carry nothing.
+        let change = match entry.data.is_empty() {
+            true => Ok(ConfChange::default()),
+            false => ConfChange::from_bytes(&entry.data),
+        };
+        let applied = change
+            .map_err(|_| ChangeError::Invalid("change cannot be decoded"))
+            .and_then(|change| Ok((membership::apply_change(&region.record.region, &change)?, change)));
+        let Ok((next, change)) = applied else {
+            return RegionChange::Members { change: ConfChange::default(), record: None };
+        };
+        for op in &change.ops {
+            if op.kind == ConfChangeKind::Remove {
+                let peer = *region.record.region.peer(op.id).expect("a removed peer was a member");
+                region.record.removed.push(RemovedPeer { peer, epoch: next.epoch });
+            }
+        }
+        region.record.region = next;
+        region.removed = region.record.region.peer(region.record.peer_id).is_none();
+        put_region(&mut self.out.batch, &region.record);
+        RegionChange::Members { change, record: Some(region.record.clone()) }
+    }
+}
+
+/// The pieces of a region that is cut at `keys`, in key order; the last keeps the region's id and peers.
+fn cut(region: &Region, keys: &[Key], ids: &[SplitIds]) -> Result<Vec<Region>, String> {
+    if keys.is_empty() || keys.len() != ids.len() {
+        return Err(format!(
+            "a split needs as many new ids as keys, and at least one ({} of {})",
+            ids.len(),
+            keys.len()
+        ));
+    }
+    let mut epoch = region.epoch;
+    epoch.version += keys.len() as u64;
+    let mut start = region.range.start.clone();
+    let mut pieces = Vec::with_capacity(keys.len() + 1);
+    for (key, ids) in keys.iter().zip(ids) {
+        if *key <= start || !region.range.contains(key) {
+            return Err("split keys must ascend and lie inside the region, after its start".to_owned());
+        }
+        if ids.peer_ids.len() != region.peers.len() {
+            return Err(format!("{} peer ids for {} peers", ids.peer_ids.len(), region.peers.len()));
+        }
+        let peers =
+            region.peers.iter().zip(&ids.peer_ids).map(|(peer, id)| Peer { id: *id, ..*peer }).collect();
+        pieces.push(Region { id: ids.region_id, range: KeyRange::new(start, key.clone()), epoch, peers });
+        start = key.clone();
+    }
+    let range = KeyRange::new(start, region.range.end.clone());
+    pieces.push(Region { id: region.id, range, epoch, peers: region.peers.clone() });
+    Ok(pieces)
+}
+
+/// The data that an open batch changes, for commands that read what those before them wrote.
+#[derive(Default, Debug)]
+struct Overlay {
+    values: BTreeMap<Key, Option<Bytes>>,
+    deleted: Vec<KeyRange>,
+}
+
+impl Overlay {
+    fn of(batch: &WriteBatch) -> Self {
+        let mut overlay = Self::default();
+        for op in batch.ops() {
+            match op {
+                engine::Op::Put { cf: Cf::Default, key, value } => {
+                    overlay.values.insert(Bytes::copy_from_slice(key), Some(Bytes::copy_from_slice(value)));
+                }
+                engine::Op::Delete { cf: Cf::Default, key } => {
+                    overlay.values.insert(Bytes::copy_from_slice(key), None);
+                }
+                engine::Op::DeleteRange { cf: Cf::Default, start, end } => {
+                    overlay.delete_range(&KeyRange::new(
+                        Bytes::copy_from_slice(start),
+                        Bytes::copy_from_slice(end),
+                    ));
+                }
+                _ => {}
+            }
+        }
+        overlay
+    }
+
+    fn delete_range(&mut self, range: &KeyRange) {
+        for (_, value) in
+            self.values.range_mut::<Key, _>(range.start.clone()..).take_while(|(k, _)| **k < range.end)
+        {
+            *value = None;
+        }
+        self.deleted.push(range.clone());
+    }
+
+    /// `None` if the batch does not touch the key.
+    fn get(&self, key: &Key) -> Option<Option<Bytes>> {
+        match self.values.get(key) {
+            Some(value) => Some(value.clone()),
+            None => self.deleted.iter().any(|range| range.contains(key)).then_some(None),
+        }
+    }
+}
+
+/// True for peers that vote in some configuration.
+pub(crate) fn is_voter(role: PeerRole) -> bool {
+    role != PeerRole::Learner
+}
+
+/// The highest index that a compaction may name: the entry itself stays out, but its term is kept.
+pub(crate) fn compaction_bound(applied: LogIndex) -> LogIndex {
+    applied.prev()
+}

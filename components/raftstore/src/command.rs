@@ -1,0 +1,86 @@
+//! What a region's log entries say.
+
+use bytes::Bytes;
+use codec::{codec_enum, codec_struct};
+use raft::EntryId;
+use types::{Epoch, Key, Peer};
+use wire::kv::WriteOp;
+use wire::pd::SplitIds;
+
+/// The data of a normal entry. Decided at apply, on replicated state alone.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Command {
+    /// Writes of clients; several proposals in one entry, each with a result of its own.
+    Write {
+        /// The version under which they were proposed: another one at apply fails them all.
+        version: u64,
+        /// One item per proposal, in order.
+        items: Vec<WriteItem>,
+    },
+    /// Cut the region.
+    Split {
+        /// The epoch under which it was proposed.
+        epoch: Epoch,
+        /// Where: ascending, inside the region.
+        keys: Vec<Key>,
+        /// Ids of the new regions, one for each key: they take the pieces from the left, the region keeps the last.
+        ids: Vec<SplitIds>,
+    },
+    /// Forget the log up to here.
+    CompactLog {
+        /// The last entry that need not be kept.
+        to: EntryId,
+    },
+}
+codec_enum!(Command { 1 = Write { version, items }, 2 = Split { epoch, keys, ids }, 3 = CompactLog { to } });
+
+impl Command {
+    /// Whether an entry's data is a split: its first byte is the tag.
+    #[must_use]
+    pub fn is_split(data: &Bytes) -> bool {
+        data.first() == Some(&2)
+    }
+}
+
+/// One proposal of a client.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum WriteItem {
+    /// All of these, in order.
+    Ops(Vec<WriteOp>),
+    /// On condition.
+    CompareAndSwap {
+        /// The key.
+        key: Key,
+        /// What it must hold.
+        expected: Option<Bytes>,
+        /// What it then holds.
+        new: Option<Bytes>,
+    },
+}
+codec_enum!(WriteItem { 1 = Ops(ops), 2 = CompareAndSwap { key, expected, new } });
+
+impl WriteItem {
+    /// What the item weighs against limits, in bytes.
+    #[must_use]
+    pub fn size_bytes(&self) -> usize {
+        const ENVELOPE: usize = 16;
+        ENVELOPE
+            + match self {
+                Self::Ops(ops) => ops.iter().map(|op| op.size_bytes() + ENVELOPE).sum(),
+                Self::CompareAndSwap { key, expected, new } => {
+                    let len = |value: &Option<Bytes>| value.as_ref().map_or(0, Bytes::len);
+                    key.len() + len(expected) + len(new)
+                }
+            }
+    }
+}
+
+/// The context of a membership change: what the region's descriptor needs to know beyond Raft's own operations.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ChangeContext {
+    /// The epoch under which it was proposed.
+    pub epoch: Epoch,
+    /// The peers concerned, with the stores they live on.
+    pub peers: Vec<Peer>,
+}
+codec_struct!(ChangeContext { epoch, peers });

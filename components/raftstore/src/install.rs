@@ -1,0 +1,184 @@
+//! A region snapshot takes the place of a peer's log and data.
+//!
+//! ```text
+//! received → step → Ready with the snapshot → apply stops → one batch, synced → (files: ingest) → Normal
+//! ```
+//!
+//! A small snapshot goes through one batch of the log writer: old data out, new data in, region and apply records, the
+//! log begun anew, all or nothing. A large one lies in files: the batch says `Applying` and names them; then the old
+//! data goes, the files are ingested and the record says `Normal`. A crash in between finds `Applying` and does that
+//! part again. Before the batch, nothing has happened.
+
+use crate::apply::ApplyTask;
+use crate::effects::{Background, ReceivedSnapshot, SnapshotData};
+use crate::peer::{PeerState, Phase, Turn};
+use crate::records::{ApplyRecord, PeerState as State, RegionRecord, delete_data, put_apply, put_region};
+use engine::{Cf, Engine};
+use raft::{Append, EntryId, Message};
+use types::Region;
+
+/// A snapshot on its way into a peer.
+pub(crate) struct Install {
+    region: Region,
+    data: SnapshotData,
+    size_bytes: u64,
+    keys: u64,
+    /// Where the log begins anew.
+    position: EntryId,
+    /// What Raft wants written, until it is.
+    write: Option<(Append, Vec<Message>)>,
+}
+
+impl<E: Engine> PeerState<E> {
+    /// Offers a snapshot that has arrived to Raft, which may have no use for it any more.
+    pub(crate) fn offer_received(&mut self, turn: &mut Turn<E>, received: ReceivedSnapshot) {
+        let free = self.is_normal() && turn.shared.meta.reserve(self.region.id, &received.region.range);
+        if !free {
+            turn.out.background.extend(unused_files(&received.data));
+            return;
+        }
+        let message = received.message.message.clone();
+        self.strangers.insert(received.message.from.id, received.message.from);
+        self.incoming = Some(Box::new(received));
+        // A message that Raft refuses has no effect, and then nothing takes the snapshot.
+        let _refused = self.raft.step(message).is_err();
+        self.hand_out(turn);
+        if let Some(unused) = self.incoming.take() {
+            turn.shared.meta.release(self.region.id);
+            turn.out.background.extend(unused_files(&unused.data));
+        }
+    }
+
+    /// Raft takes the snapshot.
+    pub(crate) fn begin_install(&mut self, turn: &mut Turn<E>, append: Append, messages_after: Vec<Message>) {
+        let received = self.incoming.take().expect("Raft takes only a snapshot whose data has arrived");
+        let ReceivedSnapshot { key, region, data, size_bytes, keys, .. } = *received;
+        let position = EntryId::new(key.term, key.index);
+        self.revoke_lease(turn);
+        let error = self.not_leader();
+        self.fail_waiting(turn, &error);
+        // The snapshot jumps over them: whether they are part of it cannot be told.
+        self.abandon_proposals(turn, position.index);
+        let write = Some((append, messages_after));
+        self.phase = Phase::Installing(Box::new(Install { region, data, size_bytes, keys, position, write }));
+        if self.is_initialized() {
+            // Entries on their way to the data must not arrive after the snapshot's.
+            turn.out.apply.push(ApplyTask::Stop { region_id: self.region.id });
+        } else {
+            self.write_install(turn);
+        }
+    }
+
+    /// Apply has stopped: write the batch.
+    pub(crate) fn write_install(&mut self, turn: &mut Turn<E>) {
+        let Phase::Installing(install) = &mut self.phase else { unreachable!("called while installing") };
+        let (append, messages_after) = install.write.take().expect("a snapshot is written once");
+        let log = &mut turn.out.log;
+        delete_data(&mut log.batch, &install.region.range);
+        if !self.region.peers.is_empty() {
+            delete_data(&mut log.batch, &self.region.range);
+        }
+        if let SnapshotData::Pairs(pairs) = &install.data {
+            for (cf, key, value) in pairs {
+                log.batch.put(*cf, key, value);
+            }
+        }
+        let record = install.record(self.me.id);
+        put_region(&mut log.batch, &record);
+        let apply = ApplyRecord { applied: install.position, truncated: install.position };
+        put_apply(&mut log.batch, self.region.id, apply);
+        self.raft.storage_mut().append(&append, &mut log.batch);
+        log.must_sync = true;
+        log.persisted.tokens.push((self.region.id, append.token));
+        log.persisted.installed.push(self.region.id);
+        self.unpersisted += 1;
+        self.raft.on_stable(append.token);
+        self.send_after(turn, messages_after);
+    }
+
+    /// The batch is durable: the data is in place, or its files now may be.
+    pub(crate) fn on_installed(&mut self, turn: &mut Turn<E>) {
+        let Phase::Installing(install) = &self.phase else { return };
+        match &install.data {
+            SnapshotData::Pairs(_) => self.finish_install(turn),
+            SnapshotData::Files(_) => {
+                turn.out.background.push(Background::Ingest { record: install.record(self.me.id) });
+            }
+        }
+    }
+
+    /// The data is in place: the peer takes part again.
+    pub(crate) fn finish_install(&mut self, turn: &mut Turn<E>) {
+        let Phase::Installing(install) = std::mem::replace(&mut self.phase, Phase::Normal) else { return };
+        let Install { region, size_bytes, keys, position, .. } = *install;
+        self.region = region;
+        if let Some(me) = self.region.peer(self.me.id) {
+            self.me = *me;
+        }
+        self.size.bytes = size_bytes;
+        self.size.keys = keys;
+        self.size.unmeasured_bytes = 0;
+        self.applying.applied = position;
+        self.applying.handed = position.index;
+        self.applying.collected = position.index.next();
+        self.applying.split_at = None;
+        self.removed.clear();
+        turn.out.apply.push(self.registration());
+        turn.shared.meta.release(self.region.id);
+        turn.shared.meta.replace(Some(self.region.id), std::slice::from_ref(&self.region));
+        if self.raft.status().applied < position.index {
+            self.raft.on_applied(position.index);
+        }
+    }
+
+    /// What makes the region known to apply.
+    pub(crate) fn registration(&self) -> ApplyTask {
+        let record = RegionRecord {
+            state: State::Normal,
+            region: self.region.clone(),
+            peer_id: self.me.id,
+            removed: self.removed.clone(),
+        };
+        let apply =
+            ApplyRecord { applied: self.applying.applied, truncated: self.raft.storage().truncated() };
+        ApplyTask::Register { record, apply }
+    }
+
+    /// Goes on where a restart found a snapshot half in place.
+    pub(crate) fn resume_install(&mut self, turn: &mut Turn<E>, files: &[(u8, String)]) {
+        let position = self.raft.storage().truncated();
+        let files = files.iter().map(|(cf, name)| (Cf::ALL[usize::from(*cf) % Cf::ALL.len()], name.clone()));
+        let install = Install {
+            region: self.region.clone(),
+            data: SnapshotData::Files(files.collect()),
+            size_bytes: 0,
+            keys: 0,
+            position,
+            write: None,
+        };
+        turn.out.background.push(Background::Ingest { record: install.record(self.me.id) });
+        self.phase = Phase::Installing(Box::new(install));
+    }
+}
+
+impl Install {
+    fn record(&self, peer_id: types::PeerId) -> RegionRecord {
+        let state = match &self.data {
+            SnapshotData::Pairs(_) => State::Normal,
+            SnapshotData::Files(files) => {
+                State::Applying { files: files.iter().map(|(cf, name)| (*cf as u8, name.clone())).collect() }
+            }
+        };
+        RegionRecord { state, region: self.region.clone(), peer_id, removed: Vec::new() }
+    }
+}
+
+/// What clears away the files of a snapshot that will not be used.
+pub(crate) fn unused_files(data: &SnapshotData) -> Option<Background> {
+    match data {
+        SnapshotData::Pairs(_) => None,
+        SnapshotData::Files(files) => {
+            Some(Background::RemoveFiles(files.iter().map(|(_, name)| name.clone()).collect()))
+        }
+    }
+}

@@ -1,0 +1,45 @@
+//! All peers of one store, without threads, sockets or clocks.
+//!
+//! A [`Worker`] owns a share of the store's peers and takes a *turn* at a time: it advances their clocks, steps what
+//! has arrived, and returns the effects of all of them together: one batch for the log, messages per destination,
+//! entries to apply. An [`Applier`] turns committed entries of many regions into one batch of data. [`StoreMeta`] holds
+//! the few facts that all of a store must agree on: which region owns which keys, and who may read under which lease.
+//!
+//! What it keeps true: nothing leaves before what it promises is durable; applied never passes persisted; a region's
+//! descriptor, its data and its apply record change in one batch; ranges on a store never overlap. It asks for
+//! placement by effects ([`PdTask`]) and knows no PD, no client connection and no RocksDB. Start with [`Worker::turn`].
+
+mod admin;
+mod apply;
+mod command;
+mod config;
+mod destroy;
+mod effects;
+mod install;
+mod lease;
+mod membership;
+mod meta;
+mod peer;
+mod read;
+mod records;
+mod recover;
+mod route;
+mod turn;
+mod worker;
+mod write;
+
+pub use apply::{Applier, ApplyBatch, ApplyOutcome, ApplyTask, NewRegion, Proposal, RegionChange};
+pub use command::{ChangeContext, Command, WriteItem};
+pub use config::{Config, ConfigError};
+pub use effects::{
+    Background, CreatePeer, Input, LogTask, PdTask, Persisted, ReadRequest, ReadyRead, ReceivedSnapshot,
+    SendSnapshot, SnapshotData, Token, TurnEffects,
+};
+pub use membership::{ChangeError, apply_change, conf_state};
+pub use meta::{Delegate, StoreMeta};
+pub use records::{
+    ApplyRecord, LOG_START, PeerState, RegionRecord, RemovedPeer, all_regions, delete_data, forget_region,
+    put_apply, put_region, records_in, region_record,
+};
+pub use recover::{RecoverError, Recovered, recover};
+pub use worker::{Worker, WorkerStats, worker_of};

@@ -1,0 +1,241 @@
+//! The facts that all of a store must agree on.
+
+use parking_lot::Mutex;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use types::{Key, KeyRange, MonoTime, Peer, Region, RegionId, Term};
+
+/// What lets any thread answer reads of a region alone: made by the peer's worker when it leads and has applied an
+/// entry of its term, revoked before anything could make it wrong.
+#[derive(Debug)]
+pub struct Delegate {
+    /// The region as of the delegate's making; a change of it makes another delegate.
+    pub region: Region,
+    /// The peer that leads.
+    pub peer: Peer,
+    /// The term in which it leads.
+    pub term: Term,
+    /// When the lease ends, in nanoseconds of the store's clock; zero once revoked.
+    lease_until: AtomicU64,
+}
+
+impl Delegate {
+    pub(crate) fn new(region: Region, peer: Peer, term: Term) -> Self {
+        Self { region, peer, term, lease_until: AtomicU64::new(0) }
+    }
+
+    /// True if the lease covers this moment. Read the clock after the engine snapshot was taken, and look at
+    /// [`StoreMeta::version`] after that.
+    #[must_use]
+    pub fn covers(&self, now: MonoTime) -> bool {
+        now.0 < self.lease_until.load(Ordering::Acquire)
+    }
+
+    /// When the lease ends.
+    #[must_use]
+    pub fn lease_until(&self) -> MonoTime {
+        MonoTime(self.lease_until.load(Ordering::Acquire))
+    }
+
+    pub(crate) fn renew(&self, until: MonoTime) {
+        self.lease_until.fetch_max(until.0, Ordering::AcqRel);
+    }
+
+    pub(crate) fn revoke(&self) {
+        self.lease_until.store(0, Ordering::Release);
+    }
+}
+
+#[derive(Default, Debug)]
+struct Inner {
+    regions: BTreeMap<RegionId, Region>,
+    /// Start key → region, of the regions in `regions`. Invariant INV-STORE-1: ranges do not overlap.
+    ranges: BTreeMap<Key, RegionId>,
+    /// Ranges that a snapshot being installed will own.
+    reserved: BTreeMap<RegionId, KeyRange>,
+    delegates: BTreeMap<RegionId, Arc<Delegate>>,
+}
+
+impl Inner {
+    fn overlapping<'a>(&'a self, range: &'a KeyRange) -> impl Iterator<Item = &'a Region> + 'a {
+        let before = self.ranges.range(..=range.start.clone()).next_back();
+        let within = self
+            .ranges
+            .range::<Key, _>((std::ops::Bound::Excluded(range.start.clone()), std::ops::Bound::Unbounded));
+        before
+            .into_iter()
+            .chain(within.take_while(|(start, _)| range.end.is_empty() || **start < range.end))
+            .map(|(_, id)| &self.regions[id])
+            .filter(|region| region.range.overlaps(range))
+    }
+
+    fn remove(&mut self, region_id: RegionId) -> Option<Region> {
+        let region = self.regions.remove(&region_id)?;
+        self.ranges.remove(&region.range.start);
+        Some(region)
+    }
+}
+
+/// Which region owns which keys on this store, and who may read alone.
+///
+/// One lock, taken on change and by readers whose copies are out of date; never held over I/O or another lock.
+/// `version` tells readers whether their copies are current.
+#[derive(Default, Debug)]
+pub struct StoreMeta {
+    inner: Mutex<Inner>,
+    version: AtomicU64,
+}
+
+impl StoreMeta {
+    /// Without regions.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Grows whenever a delegate is made or revoked.
+    #[must_use]
+    pub fn version(&self) -> u64 {
+        self.version.load(Ordering::Acquire)
+    }
+
+    /// The region's delegate.
+    #[must_use]
+    pub fn delegate(&self, region_id: RegionId) -> Option<Arc<Delegate>> {
+        self.inner.lock().delegates.get(&region_id).cloned()
+    }
+
+    /// The region with this id.
+    #[must_use]
+    pub fn region(&self, region_id: RegionId) -> Option<Region> {
+        self.inner.lock().regions.get(&region_id).cloned()
+    }
+
+    /// All regions, in key order.
+    #[must_use]
+    pub fn regions(&self) -> Vec<Region> {
+        let inner = self.inner.lock();
+        inner.ranges.values().map(|id| inner.regions[id].clone()).collect()
+    }
+
+    /// How many regions there are.
+    #[must_use]
+    pub fn region_count(&self) -> usize {
+        self.inner.lock().regions.len()
+    }
+
+    /// The regions that overlap a range, in key order.
+    #[must_use]
+    pub fn overlapping(&self, range: &KeyRange) -> Vec<Region> {
+        self.inner.lock().overlapping(range).cloned().collect()
+    }
+
+    /// Replaces `old` (if there is one) by `new` regions at once, so that no reader sees a gap or an overlap. Delegates
+    /// of the replaced region and of the new ones end.
+    ///
+    /// # Panics
+    /// When a new region overlaps one that stays (INV-STORE-1).
+    pub(crate) fn replace(&self, old: Option<RegionId>, new: &[Region]) {
+        let mut inner = self.inner.lock();
+        for id in old.into_iter().chain(new.iter().map(|region| region.id)) {
+            inner.remove(id);
+            if let Some(delegate) = inner.delegates.remove(&id) {
+                delegate.revoke();
+            }
+        }
+        for region in new {
+            let clash = inner.overlapping(&region.range).next().map(|other| other.id);
+            assert!(clash.is_none(), "INV-STORE-1: region {} would overlap region {clash:?}", region.id);
+            inner.ranges.insert(region.range.start.clone(), region.id);
+            inner.regions.insert(region.id, region.clone());
+        }
+        self.version.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// Removes a region and its delegate.
+    pub(crate) fn remove(&self, region_id: RegionId) {
+        self.replace(Some(region_id), &[]);
+    }
+
+    /// Keeps a range for a snapshot that is being installed. False if a region other than `region_id`, or another
+    /// reservation, overlaps it.
+    pub(crate) fn reserve(&self, region_id: RegionId, range: &KeyRange) -> bool {
+        let mut inner = self.inner.lock();
+        let taken = inner.overlapping(range).any(|region| region.id != region_id)
+            || inner.reserved.iter().any(|(id, other)| *id != region_id && other.overlaps(range));
+        if !taken {
+            inner.reserved.insert(region_id, range.clone());
+        }
+        !taken
+    }
+
+    /// Gives a reservation up.
+    pub(crate) fn release(&self, region_id: RegionId) {
+        self.inner.lock().reserved.remove(&region_id);
+    }
+
+    /// Makes, or (with `None`) revokes, the delegate of a region.
+    pub(crate) fn set_delegate(&self, region_id: RegionId, delegate: Option<Arc<Delegate>>) {
+        let mut inner = self.inner.lock();
+        let before = match delegate {
+            Some(delegate) => inner.delegates.insert(region_id, delegate),
+            None => inner.delegates.remove(&region_id),
+        };
+        if let Some(before) = before {
+            before.revoke();
+        }
+        // Counted while the lock is held: who sees the new count finds the new delegates.
+        self.version.fetch_add(1, Ordering::AcqRel);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn region(id: u64, start: &'static str, end: &'static str) -> Region {
+        Region { id: RegionId(id), range: KeyRange::new(start, end), ..Region::default() }
+    }
+
+    #[test]
+    fn overlapping_regions_are_found_at_every_border() {
+        let meta = StoreMeta::new();
+        meta.replace(None, &[region(1, "", "c"), region(2, "c", "f"), region(3, "h", "")]);
+        let ids = |start: &'static str, end: &'static str| -> Vec<u64> {
+            meta.overlapping(&KeyRange::new(start, end)).iter().map(|r| r.id.get()).collect()
+        };
+        assert_eq!(ids("", ""), [1, 2, 3]);
+        assert_eq!(ids("b", "c"), [1]);
+        assert_eq!(ids("c", "d"), [2]);
+        assert_eq!(ids("f", "h"), []);
+        assert_eq!(ids("e", "i"), [2, 3]);
+        assert_eq!(ids("z", ""), [3]);
+    }
+
+    #[test]
+    fn a_split_ends_the_delegate_before_the_children_can_be_seen() {
+        let meta = StoreMeta::new();
+        meta.replace(None, &[region(1, "", "")]);
+        let delegate = Arc::new(Delegate::new(region(1, "", ""), Peer::default(), Term(6)));
+        delegate.renew(MonoTime(100));
+        meta.set_delegate(RegionId(1), Some(delegate.clone()));
+        let seen = meta.version();
+        assert!(delegate.covers(MonoTime(99)));
+        meta.replace(Some(RegionId(1)), &[region(2, "", "m"), region(1, "m", "")]);
+        assert!(
+            !delegate.covers(MonoTime(99)) && meta.version() != seen && meta.delegate(RegionId(1)).is_none()
+        );
+    }
+
+    #[test]
+    fn a_reservation_keeps_others_out_until_it_is_released() {
+        let meta = StoreMeta::new();
+        meta.replace(None, &[region(1, "", "c")]);
+        assert!(!meta.reserve(RegionId(2), &KeyRange::new("b", "d")));
+        assert!(meta.reserve(RegionId(2), &KeyRange::new("c", "e")));
+        assert!(!meta.reserve(RegionId(3), &KeyRange::new("d", "")));
+        meta.release(RegionId(2));
+        assert!(meta.reserve(RegionId(3), &KeyRange::new("d", "")));
+    }
+}

@@ -1,0 +1,328 @@
+//! One peer: a region's copy on this store, and all that its worker keeps about it.
+
+use crate::command::WriteItem;
+use crate::config::Config;
+use crate::destroy::Destroy;
+use crate::effects::{LogTask, ReadRequest, ReceivedSnapshot, Token, TurnEffects};
+use crate::install::Install;
+use crate::membership;
+use crate::meta::{Delegate, StoreMeta};
+use crate::records::{ApplyRecord, RegionRecord, RemovedPeer};
+use engine::Engine;
+use raft::{EntryId, RawNode, Role};
+use raft_log::{GroupLog, LoadError};
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use types::{Key, LogIndex, MonoTime, Peer, PeerId, Region, RegionId, StoreId};
+use wire::kv::{KvError, KvReply};
+use wire::store::{DiskState, RaftMessage, StoreMessage};
+
+/// What all peers of a worker share.
+pub(crate) struct Shared<E> {
+    pub(crate) config: Config,
+    pub(crate) store_id: StoreId,
+    pub(crate) engine: E,
+    pub(crate) meta: Arc<StoreMeta>,
+    /// Differs from start to start, so that answers meant for an earlier life are not taken for ours.
+    pub(crate) seed: u64,
+}
+
+/// One turn: when it is, and what it asks for so far.
+pub(crate) struct Turn<E: Engine> {
+    pub(crate) now: MonoTime,
+    pub(crate) shared: Arc<Shared<E>>,
+    pub(crate) out: TurnEffects<E>,
+    /// The log makes no progress: nothing is sent as a leader, nothing is proposed.
+    pub(crate) stalled: bool,
+    /// How much space each store has left, as it said last.
+    pub(crate) disks: Arc<BTreeMap<StoreId, DiskState>>,
+    /// Peers that may have effects to hand out.
+    pub(crate) dirty: Vec<RegionId>,
+}
+
+impl<E: Engine> Turn<E> {
+    /// How much space a store has left, as far as is known.
+    pub(crate) fn disk(&self, store_id: StoreId) -> DiskState {
+        self.disks.get(&store_id).copied().unwrap_or_default()
+    }
+
+    pub(crate) fn answer(&mut self, token: Token, answer: Result<KvReply, KvError>) {
+        self.out.replies.push((token, answer));
+    }
+
+    pub(crate) fn log(&mut self) -> &mut LogTask {
+        &mut self.out.log
+    }
+}
+
+/// A write that waits to be proposed.
+pub(crate) struct QueuedWrite {
+    pub(crate) token: Token,
+    pub(crate) item: WriteItem,
+    pub(crate) deadline: MonoTime,
+}
+
+/// A write (or several, in one entry) that was proposed and is not decided yet.
+pub(crate) struct PendingProposal {
+    pub(crate) id: EntryId,
+    pub(crate) tokens: Vec<Token>,
+    /// The earliest deadline of its writes.
+    pub(crate) deadline: MonoTime,
+}
+
+/// Reads on their way through a read index.
+#[derive(Default)]
+pub(crate) struct Reads {
+    /// By the token that Raft was given.
+    pub(crate) asked: BTreeMap<u64, ReadRequest>,
+    /// Waiting for an index to be applied, in order of the answers.
+    pub(crate) waiting: VecDeque<(LogIndex, ReadRequest)>,
+    pub(crate) next_token: u64,
+}
+
+/// How far the region's entries have got on the way to the data.
+pub(crate) struct Applying {
+    /// The last entry that was handed out.
+    pub(crate) handed: LogIndex,
+    /// The last entry that was applied.
+    pub(crate) applied: EntryId,
+    /// Entries before this one are removed from the log.
+    pub(crate) collected: LogIndex,
+    /// A split that is handed out and not applied yet: until then the lease is not renewed and reads wait.
+    pub(crate) split_at: Option<LogIndex>,
+}
+
+/// How large the region is, as far as is known.
+#[derive(Default)]
+pub(crate) struct Size {
+    pub(crate) bytes: u64,
+    pub(crate) keys: u64,
+    /// Written since it was last measured.
+    pub(crate) unmeasured_bytes: u64,
+    pub(crate) measuring: bool,
+    /// Of applied entries that the log still holds.
+    pub(crate) log_bytes: u64,
+}
+
+/// What PD is to be told, and what is needed for it.
+pub(crate) struct Report {
+    pub(crate) due: bool,
+    pub(crate) last: Option<MonoTime>,
+    /// When each peer was last heard, while we lead.
+    pub(crate) heard: BTreeMap<PeerId, MonoTime>,
+    pub(crate) pending: Vec<PeerId>,
+}
+
+/// A split that waits for its ids, or to be applied.
+pub(crate) struct SplitRequest {
+    pub(crate) keys: Vec<Key>,
+    pub(crate) tokens: Vec<Token>,
+}
+
+/// Where a peer is in its life.
+pub(crate) enum Phase {
+    /// It takes part.
+    Normal,
+    /// A snapshot takes the place of its data and log.
+    Installing(Box<Install>),
+    /// It was removed and is being cleared away.
+    Destroying(Destroy),
+}
+
+/// One peer.
+pub(crate) struct PeerState<E: Engine> {
+    /// As of what the worker was told to be applied. Without peers until a first snapshot is in place.
+    pub(crate) region: Region,
+    pub(crate) me: Peer,
+    pub(crate) raft: RawNode<GroupLog<E>>,
+    pub(crate) phase: Phase,
+    /// A snapshot that Raft is being offered.
+    pub(crate) incoming: Option<Box<ReceivedSnapshot>>,
+    pub(crate) role: Role,
+    pub(crate) queued: Vec<QueuedWrite>,
+    pub(crate) proposals: VecDeque<PendingProposal>,
+    pub(crate) reads: Reads,
+    pub(crate) applying: Applying,
+    pub(crate) delegate: Option<Arc<Delegate>>,
+    /// The worker's tick count less the group's: constant, for both grow together.
+    pub(crate) tick_offset: u64,
+    /// Appends handed to the log writer and not durable yet.
+    pub(crate) unpersisted: u64,
+    pub(crate) size: Size,
+    pub(crate) report: Report,
+    pub(crate) split: Option<SplitRequest>,
+    pub(crate) removed: Vec<RemovedPeer>,
+    /// Senders that the descriptor does not know (it lags behind, or they do).
+    pub(crate) strangers: BTreeMap<PeerId, Peer>,
+}
+
+/// How a peer comes to be.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Birth {
+    /// By a split, or the bootstrap: it has never answered anybody.
+    Newborn,
+    /// By a restart, or by a snapshot.
+    Resumed,
+}
+
+impl<E: Engine> PeerState<E> {
+    /// A peer whose records are on disk.
+    pub(crate) fn load(
+        shared: &Shared<E>,
+        record: &RegionRecord,
+        apply: ApplyRecord,
+        birth: Birth,
+        ticks: u64,
+    ) -> Result<Self, LoadError> {
+        let conf_state = membership::conf_state(&record.region);
+        let group = record.region.id;
+        let log = GroupLog::load(shared.engine.clone(), group, apply.truncated, conf_state)?;
+        let me = record
+            .region
+            .peer(record.peer_id)
+            .copied()
+            .unwrap_or(Peer::learner(record.peer_id, shared.store_id));
+        let mut peer = Self::new(shared, record.region.clone(), me, log, apply, birth, ticks)?;
+        peer.removed = record.removed.clone();
+        Ok(peer)
+    }
+
+    /// A peer that has nothing yet but the promise of a snapshot.
+    pub(crate) fn empty(
+        shared: &Shared<E>,
+        region_id: RegionId,
+        me: Peer,
+        ticks: u64,
+    ) -> Result<Self, LoadError> {
+        let nothing = EntryId::default();
+        let log = GroupLog::load(shared.engine.clone(), region_id, nothing, raft::ConfState::default())?;
+        let region = Region { id: region_id, ..Region::default() };
+        let apply = ApplyRecord { applied: nothing, truncated: nothing };
+        Self::new(shared, region, me, log, apply, Birth::Resumed, ticks)
+    }
+
+    fn new(
+        shared: &Shared<E>,
+        region: Region,
+        me: Peer,
+        log: GroupLog<E>,
+        apply: ApplyRecord,
+        birth: Birth,
+        ticks: u64,
+    ) -> Result<Self, LoadError> {
+        let config = raft::Config {
+            id: me.id,
+            group_id: region.id.get(),
+            seed: shared.seed,
+            election_tick: shared.config.election_ticks,
+            heartbeat_tick: shared.config.heartbeat_ticks,
+            applied: apply.applied.index,
+            newborn: birth == Birth::Newborn,
+            ..raft::Config::default()
+        };
+        let group = region.id;
+        let raft = RawNode::new(&config, log)
+            .map_err(|error| LoadError::Corrupt { group, what: error.to_string() })?;
+        Ok(Self {
+            region,
+            me,
+            role: raft.status().role,
+            tick_offset: ticks - raft.tick_count(),
+            raft,
+            phase: Phase::Normal,
+            incoming: None,
+            queued: Vec::new(),
+            proposals: VecDeque::new(),
+            reads: Reads::default(),
+            applying: Applying {
+                handed: apply.applied.index,
+                applied: apply.applied,
+                collected: apply.truncated.index.next(),
+                split_at: None,
+            },
+            delegate: None,
+            unpersisted: 0,
+            size: Size::default(),
+            report: Report { due: false, last: None, heard: BTreeMap::new(), pending: Vec::new() },
+            split: None,
+            removed: Vec::new(),
+            strangers: BTreeMap::new(),
+        })
+    }
+
+    /// False until a first snapshot is in place.
+    pub(crate) fn is_initialized(&self) -> bool {
+        !self.region.peers.is_empty()
+    }
+
+    pub(crate) fn is_leader(&self) -> bool {
+        self.role == Role::Leader
+    }
+
+    pub(crate) fn is_normal(&self) -> bool {
+        matches!(self.phase, Phase::Normal)
+    }
+
+    /// What to tell somebody who took us for the leader.
+    pub(crate) fn not_leader(&self) -> KvError {
+        let lead = self.raft.status().lead;
+        let leader = self.region.peer(lead).copied().filter(|_| lead != self.me.id);
+        KvError::NotLeader { region_id: self.region.id, leader }
+    }
+
+    /// What to tell somebody whose picture of the region is out of date.
+    pub(crate) fn epoch_not_match(&self, shared: &Shared<E>) -> KvError {
+        // The neighbours on this store often are the pieces that a split made of what the asker knew.
+        let mut current_regions = vec![self.region.clone()];
+        if let Some(end) = Some(&self.region.range.start).filter(|start| !start.is_empty()) {
+            let below = types::KeyRange::new("", end.clone());
+            let neighbours = shared.meta.overlapping(&below);
+            current_regions.splice(0..0, neighbours.into_iter().rev().take(4).rev());
+        }
+        KvError::EpochNotMatch { current_regions }
+    }
+
+    /// The peer with this id, in the descriptor or from what it said.
+    pub(crate) fn find_peer(&self, id: PeerId) -> Option<Peer> {
+        self.region.peer(id).or_else(|| self.strangers.get(&id)).copied()
+    }
+
+    /// A Raft message with its envelope; `None` if nobody knows where the receiver lives.
+    pub(crate) fn envelope(&self, message: raft::Message) -> Option<(StoreId, StoreMessage)> {
+        let to = self.find_peer(message.to)?;
+        let envelope = RaftMessage {
+            region_id: self.region.id,
+            from: self.me,
+            to,
+            epoch: self.region.epoch,
+            range: self.region.range.clone(),
+            message,
+        };
+        Some((to.store_id, StoreMessage::Raft(envelope)))
+    }
+
+    /// Ends everything that waits here with an error, as far as that is decided; what was proposed stays undecided.
+    pub(crate) fn fail_waiting(&mut self, turn: &mut Turn<E>, error: &KvError) {
+        for write in self.queued.drain(..) {
+            turn.answer(write.token, Err(error.clone()));
+        }
+        let asked = std::mem::take(&mut self.reads.asked).into_values();
+        let waiting = std::mem::take(&mut self.reads.waiting).into_iter().map(|(_, read)| read);
+        for read in asked.chain(waiting) {
+            turn.answer(read.token, Err(error.clone()));
+        }
+        for token in self.split.take().into_iter().flat_map(|split| split.tokens) {
+            turn.answer(token, Err(error.clone()));
+        }
+    }
+
+    /// Ends what was proposed up to `index` without knowing what became of it.
+    pub(crate) fn abandon_proposals(&mut self, turn: &mut Turn<E>, index: LogIndex) {
+        while self.proposals.front().is_some_and(|proposal| proposal.id.index <= index) {
+            let proposal = self.proposals.pop_front().expect("there is a first proposal");
+            for token in proposal.tokens {
+                turn.answer(token, Err(KvError::UndeterminedResult));
+            }
+        }
+    }
+}

@@ -1,0 +1,177 @@
+//! What a store keeps on disk about its regions, beside their logs.
+//!
+//! ```text
+//! 0x03 | region u64 BE | 0x01    RegionRecord: descriptor, our peer, its state
+//! 0x03 | region u64 BE | 0x02    ApplyRecord: how far the log is applied and compacted
+//! ```
+//!
+//! All in the `raft` column family; the first byte keeps them apart from the logs (see `raft_log::keys`).
+
+use codec::{Decode, Encode, codec_enum, codec_struct};
+use engine::{Cf, Engine, EngineError, Snapshot, WriteBatch};
+use raft::EntryId;
+use types::{Epoch, KeyRange, LogIndex, Peer, PeerId, Region, RegionId, Term};
+
+/// First byte of all region records.
+pub(crate) const REGION_PREFIX: u8 = 0x03;
+
+const RECORD: u8 = 0x01;
+const APPLY: u8 = 0x02;
+
+/// Where every log begins: a region that is made by the bootstrap or by a split starts as if this entry had been
+/// applied and compacted. So a peer with an empty log can never be caught up by entries alone and takes a snapshot.
+pub const LOG_START: EntryId = EntryId::new(Term(5), LogIndex(5));
+
+/// What becomes of a peer on this store.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum PeerState {
+    /// It takes part.
+    Normal,
+    /// A region snapshot is being put in place; its files are named here. Until it is done the data is not usable.
+    Applying {
+        /// The files to ingest, as (number of the column family, name).
+        files: Vec<(u8, String)>,
+    },
+    /// It was removed. The record stays, so that no late message brings the peer back.
+    Tombstone,
+}
+codec_enum!(PeerState { 1 = Normal, 2 = Applying { files }, 3 = Tombstone });
+
+/// A peer that was removed from the region, of which its store has not said yet that it is gone.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct RemovedPeer {
+    /// The peer.
+    pub peer: Peer,
+    /// The epoch since which it is no member.
+    pub epoch: Epoch,
+}
+codec_struct!(RemovedPeer { peer, epoch });
+
+/// A region as this store knows it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct RegionRecord {
+    /// What becomes of our peer.
+    pub state: PeerState,
+    /// The region as of the applied index.
+    pub region: Region,
+    /// Our peer's id.
+    pub peer_id: PeerId,
+    /// Removed peers that are not known to be gone.
+    pub removed: Vec<RemovedPeer>,
+}
+codec_struct!(RegionRecord { state, region, peer_id, removed });
+
+/// How far a region's log is applied.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ApplyRecord {
+    /// The last entry applied.
+    pub applied: EntryId,
+    /// The last entry that the log no longer needs to hold.
+    pub truncated: EntryId,
+}
+codec_struct!(ApplyRecord { applied, truncated });
+
+fn key(region_id: RegionId, kind: u8) -> [u8; 10] {
+    let mut key = [REGION_PREFIX; 10];
+    key[1..9].copy_from_slice(&region_id.get().to_be_bytes());
+    key[9] = kind;
+    key
+}
+
+/// Appends a region's record to `batch`.
+pub fn put_region(batch: &mut WriteBatch, record: &RegionRecord) {
+    batch.put(Cf::Raft, &key(record.region.id, RECORD), &record.to_bytes());
+}
+
+/// Appends a region's apply record to `batch`.
+pub fn put_apply(batch: &mut WriteBatch, region_id: RegionId, record: ApplyRecord) {
+    batch.put(Cf::Raft, &key(region_id, APPLY), &record.to_bytes());
+}
+
+/// Appends the removal of a region's apply record to `batch`.
+pub(crate) fn delete_apply(batch: &mut WriteBatch, region_id: RegionId) {
+    batch.delete(Cf::Raft, &key(region_id, APPLY));
+}
+
+/// Appends the removal of everything that is known about a region to `batch`: as if it had never been here.
+pub fn forget_region(batch: &mut WriteBatch, region_id: RegionId) {
+    batch.delete(Cf::Raft, &key(region_id, RECORD));
+    delete_apply(batch, region_id);
+    raft_log::destroy(region_id, batch);
+}
+
+/// Appends the removal of the data in `range` to `batch`.
+pub fn delete_data(batch: &mut WriteBatch, range: &KeyRange) {
+    // No key of the region layer begins with 0xff: a range without an end is bounded there.
+    const AFTER_ALL_KEYS: &[u8] = &[0xff];
+    let end = if range.end.is_empty() { AFTER_ALL_KEYS } else { &range.end[..] };
+    for cf in Cf::DATA {
+        batch.delete_range(cf, &range.start, end);
+    }
+}
+
+/// A region's record, read from an engine.
+///
+/// # Errors
+/// [`EngineError`]; [`EngineError::Corrupt`] when it cannot be decoded.
+pub fn region_record<E: Engine>(
+    engine: &E,
+    region_id: RegionId,
+) -> Result<Option<RegionRecord>, EngineError> {
+    engine
+        .get(Cf::Raft, &key(region_id, RECORD))?
+        .map(|bytes| decode("region record", region_id, &bytes))
+        .transpose()
+}
+
+/// A region's record and apply record, read from one view of an engine.
+///
+/// # Errors
+/// As [`region_record`].
+pub fn records_in<S: Snapshot>(
+    snapshot: &S,
+    region_id: RegionId,
+) -> Result<Option<(RegionRecord, ApplyRecord)>, EngineError> {
+    let region = snapshot.get(Cf::Raft, &key(region_id, RECORD))?;
+    let apply = snapshot.get(Cf::Raft, &key(region_id, APPLY))?;
+    match (region, apply) {
+        (Some(region), Some(apply)) => Ok(Some((
+            decode("region record", region_id, &region)?,
+            decode("apply record", region_id, &apply)?,
+        ))),
+        _ => Ok(None),
+    }
+}
+
+/// All regions that an engine knows of, in order of their ids, with their apply records (tombstones have none).
+///
+/// # Errors
+/// As [`region_record`].
+pub fn all_regions<E: Engine>(engine: &E) -> Result<Vec<(RegionRecord, Option<ApplyRecord>)>, EngineError> {
+    let snapshot = engine.snapshot();
+    let range = KeyRange::prefix(vec![REGION_PREFIX]);
+    let mut iter = snapshot.iter(Cf::Raft, &range);
+    let mut regions: Vec<(RegionRecord, Option<ApplyRecord>)> = Vec::new();
+    let mut valid = iter.seek_to_first();
+    while valid {
+        let corrupt = || EngineError::Corrupt("a region record has a key of the wrong length".to_owned());
+        let found: [u8; 10] = iter.key().try_into().map_err(|_| corrupt())?;
+        let region_id = RegionId(u64::from_be_bytes(found[1..9].try_into().map_err(|_| corrupt())?));
+        let value = bytes::Bytes::copy_from_slice(iter.value());
+        if found[9] == RECORD {
+            regions.push((decode("region record", region_id, &value)?, None));
+        } else if let Some((_, apply)) =
+            regions.last_mut().filter(|(record, _)| record.region.id == region_id)
+        {
+            *apply = Some(decode("apply record", region_id, &value)?);
+        }
+        valid = iter.next();
+    }
+    iter.status()?;
+    Ok(regions)
+}
+
+fn decode<T: Decode>(what: &str, region_id: RegionId, bytes: &bytes::Bytes) -> Result<T, EngineError> {
+    T::from_bytes(bytes)
+        .map_err(|error| EngineError::Corrupt(format!("{what} of region {region_id}: {error}")))
+}

@@ -1,0 +1,213 @@
+//! Messages from other stores find their peer; what comes for a region that is not here is answered without one.
+//!
+//! A peer begins its life by a split, a snapshot or the bootstrap, never by a mere message: so no peer ever votes that
+//! could forget its vote. For a learner that has not got its snapshot yet the store answers that its log is empty,
+//! which makes the leader send one. A child whose split has not been applied here is a voter already: for it nothing
+//! is answered, and the last vote that was asked for is kept until the split makes it.
+
+use crate::destroy::{confirmation, tombstone};
+use crate::effects::ReceivedSnapshot;
+use crate::install::unused_files;
+use crate::peer::{PeerState, Phase, Turn};
+use crate::records::{PeerState as State, region_record};
+use crate::worker::Worker;
+use engine::Engine;
+use raft::{Body, EntryId, Message, Reject};
+use types::{Epoch, LogIndex, Peer, PeerRole, RegionId};
+use wire::store::{RaftMessage, StoreMessage};
+
+/// Votes kept for children that are about to be made; more than a store splits at once.
+const HELD_VOTES_MAX: usize = 1024;
+/// Senders outside of the descriptor that a peer remembers.
+const STRANGERS_MAX: usize = 16;
+
+impl<E: Engine> Worker<E> {
+    pub(crate) fn on_message(&mut self, turn: &mut Turn<E>, message: StoreMessage) {
+        match message {
+            StoreMessage::Raft(message) => self.on_raft_message(turn, message),
+            StoreMessage::Removed { region_id, peer, epoch, from } => {
+                self.on_removed(turn, region_id, peer, epoch, from);
+            }
+            StoreMessage::RemovedConfirmed { region_id, peer, to } => {
+                if let Some(state) = self.peers.get_mut(&region_id).filter(|state| state.me.id == to.id) {
+                    state.on_removed_confirmed(turn, peer.id);
+                }
+            }
+        }
+    }
+
+    fn on_raft_message(&mut self, turn: &mut Turn<E>, message: RaftMessage) {
+        // Snapshots come with their data, on a connection of their own.
+        let misplaced = matches!(message.message.body, Body::Snapshot { .. });
+        if misplaced || message.to.store_id != turn.shared.store_id {
+            return;
+        }
+        let region_id = message.region_id;
+        match self.peers.get_mut(&region_id) {
+            Some(peer) => {
+                turn.dirty.push(region_id);
+                peer.on_raft_message(turn, message);
+            }
+            None => self.on_unknown_region(turn, message),
+        }
+    }
+
+    fn on_unknown_region(&mut self, turn: &mut Turn<E>, message: RaftMessage) {
+        match region_record(&turn.shared.engine, message.region_id) {
+            Ok(None) => {}
+            // What is unreadable here is found, and told, when the store starts again.
+            Err(_) => return,
+            Ok(Some(record)) => {
+                let gone = record.state == State::Tombstone && message.to.id > record.peer_id;
+                if !gone {
+                    return;
+                }
+            }
+        }
+        let covered = !turn.shared.meta.overlapping(&message.range).is_empty();
+        if covered || message.range.is_empty() {
+            if matches!(message.message.body, Body::Vote { .. }) && self.held_votes.len() < HELD_VOTES_MAX {
+                self.held_votes.insert(message.region_id, message);
+            }
+            return;
+        }
+        if message.to.role == PeerRole::Learner {
+            turn.out.messages.extend(answer_with_empty_log(&message));
+        }
+    }
+
+    fn on_removed(&mut self, turn: &mut Turn<E>, region_id: RegionId, peer: Peer, epoch: Epoch, from: Peer) {
+        if peer.store_id != turn.shared.store_id {
+            return;
+        }
+        if let Some(state) = self.peers.get_mut(&region_id) {
+            if state.me.id > peer.id {
+                turn.out.messages.push(confirmation(region_id, peer, from));
+            } else if state.me.id == peer.id && state.region.epoch.conf_ver < epoch.conf_ver {
+                // The tombstone keeps the newest epoch that is known.
+                state.region.epoch.conf_ver = epoch.conf_ver;
+                state.begin_destroy(turn, Some(from));
+            }
+            return;
+        }
+        match region_record(&turn.shared.engine, region_id) {
+            Ok(Some(record)) if record.state == State::Tombstone && record.peer_id >= peer.id => {
+                turn.out.messages.push(confirmation(region_id, peer, from));
+            }
+            Ok(None) => {
+                // It never got here. Make sure of that before it is said.
+                tombstone(&mut turn.log().batch, region_id, epoch, peer.id);
+                turn.log().must_sync = true;
+                let answer = confirmation(region_id, peer, from);
+                turn.log().messages_after.push(answer);
+            }
+            Ok(Some(record)) if record.state == State::Tombstone => {
+                tombstone(&mut turn.log().batch, region_id, epoch, peer.id);
+                turn.log().must_sync = true;
+                let answer = confirmation(region_id, peer, from);
+                turn.log().messages_after.push(answer);
+            }
+            Ok(Some(_)) | Err(_) => {}
+        }
+    }
+
+    pub(crate) fn on_snapshot_received(&mut self, turn: &mut Turn<E>, received: ReceivedSnapshot) {
+        let (region_id, to) = (received.key.region_id, received.message.to);
+        if let Some(peer) = self.peers.get_mut(&region_id) {
+            turn.dirty.push(region_id);
+            if peer.me.id == to.id {
+                return peer.offer_received(turn, received);
+            }
+            if peer.me.id < to.id {
+                peer.begin_destroy(turn, None);
+            }
+            turn.out.background.extend(unused_files(&received.data));
+            return;
+        }
+        let may_come = match region_record(&turn.shared.engine, region_id) {
+            Ok(None) => true,
+            Ok(Some(record)) => record.state == State::Tombstone && to.id > record.peer_id,
+            Err(_) => false,
+        };
+        let free = turn.shared.meta.overlapping(&received.region.range).is_empty();
+        let peer = match may_come && free && to.store_id == turn.shared.store_id {
+            true => PeerState::empty(&turn.shared, region_id, to, self.ticks).ok(),
+            false => None,
+        };
+        let Some(mut peer) = peer else {
+            turn.out.background.extend(unused_files(&received.data));
+            return;
+        };
+        peer.offer_received(turn, received);
+        // A peer that Raft did not give the snapshot to has nothing, and has said nothing.
+        if peer.is_installing() {
+            self.peers.insert(region_id, Box::new(peer));
+        }
+    }
+}
+
+impl<E: Engine> PeerState<E> {
+    fn on_raft_message(&mut self, turn: &mut Turn<E>, message: RaftMessage) {
+        let RaftMessage { from, to, epoch, message, .. } = message;
+        if to.id > self.me.id {
+            // We were removed, and another peer takes our place on this store.
+            return self.begin_destroy(turn, None);
+        }
+        if to.id < self.me.id || !self.is_normal() {
+            return;
+        }
+        if self.region.peer(from.id).is_none() {
+            if self.is_initialized() && epoch.conf_ver < self.region.epoch.conf_ver {
+                let removed = StoreMessage::Removed {
+                    region_id: self.region.id,
+                    peer: from,
+                    epoch: self.region.epoch,
+                    from: self.me,
+                };
+                turn.out.messages.push((from.store_id, removed));
+                return;
+            }
+            if self.strangers.len() >= STRANGERS_MAX {
+                self.strangers.pop_first();
+            }
+            self.strangers.insert(from.id, from);
+        }
+        if let Some(heard) = self.report.heard.get_mut(&from.id) {
+            *heard = turn.now;
+        }
+        // What breaks the protocol has no effect; what poisons the group shows in its status.
+        let _refused = self.raft.step(message).is_err();
+    }
+
+    /// A store cannot be reached.
+    pub(crate) fn on_unreachable(&mut self, store_id: types::StoreId) {
+        if self.is_leader() && matches!(self.phase, Phase::Normal) {
+            if let Some(peer) = self.region.peer_on(store_id) {
+                self.raft.report_unreachable(peer.id);
+            }
+        }
+    }
+}
+
+/// What a peer would say that has nothing.
+fn answer_with_empty_log(asked: &RaftMessage) -> Option<(types::StoreId, StoreMessage)> {
+    let body = match &asked.message.body {
+        Body::Append { prev, .. } => Body::AppendResp {
+            index: LogIndex::ZERO,
+            commit: LogIndex::ZERO,
+            reject: Some(Reject { rejected: prev.index, hint: EntryId::default() }),
+        },
+        Body::Heartbeat { round, .. } => Body::HeartbeatResp { commit: LogIndex::ZERO, round: *round },
+        _ => return None,
+    };
+    let message = Message { from: asked.to.id, to: asked.from.id, term: asked.message.term, body };
+    let answer = RaftMessage {
+        region_id: asked.region_id,
+        from: asked.to,
+        to: asked.from,
+        epoch: asked.epoch,
+        range: asked.range.clone(),
+        message,
+    };
+    Some((asked.from.store_id, StoreMessage::Raft(answer)))
+}

@@ -1,0 +1,269 @@
+//! What a peer hands out at the end of a turn, and what it learns when that is done.
+
+use crate::apply::{ApplyOutcome, ApplyTask, NewRegion, Proposal, RegionChange, is_voter};
+use crate::command::Command;
+use crate::effects::{Background, CreatePeer, SendSnapshot};
+use crate::membership;
+use crate::peer::{PeerState, Phase, Turn};
+use crate::records::RegionRecord;
+use engine::Engine;
+use raft::{Body, Entry, EntryKind, Message, PersistToken, Ready, Role};
+use types::Region;
+use wire::kv::KvError;
+use wire::store::{SnapshotKey, StoreMessage};
+
+impl<E: Engine> PeerState<E> {
+    /// Takes Raft's effects and adds them to the turn's.
+    pub(crate) fn hand_out(&mut self, turn: &mut Turn<E>) {
+        if !self.is_normal() || !self.raft.has_ready() {
+            return;
+        }
+        let Ready { soft, append, messages, messages_after, committed, read_states } = self.raft.ready();
+        if let Some(soft) = soft {
+            self.on_role(turn, soft.role);
+        }
+        if append.as_ref().is_some_and(|append| append.snapshot.is_some()) {
+            assert!(committed.is_empty(), "nothing is committed beside a snapshot that replaces the log");
+            self.on_read_states(turn, read_states);
+            self.send(turn, messages);
+            self.begin_install(turn, append.expect("checked above"), messages_after);
+            return;
+        }
+        if let Some(append) = append {
+            self.raft.storage_mut().append(&append, &mut turn.log().batch);
+            turn.log().must_sync |= append.must_sync;
+            let token = append.token;
+            turn.log().persisted.tokens.push((self.region.id, token));
+            self.unpersisted += 1;
+            // The log answers for it from here on, so Raft need not hold it.
+            self.raft.on_stable(token);
+        }
+        self.send(turn, messages);
+        self.send_after(turn, messages_after);
+        self.on_read_states(turn, read_states);
+        self.apply(turn, committed);
+        let log = self.raft.storage();
+        let (snapshot_wanted, fetch_wanted) = (log.take_snapshot_wanted(), log.take_fetch_wanted());
+        let region_id = self.region.id;
+        if let Some(to) = snapshot_wanted {
+            turn.out.background.push(Background::BuildSnapshot { region_id, to });
+        }
+        if let Some(request) = fetch_wanted {
+            turn.out.background.push(Background::FetchEntries { region_id, request });
+        }
+    }
+
+    /// Sends messages that wait for nothing.
+    pub(crate) fn send(&mut self, turn: &mut Turn<E>, messages: Vec<Message>) {
+        for message in messages {
+            // A store whose log is stuck must not keep others from taking over.
+            if turn.stalled && matches!(message.body, Body::Append { .. } | Body::Heartbeat { .. }) {
+                continue;
+            }
+            if let Body::Snapshot { snapshot } = &message.body {
+                let meta = &snapshot.meta;
+                let key = SnapshotKey {
+                    region_id: self.region.id,
+                    to_peer: message.to,
+                    term: meta.term,
+                    index: meta.index,
+                };
+                match self.envelope(message) {
+                    Some((to_store, StoreMessage::Raft(message))) => {
+                        turn.out.snapshots.push(SendSnapshot { key, to_store, message });
+                    }
+                    _ => self.raft.report_snapshot(key.to_peer, false),
+                }
+            } else if let Some(message) = self.envelope(message) {
+                turn.out.messages.push(message);
+            }
+        }
+    }
+
+    /// Sends messages once everything that was handed to the log so far is durable.
+    pub(crate) fn send_after(&mut self, turn: &mut Turn<E>, messages: Vec<Message>) {
+        if self.unpersisted == 0 {
+            return self.send(turn, messages);
+        }
+        for message in messages {
+            if let Some(message) = self.envelope(message) {
+                turn.log().messages_after.push(message);
+            }
+        }
+    }
+
+    /// Hands entries to apply, with whoever waits for them.
+    fn apply(&mut self, turn: &mut Turn<E>, entries: Vec<Entry>) {
+        let Some(last) = entries.last() else { return };
+        self.applying.handed = last.index;
+        let mut proposals = Vec::new();
+        for entry in &entries {
+            if entry.kind == EntryKind::Normal && Command::is_split(&entry.data) {
+                self.applying.split_at = Some(entry.index);
+            }
+            while let Some(proposal) = self.proposals.front().filter(|front| front.id.index <= entry.index) {
+                let decided = proposal.id == entry.id();
+                let proposal = self.proposals.pop_front().expect("there is a first proposal");
+                if decided {
+                    proposals.push(Proposal { id: proposal.id, tokens: proposal.tokens });
+                } else {
+                    // Another leader's entry stands where ours would: ours will never be applied.
+                    for token in proposal.tokens {
+                        turn.answer(token, Err(KvError::StaleCommand));
+                    }
+                }
+            }
+        }
+        turn.out.apply.push(ApplyTask::Entries { region_id: self.region.id, entries, proposals });
+    }
+
+    fn on_role(&mut self, turn: &mut Turn<E>, role: Role) {
+        let before = std::mem::replace(&mut self.role, role);
+        if before == role {
+            return;
+        }
+        if role == Role::Leader {
+            self.report.heard = self.region.peers.iter().map(|peer| (peer.id, turn.now)).collect();
+            self.report.due = true;
+        } else if before == Role::Leader {
+            self.revoke_lease(turn);
+            // What was proposed is decided by what is applied at its index, not by this.
+            let error = self.not_leader();
+            self.fail_waiting(turn, &error);
+        }
+    }
+
+    /// An append has become durable.
+    pub(crate) fn on_persisted(&mut self, token: PersistToken) {
+        self.unpersisted = self.unpersisted.saturating_sub(1);
+        self.raft.storage_mut().on_written(token.mark.index);
+        self.raft.on_persist(token);
+    }
+
+    /// Entries were applied.
+    pub(crate) fn on_applied(&mut self, turn: &mut Turn<E>, outcome: ApplyOutcome) {
+        if outcome.applied > self.applying.applied {
+            self.applying.applied = outcome.applied;
+        }
+        self.size.unmeasured_bytes += outcome.bytes_written;
+        self.size.bytes += outcome.bytes_written;
+        self.size.log_bytes += outcome.bytes_applied;
+        for change in outcome.changes {
+            match change {
+                RegionChange::Split { region, children } => self.on_split(turn, region, children),
+                RegionChange::Members { change, record } => self.on_members(turn, &change, record),
+                RegionChange::Compacted { to } => {
+                    let first = self.raft.storage().truncated().index;
+                    let (held, left) = (
+                        outcome.applied.index.distance_from(first),
+                        outcome.applied.index.distance_from(to.index),
+                    );
+                    self.size.log_bytes = self.size.log_bytes * left / held.max(1);
+                    self.raft.storage_mut().compact(to);
+                    let collected =
+                        self.raft.storage().collect(self.applying.collected, &mut turn.log().batch);
+                    self.applying.collected = collected;
+                }
+            }
+        }
+        let applied = self.applying.applied.index;
+        if self.applying.split_at.is_some_and(|at| at <= applied) {
+            self.applying.split_at = None;
+        }
+        if self.is_normal() && applied > self.raft.status().applied {
+            self.raft.on_applied(applied);
+        }
+        let cache_bytes = turn.shared.config.entry_cache_bytes;
+        self.raft.storage_mut().evict_cache(types::LogIndex::ZERO, cache_bytes);
+    }
+
+    fn on_split(&mut self, turn: &mut Turn<E>, region: Region, children: Vec<NewRegion>) {
+        // The delegate first: a reader that still holds it must not see keys that are another region's by now.
+        self.revoke_lease(turn);
+        let pieces = children.len() as u64 + 1;
+        let size_bytes = self.size.bytes / pieces;
+        let mut regions = vec![region.clone()];
+        regions
+            .extend(children.iter().filter(|child| child.record.is_some()).map(|child| child.region.clone()));
+        turn.shared.meta.replace(Some(self.region.id), &regions);
+        self.region = region;
+        self.size.bytes = size_bytes;
+        self.size.unmeasured_bytes = 0;
+        self.report.due = true;
+        self.split = None;
+        for child in children {
+            if let Some(record) = child.record {
+                turn.out.create.push(CreatePeer { record, campaign: self.is_leader(), size_bytes });
+            }
+        }
+    }
+
+    fn on_members(&mut self, turn: &mut Turn<E>, change: &raft::ConfChange, record: Option<RegionRecord>) {
+        let Some(RegionRecord { region, removed, .. }) = record else { return };
+        self.revoke_lease(turn);
+        for peer in &self.region.peers {
+            // Answers of those who left may still be on their way, and ours to them.
+            self.strangers.insert(peer.id, *peer);
+        }
+        self.region = region;
+        self.removed = removed;
+        self.report.due = true;
+        turn.shared.meta.replace(Some(self.region.id), std::slice::from_ref(&self.region));
+        let removes_us = self.region.peer(self.me.id).is_none();
+        match self.raft.apply_conf_change(change) {
+            Ok(conf_state) => {
+                let expected = membership::conf_state(&self.region);
+                assert!(
+                    same_members(&conf_state, &expected),
+                    "INV-STORE-4: region {} and its group disagree on the members: {expected:?}, {conf_state:?}",
+                    self.region.id
+                );
+                self.raft.storage_mut().set_conf_state(conf_state);
+            }
+            Err(error) => {
+                panic!("region {}: the descriptor took a change that Raft refuses: {error}", self.region.id)
+            }
+        }
+        if let Some(me) = self.region.peer(self.me.id) {
+            self.me = *me;
+        }
+        for peer in &self.region.peers {
+            self.strangers.remove(&peer.id);
+            self.report.heard.entry(peer.id).or_insert(turn.now);
+        }
+        let Self { report, region, .. } = self;
+        report.heard.retain(|id, _| region.peer(*id).is_some());
+        if removes_us {
+            self.begin_destroy(turn, None);
+        }
+    }
+
+    /// What the group's members are to PD: `None` unless we lead.
+    pub(crate) fn pending_peers(&self) -> Vec<types::PeerId> {
+        let mut pending = Vec::new();
+        let truncated = self.raft.storage().truncated().index;
+        self.raft.with_progress(&mut |id, progress| {
+            if id != self.me.id && progress.matched <= truncated {
+                pending.push(id);
+            }
+        });
+        pending
+    }
+
+    /// True while a snapshot is being put in place.
+    pub(crate) fn is_installing(&self) -> bool {
+        matches!(self.phase, Phase::Installing(_))
+    }
+
+    /// True if we vote.
+    pub(crate) fn votes(&self) -> bool {
+        self.region.peer(self.me.id).is_some_and(|me| is_voter(me.role))
+    }
+}
+
+fn same_members(a: &raft::ConfState, b: &raft::ConfState) -> bool {
+    a.voters == b.voters
+        && a.learners == b.learners
+        && a.voters_outgoing == b.voters_outgoing
+        && a.learners_next == b.learners_next
+}

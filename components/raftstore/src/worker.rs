@@ -1,0 +1,470 @@
+//! A worker owns a share of the store's peers and takes a turn at a time.
+
+use crate::apply::{ApplyOutcome, ApplyTask, RegionChange};
+use crate::config::Config;
+use crate::effects::{CreatePeer, Input, Persisted, TurnEffects};
+use crate::lease::TickTimes;
+use crate::meta::StoreMeta;
+use crate::peer::{Birth, PeerState, Phase, QueuedWrite, Shared, Turn};
+use crate::records::{ApplyRecord, LOG_START, PeerState as State};
+use crate::recover::Recovered;
+use engine::Engine;
+use raft_log::LoadError;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+use types::{MonoTime, RegionId, StoreId};
+use wire::kv::KvError;
+use wire::store::{DiskState, RaftMessage};
+
+/// How often stores of removed peers are asked whether they are gone, in ticks.
+const ASK_REMOVED_TICKS: u64 = 10;
+
+/// Which worker of `count` owns a region. Ids are handed out in sequence, so the remainder spreads them evenly.
+#[must_use]
+pub fn worker_of(region_id: RegionId, count: usize) -> usize {
+    (region_id.get() % count as u64) as usize
+}
+
+/// What a worker counts.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct WorkerStats {
+    /// Peers.
+    pub regions: u64,
+    /// Those that lead.
+    pub leaders: u64,
+    /// Those that know no leader.
+    pub leaderless: u64,
+    /// Groups that have stopped because their state contradicts itself.
+    pub poisoned: u64,
+    /// Elections won, ever.
+    pub elections_won: u64,
+    /// Snapshots put in place, ever.
+    pub snapshots_installed: u64,
+    /// Entries proposed by this worker's leaders, ever.
+    pub proposals: u64,
+    /// Writes of clients in them, ever.
+    pub writes: u64,
+    /// Reads that took a round with the quorum, ever.
+    pub read_index: u64,
+    /// Splits applied, ever.
+    pub splits: u64,
+}
+
+/// A share of the store's peers. Owned by one thread at a time; all that happens to a peer happens in its turns.
+pub struct Worker<E: Engine> {
+    pub(crate) shared: Arc<Shared<E>>,
+    pub(crate) peers: BTreeMap<RegionId, Box<PeerState<E>>>,
+    /// Votes for children whose split is not applied here yet.
+    pub(crate) held_votes: BTreeMap<RegionId, RaftMessage>,
+    /// Ticks since the start.
+    pub(crate) ticks: u64,
+    tick_times: TickTimes,
+    next_tick: MonoTime,
+    next_log_gc: MonoTime,
+    turns: u64,
+    /// Regions whose effects are to be handed out.
+    dirty: BTreeSet<RegionId>,
+    /// Log tasks that are not durable yet: turn, bytes, since when.
+    unpersisted: VecDeque<(u64, usize, MonoTime)>,
+    unpersisted_bytes: usize,
+    unapplied_bytes: u64,
+    disks: Arc<BTreeMap<StoreId, DiskState>>,
+    stats: WorkerStats,
+}
+
+impl<E: Engine> Worker<E> {
+    /// Without peers. `seed` should differ from start to start of the process.
+    #[must_use]
+    pub fn new(config: Config, store_id: StoreId, engine: E, meta: Arc<StoreMeta>, seed: u64) -> Self {
+        Self {
+            shared: Arc::new(Shared { config, store_id, engine, meta, seed }),
+            peers: BTreeMap::new(),
+            held_votes: BTreeMap::new(),
+            ticks: 0,
+            tick_times: TickTimes::default(),
+            next_tick: MonoTime::ZERO,
+            next_log_gc: MonoTime::ZERO,
+            turns: 0,
+            dirty: BTreeSet::new(),
+            unpersisted: VecDeque::new(),
+            unpersisted_bytes: 0,
+            unapplied_bytes: 0,
+            disks: Arc::default(),
+            stats: WorkerStats::default(),
+        }
+    }
+
+    /// Takes up the peers that were found on disk, before the first turn. Returns what they ask for.
+    ///
+    /// # Errors
+    /// [`LoadError`]: a group's log has lost durable state, or the engine cannot be read.
+    pub fn resume(&mut self, now: MonoTime, regions: &[Recovered]) -> Result<TurnEffects<E>, LoadError> {
+        let mut peers = Vec::new();
+        for Recovered { record, apply } in regions {
+            // A peer that has a log, however short, may have spoken to others before.
+            let birth = match has_log(&self.shared.engine, record.region.id)? {
+                true => Birth::Resumed,
+                false => Birth::Newborn,
+            };
+            peers.push((record, PeerState::load(&self.shared, record, *apply, birth, self.ticks)?));
+        }
+        let mut turn = self.begin(now);
+        for (record, mut peer) in peers {
+            let region_id = record.region.id;
+            self.shared.meta.replace(None, std::slice::from_ref(&record.region));
+            match &record.state {
+                State::Applying { files } => peer.resume_install(&mut turn, files),
+                _ => turn.out.apply.push(peer.registration()),
+            }
+            self.peers.insert(region_id, Box::new(peer));
+            self.dirty.insert(region_id);
+        }
+        self.campaign_alone();
+        Ok(self.finish(turn))
+    }
+
+    /// A group of one need not wait for anybody.
+    fn campaign_alone(&mut self) {
+        for peer in self.peers.values_mut() {
+            if peer.region.peers.len() == 1 && peer.votes() && peer.is_normal() {
+                // Refused when a change of members is in the log: then the timeout decides.
+                let _later = peer.raft.campaign().is_err();
+            }
+        }
+    }
+
+    /// Takes a turn: advances the clocks, steps what has arrived, hands out what follows. `now` must have been read
+    /// after the last of the inputs arrived.
+    pub fn turn(&mut self, now: MonoTime, inputs: &mut Vec<Input>) -> TurnEffects<E> {
+        let mut turn = self.begin(now);
+        if now >= self.next_tick {
+            self.tick(&mut turn);
+        }
+        for input in inputs.drain(..) {
+            self.step(&mut turn, input);
+        }
+        self.dirty.extend(turn.dirty.drain(..));
+        self.hand_out(&mut turn);
+        self.finish(turn)
+    }
+
+    /// When the next turn is due even if nothing arrives.
+    #[must_use]
+    pub fn next_deadline(&self) -> MonoTime {
+        self.next_tick
+    }
+
+    /// What the worker has counted.
+    #[must_use]
+    pub fn stats(&self) -> WorkerStats {
+        self.stats
+    }
+
+    /// True while the log has made no progress for a maximum election timeout.
+    #[must_use]
+    pub fn is_stalled(&self, now: MonoTime) -> bool {
+        self.unpersisted
+            .front()
+            .is_some_and(|(_, _, since)| now.since(*since) > self.shared.config.election_timeout_max())
+    }
+
+    /// How each group is, for people and checkers.
+    pub fn visit(&self, visit: &mut dyn FnMut(&types::Region, raft::Status, types::LogIndex)) {
+        for peer in self.peers.values() {
+            visit(&peer.region, peer.raft.status(), peer.applying.applied.index);
+        }
+    }
+
+    /// Checks what must always hold.
+    ///
+    /// # Errors
+    /// What does not.
+    pub fn check_invariants(&self) -> Result<(), String> {
+        for (id, peer) in &self.peers {
+            peer.raft.check_invariants().map_err(|error| format!("region {id}: {error}"))?;
+            let status = peer.raft.status();
+            if peer.is_normal() && peer.applying.applied.index > status.persisted {
+                return Err(format!(
+                    "INV-STORE-2: region {id} applied {} beyond what is durable, {}",
+                    peer.applying.applied.index, status.persisted
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    fn begin(&self, now: MonoTime) -> Turn<E> {
+        Turn {
+            now,
+            shared: self.shared.clone(),
+            out: TurnEffects::default(),
+            stalled: self.is_stalled(now),
+            disks: self.disks.clone(),
+            dirty: Vec::new(),
+        }
+    }
+
+    fn step(&mut self, turn: &mut Turn<E>, input: Input) {
+        match input {
+            Input::Message(message) => self.on_message(turn, message),
+            Input::Write { token, region_id, epoch, item, deadline } => {
+                self.with_peer_or_refuse(turn, region_id, token, |peer, turn| {
+                    peer.queue_write(turn, epoch, QueuedWrite { token, item, deadline });
+                });
+            }
+            Input::Read(request) => {
+                self.stats.read_index += 1;
+                self.with_peer_or_refuse(turn, request.region_id, request.token, |peer, turn| {
+                    peer.read(turn, request)
+                });
+            }
+            Input::Split { token, region_id, epoch, keys } => {
+                self.with_peer_or_refuse(turn, region_id, token, |peer, turn| {
+                    peer.request_split(turn, epoch, keys, Some(token));
+                });
+            }
+            Input::TransferLeader { token, region_id, epoch, to_store } => {
+                self.with_peer_or_refuse(turn, region_id, token, |peer, turn| {
+                    peer.request_transfer(turn, epoch, to_store, token);
+                });
+            }
+            Input::Persisted(persisted) => self.on_persisted(turn, persisted),
+            Input::Applied(outcomes) => self.on_applied(turn, outcomes),
+            Input::EntriesFetched { region_id, entries, context } => {
+                self.with_peer(turn, region_id, |peer, _| {
+                    peer.raft.storage_mut().offer_entries(entries);
+                    peer.raft.on_entries_fetched(context);
+                })
+            }
+            Input::SnapshotBuilt { region_id, to, snapshot } => self.with_peer(turn, region_id, |peer, _| {
+                if let Some(snapshot) = snapshot {
+                    peer.raft.storage_mut().offer_snapshot(to, snapshot);
+                }
+            }),
+            Input::SnapshotSent { region_id, to, ok } => {
+                self.with_peer(turn, region_id, |peer, _| peer.raft.report_snapshot(to, ok));
+            }
+            Input::SnapshotReceived(received) => self.on_snapshot_received(turn, *received),
+            Input::Ingested { region_id } => {
+                self.stats.snapshots_installed += 1;
+                self.with_peer(turn, region_id, PeerState::finish_install);
+            }
+            Input::SplitChecked { region_id, epoch, size_bytes, keys, split_keys } => {
+                self.with_peer(turn, region_id, |peer, turn| {
+                    peer.on_split_checked(turn, epoch, (size_bytes, keys), split_keys);
+                });
+            }
+            Input::SplitIds { region_id, ids } => {
+                self.with_peer(turn, region_id, |peer, turn| peer.on_split_ids(turn, ids));
+            }
+            Input::Instruction(instruction) => self.with_peer(turn, instruction.region_id, |peer, turn| {
+                peer.on_instruction(turn, &instruction);
+            }),
+            Input::Unreachable(store_id) => {
+                for (id, peer) in &mut self.peers {
+                    peer.on_unreachable(store_id);
+                    turn.dirty.push(*id);
+                }
+            }
+            Input::DiskOf(store_id, state) => {
+                if turn.disk(store_id) != state {
+                    Arc::make_mut(&mut self.disks).insert(store_id, state);
+                    turn.disks = self.disks.clone();
+                }
+            }
+            Input::CreatePeer(create) => self.on_create(turn, *create),
+        }
+    }
+
+    fn with_peer(
+        &mut self,
+        turn: &mut Turn<E>,
+        id: RegionId,
+        act: impl FnOnce(&mut PeerState<E>, &mut Turn<E>),
+    ) {
+        if let Some(peer) = self.peers.get_mut(&id) {
+            act(peer, turn);
+            turn.dirty.push(id);
+        }
+    }
+
+    fn with_peer_or_refuse(
+        &mut self,
+        turn: &mut Turn<E>,
+        region_id: RegionId,
+        token: u64,
+        act: impl FnOnce(&mut PeerState<E>, &mut Turn<E>),
+    ) {
+        match self.peers.get_mut(&region_id).filter(|peer| peer.is_initialized()) {
+            Some(peer) => {
+                act(peer, turn);
+                turn.dirty.push(region_id);
+            }
+            None => turn.answer(token, Err(KvError::RegionNotFound { region_id })),
+        }
+    }
+
+    fn on_persisted(&mut self, turn: &mut Turn<E>, persisted: Persisted) {
+        while let Some((_, bytes, _)) =
+            self.unpersisted.pop_front_if(|(number, ..)| *number <= persisted.turn)
+        {
+            self.unpersisted_bytes -= bytes;
+        }
+        for (id, token) in persisted.tokens {
+            self.with_peer(turn, id, |peer, _| peer.on_persisted(token));
+        }
+        for id in persisted.installed {
+            self.with_peer(turn, id, PeerState::on_installed);
+            let done = self.peers.get(&id).is_some_and(|peer| !peer.is_installing());
+            self.stats.snapshots_installed += u64::from(done);
+        }
+        for id in persisted.destroyed {
+            if self.peers.get(&id).is_some_and(|peer| matches!(peer.phase, Phase::Destroying(_))) {
+                self.peers.remove(&id);
+                self.held_votes.remove(&id);
+            }
+        }
+    }
+
+    fn on_applied(&mut self, turn: &mut Turn<E>, outcomes: Vec<ApplyOutcome>) {
+        for outcome in outcomes {
+            self.unapplied_bytes = self.unapplied_bytes.saturating_sub(outcome.bytes_applied);
+            let (stopped, splits) = (outcome.stopped, outcome.changes.iter().any(is_split));
+            self.stats.splits += u64::from(splits);
+            self.with_peer(turn, outcome.region_id, |peer, turn| {
+                if peer.is_normal() {
+                    peer.on_applied(turn, outcome);
+                }
+                match (&peer.phase, stopped) {
+                    (Phase::Installing(_), true) => peer.write_install(turn),
+                    (Phase::Destroying(_), true) => peer.write_destroy(turn),
+                    _ => {}
+                }
+            });
+        }
+    }
+
+    fn on_create(&mut self, turn: &mut Turn<E>, create: CreatePeer) {
+        let CreatePeer { record, campaign, size_bytes } = create;
+        let region_id = record.region.id;
+        assert!(
+            !self.peers.contains_key(&region_id),
+            "INV-STORE-1: region {region_id} exists before its split"
+        );
+        let apply = ApplyRecord { applied: LOG_START, truncated: LOG_START };
+        let peer = PeerState::load(&self.shared, &record, apply, Birth::Newborn, self.ticks);
+        let mut peer = peer.expect("a region that a split just made has no log that could be broken");
+        peer.size.bytes = size_bytes;
+        // Its real size is not known: look at once when it may be large enough to be cut again.
+        peer.size.unmeasured_bytes = size_bytes;
+        turn.out.apply.push(peer.registration());
+        if campaign {
+            // Refused only if it cannot win: then the timeout decides.
+            let _later = peer.raft.campaign().is_err();
+        }
+        self.peers.insert(region_id, Box::new(peer));
+        turn.dirty.push(region_id);
+        if let Some(vote) = self.held_votes.remove(&region_id) {
+            self.on_message(turn, wire::store::StoreMessage::Raft(vote));
+        }
+    }
+
+    /// Adds to the turn what its regions ask for, as far as there is room for it.
+    fn hand_out(&mut self, turn: &mut Turn<E>) {
+        let config = &self.shared.config;
+        let has_credit = self.unpersisted_bytes < config.unpersisted_bytes_max
+            && self.unapplied_bytes < config.unapplied_bytes_max;
+        let mut snapshot = None;
+        let mut later = BTreeSet::new();
+        for id in std::mem::take(&mut self.dirty) {
+            let Some(peer) = self.peers.get_mut(&id) else { continue };
+            if has_credit {
+                let before = peer.proposals.len();
+                self.stats.writes += peer.queued.len() as u64;
+                peer.propose_writes(turn);
+                self.stats.proposals += peer.proposals.len().saturating_sub(before) as u64;
+                let was_leader = peer.is_leader();
+                peer.hand_out(turn);
+                self.stats.elections_won += u64::from(!was_leader && peer.is_leader());
+            }
+            peer.renew_lease(turn, &self.tick_times);
+            peer.release_reads(turn, &mut snapshot);
+            if (peer.is_normal() && peer.raft.has_ready()) || !peer.queued.is_empty() {
+                later.insert(id);
+            }
+        }
+        self.dirty = later;
+    }
+
+    fn finish(&mut self, mut turn: Turn<E>) -> TurnEffects<E> {
+        let applied: u64 = turn.out.apply.iter().map(apply_bytes).sum();
+        self.unapplied_bytes += applied;
+        if !turn.out.log.is_empty() {
+            self.turns += 1;
+            turn.out.log.persisted.turn = self.turns;
+            let bytes = turn.out.log.batch.size_bytes();
+            self.unpersisted.push_back((self.turns, bytes, turn.now));
+            self.unpersisted_bytes += bytes;
+        }
+        turn.out
+    }
+
+    /// True if another turn would hand out more at once.
+    #[must_use]
+    pub fn wants_turn(&self) -> bool {
+        let config = &self.shared.config;
+        !self.dirty.is_empty()
+            && self.unpersisted_bytes < config.unpersisted_bytes_max
+            && self.unapplied_bytes < config.unapplied_bytes_max
+    }
+
+    fn tick(&mut self, turn: &mut Turn<E>) {
+        // One tick a turn: time that was missed never counts against what has arrived meanwhile, and ticks never come
+        // faster than the clock allows.
+        self.next_tick = turn.now + self.shared.config.tick;
+        self.ticks += 1;
+        self.tick_times.push(self.ticks, turn.now);
+        let log_gc = turn.now >= self.next_log_gc;
+        if log_gc {
+            self.next_log_gc = turn.now + self.shared.config.log_gc_interval;
+        }
+        let ask_removed = self.ticks.is_multiple_of(ASK_REMOVED_TICKS);
+        let mut stats = WorkerStats { regions: 0, leaders: 0, leaderless: 0, poisoned: 0, ..self.stats };
+        for (id, peer) in &mut self.peers {
+            peer.raft.tick();
+            peer.expire_writes(turn);
+            peer.expire_reads(turn);
+            peer.check_split(turn);
+            peer.report(turn);
+            if log_gc {
+                peer.compact_log(turn);
+            }
+            if ask_removed {
+                peer.ask_removed(turn);
+            }
+            if peer.raft.has_ready() || peer.is_leader() {
+                self.dirty.insert(*id);
+            }
+            stats.regions += 1;
+            stats.leaders += u64::from(peer.is_leader());
+            stats.leaderless += u64::from(peer.raft.status().lead.is_zero());
+            stats.poisoned += u64::from(peer.raft.poisoned().is_some());
+        }
+        self.stats = stats;
+    }
+}
+
+fn is_split(change: &RegionChange) -> bool {
+    matches!(change, RegionChange::Split { .. })
+}
+
+fn apply_bytes(task: &ApplyTask) -> u64 {
+    match task {
+        ApplyTask::Entries { entries, .. } => entries.iter().map(raft::Entry::size_bytes).sum(),
+        _ => 0,
+    }
+}
+
+fn has_log<E: Engine>(engine: &E, region_id: RegionId) -> Result<bool, LoadError> {
+    Ok(engine.get(engine::Cf::Raft, &raft_log::keys::state(region_id))?.is_some())
+}

@@ -1,0 +1,205 @@
+//! Writes of clients: checked, merged into entries, proposed, and given up when their time is over.
+
+use crate::apply::is_voter;
+use crate::command::{Command, WriteItem};
+use crate::peer::{PeerState, PendingProposal, QueuedWrite, Turn};
+use bytes::Bytes;
+use codec::Encode;
+use engine::Engine;
+use raft::Dropped;
+use types::{Epoch, KeyRange, MonoTime};
+use wire::kv::{BusyReason, KvError, WriteOp};
+use wire::store::DiskState;
+
+/// How long a client should wait before it comes back to a region that cannot take its write right now.
+const BACKOFF_MS: u32 = 20;
+
+impl<E: Engine> PeerState<E> {
+    /// Takes a write, to be proposed at the end of the turn.
+    pub(crate) fn queue_write(&mut self, turn: &mut Turn<E>, epoch: Epoch, write: QueuedWrite) {
+        match self.admit_write(turn, epoch, &write) {
+            Ok(()) => self.queued.push(write),
+            Err(error) => turn.answer(write.token, Err(error)),
+        }
+    }
+
+    fn admit_write(&self, turn: &Turn<E>, epoch: Epoch, write: &QueuedWrite) -> Result<(), KvError> {
+        if !self.is_leader() || !self.is_normal() {
+            return Err(self.not_leader());
+        }
+        if turn.stalled {
+            return Err(busy(BusyReason::SlowDisk));
+        }
+        if epoch.version != self.region.epoch.version {
+            return Err(self.epoch_not_match(&turn.shared));
+        }
+        if write.deadline <= turn.now {
+            return Err(KvError::DeadlineExceeded);
+        }
+        if needs_space(&write.item) && self.is_short_of_space(turn) {
+            return Err(KvError::DiskFull);
+        }
+        let range = &self.region.range;
+        match item_inside(&write.item, range) {
+            true => Ok(()),
+            false => Err(KvError::KeyNotInRegion { region_id: self.region.id, range: range.clone() }),
+        }
+    }
+
+    /// True if our disk is low, or if the voters whose disks are not make no quorum.
+    fn is_short_of_space(&self, turn: &Turn<E>) -> bool {
+        if turn.disks.values().all(|state| *state == DiskState::Ok) {
+            return false;
+        }
+        let voters = || self.region.peers.iter().filter(|peer| is_voter(peer.role));
+        let with_space = voters().filter(|peer| turn.disk(peer.store_id) == DiskState::Ok).count();
+        turn.disk(self.me.store_id) != DiskState::Ok || with_space <= voters().count() / 2
+    }
+
+    /// Proposes what was queued: as few entries as their size allows, each write with an outcome of its own.
+    pub(crate) fn propose_writes(&mut self, turn: &mut Turn<E>) {
+        if self.queued.is_empty() {
+            return;
+        }
+        if !self.is_leader() || !self.is_normal() {
+            let error = self.not_leader();
+            for write in self.queued.drain(..) {
+                turn.answer(write.token, Err(error.clone()));
+            }
+            return;
+        }
+        // A split may have been applied since they were queued.
+        let range = self.region.range.clone();
+        let mut queued = std::mem::take(&mut self.queued).into_iter().peekable();
+        while queued.peek().is_some() {
+            let mut proposal =
+                PendingProposal { id: raft::EntryId::default(), tokens: Vec::new(), deadline: MonoTime::MAX };
+            let mut items = Vec::new();
+            let mut deadlines = Vec::new();
+            let mut bytes = 0;
+            while let Some(write) = queued.next_if(|write| {
+                items.is_empty() || bytes + write.item.size_bytes() <= turn.shared.config.entry_bytes_max
+            }) {
+                if !item_inside(&write.item, &range) {
+                    let error = self.epoch_not_match(&turn.shared);
+                    turn.answer(write.token, Err(error));
+                    continue;
+                }
+                bytes += write.item.size_bytes();
+                proposal.deadline = proposal.deadline.min(write.deadline);
+                proposal.tokens.push(write.token);
+                deadlines.push(write.deadline);
+                items.push(write.item);
+            }
+            if items.is_empty() {
+                continue;
+            }
+            let command = Command::Write { version: self.region.epoch.version, items };
+            match self.raft.propose(command.to_bytes()) {
+                Ok(id) => {
+                    proposal.id = id;
+                    self.proposals.push_back(proposal);
+                }
+                Err(Dropped::Transferring { .. }) => {
+                    // Parked until the transfer is decided; what does not fit stays in order behind it.
+                    let Command::Write { items, .. } = command else { unreachable!("made above") };
+                    let parked = proposal.tokens.into_iter().zip(items).zip(deadlines);
+                    self.queued = parked
+                        .map(|((token, item), deadline)| QueuedWrite { token, item, deadline })
+                        .chain(queued)
+                        .collect();
+                    self.expire_parked(turn);
+                    return;
+                }
+                Err(dropped) => {
+                    let error = self.dropped(&dropped);
+                    for token in proposal.tokens {
+                        turn.answer(token, Err(error.clone()));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Proposes a command of our own making, with whoever waits for it.
+    pub(crate) fn propose_command(
+        &mut self,
+        command: &Command,
+        tokens: Vec<u64>,
+    ) -> Result<(), (KvError, Vec<u64>)> {
+        let data: Bytes = command.to_bytes();
+        match self.raft.propose(data) {
+            Ok(id) => {
+                if !tokens.is_empty() {
+                    self.proposals.push_back(PendingProposal { id, tokens, deadline: MonoTime::MAX });
+                }
+                Ok(())
+            }
+            Err(dropped) => Err((self.dropped(&dropped), tokens)),
+        }
+    }
+
+    /// Gives up what waits beyond its deadline. A write that was proposed may still be applied.
+    pub(crate) fn expire_writes(&mut self, turn: &mut Turn<E>) {
+        self.expire_parked(turn);
+        let now = turn.now;
+        if self.proposals.iter().any(|proposal| proposal.deadline <= now) {
+            for proposal in &mut self.proposals {
+                if proposal.deadline <= now {
+                    for token in proposal.tokens.drain(..) {
+                        turn.answer(token, Err(KvError::UndeterminedResult));
+                    }
+                }
+            }
+            self.proposals.retain(|proposal| !proposal.tokens.is_empty());
+        }
+    }
+
+    fn expire_parked(&mut self, turn: &mut Turn<E>) {
+        let now = turn.now;
+        if self.queued.iter().any(|write| write.deadline <= now) {
+            for write in std::mem::take(&mut self.queued) {
+                match write.deadline <= now {
+                    true => turn.answer(write.token, Err(KvError::DeadlineExceeded)),
+                    false => self.queued.push(write),
+                }
+            }
+        }
+    }
+
+    /// What a client is told about a proposal that Raft did not take.
+    pub(crate) fn dropped(&self, dropped: &Dropped) -> KvError {
+        match dropped {
+            Dropped::NotLeader { .. } | Dropped::Poisoned { .. } => self.not_leader(),
+            Dropped::Transferring { .. } => busy(BusyReason::RegionMoving),
+            Dropped::QuorumStale | Dropped::TooManyUncommitted => busy(BusyReason::ProposalQueue),
+            Dropped::ConfChange(_) => busy(BusyReason::RegionMoving),
+        }
+    }
+}
+
+pub(crate) fn busy(reason: BusyReason) -> KvError {
+    KvError::ServerIsBusy { reason, backoff_ms: BACKOFF_MS }
+}
+
+/// Deletes free space, in time: they go on out of the reserve.
+fn needs_space(item: &WriteItem) -> bool {
+    match item {
+        WriteItem::Ops(ops) => ops.iter().any(|op| matches!(op, WriteOp::Put { .. })),
+        WriteItem::CompareAndSwap { new, .. } => new.is_some(),
+    }
+}
+
+fn item_inside(item: &WriteItem, range: &KeyRange) -> bool {
+    match item {
+        WriteItem::Ops(ops) => ops.iter().all(|op| op_inside(op, range)),
+        WriteItem::CompareAndSwap { key, .. } => range.contains(key),
+    }
+}
+
+fn op_inside(op: &WriteOp, range: &KeyRange) -> bool {
+    match op {
+        WriteOp::Put { key, .. } | WriteOp::Delete { key } => range.contains(key),
+        WriteOp::DeleteRange { range: deleted } => range.covers(deleted) && !deleted.end.is_empty(),
+    }
+}
