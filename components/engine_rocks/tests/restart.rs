@@ -111,7 +111,7 @@ fn what_cannot_be_a_data_directory_is_named_with_the_reason() {
 }
 
 #[test]
-fn a_missing_file_or_a_damaged_record_of_files_is_corruption() {
+fn a_missing_data_file_is_corruption() {
     let directory = tempfile::tempdir().unwrap();
     let engine = open(directory.path());
     put(&engine, Cf::Default, b"k", b"v");
@@ -121,7 +121,28 @@ fn a_missing_file_or_a_damaged_record_of_files_is_corruption() {
     let sst = sst.into_iter().find(|path| path.extension().is_some_and(|e| e == "sst")).unwrap();
     std::fs::remove_file(sst).unwrap();
     let refused = RocksEngine::open(directory.path(), &Options::default()).map(drop).unwrap_err();
-    assert!(matches!(refused, OpenError::Corrupt { .. } | OpenError::Io { .. }), "{refused:?}");
+    assert!(matches!(refused, OpenError::Corrupt { .. }), "{refused:?}");
+    assert!(refused.to_string().contains("let this store be replaced"), "{refused}");
+}
+
+#[test]
+fn a_failure_in_the_background_stops_the_engine_before_another_sync_is_acknowledged() {
+    let directory = tempfile::tempdir().unwrap();
+    let options = Options { write_buffer_bytes: 64 << 10, ..Options::default() };
+    let engine = RocksEngine::open(directory.path(), &options).unwrap();
+    // Where the next flush wants to make its file there is a directory.
+    for number in 1..100 {
+        let path = directory.path().join(format!("{number:06}.sst"));
+        if !path.exists() {
+            std::fs::create_dir(path).unwrap();
+        }
+    }
+    let mut batch = WriteBatch::new();
+    batch.put(Cf::Default, b"k", &[7; 4096]);
+    // The flush starts after some twenty batches; the rest is time for it to fail.
+    let failure = (0..10_000).find_map(|_| engine.write(&batch).and_then(|()| engine.sync()).err()).unwrap();
+    assert_eq!(engine.poisoned(), Some(failure));
+    assert!(engine.write(&batch).is_err() && engine.sync().is_err());
 }
 
 #[test]
