@@ -22,6 +22,7 @@ const RULES: &[Rule] = &[
     Rule { word: "[allow(", endings: &[".rs"], excuses: never, instead: EXPECT },
     Rule { word: "[ignore", endings: &[".rs"], excuses: never, instead: "mend the test or delete it" },
     Rule { word: "todo!(", endings: &[".rs"], excuses: never, instead: UNFINISHED },
+    Rule { word: "unimplemented!(", endings: &[".rs"], excuses: never, instead: UNFINISHED },
     Rule { word: "TODO", endings: CODE, excuses: names_an_issue, instead: ISSUE },
     Rule { word: "FIXME", endings: CODE, excuses: names_an_issue, instead: ISSUE },
     Rule { word: "XXX", endings: CODE, excuses: names_an_issue, instead: ISSUE },
