@@ -12,7 +12,7 @@ pub(crate) fn forbid_resume(options: &mut Options) {
     unsafe { ffi::rocksdb_options_set_max_bgerror_resume_count(options.as_raw_ptr(), 0) }
 }
 
-/// Asserts what the promise of one recovered prefix rests on.
+/// Asserts what the promise of one recovered prefix rests on (INV-ENGINE-1, INV-ENGINE-3).
 pub(crate) fn assert_one_prefix(options: &Options) {
     // SAFETY: the pointer is valid while `options` is borrowed; the functions only read.
     unsafe {

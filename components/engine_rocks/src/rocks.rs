@@ -149,7 +149,7 @@ impl Inner {
         &self.staging
     }
 
-    /// Refuses everything once the engine is poisoned.
+    /// Refuses everything once the engine is poisoned (INV-ENGINE-4).
     pub(crate) fn check(&self) -> Result<(), EngineError> {
         match self.poison.get() {
             None => Ok(()),

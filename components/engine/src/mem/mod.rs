@@ -341,7 +341,7 @@ impl Engine for MemEngine {
 }
 
 impl State {
-    /// Refuses everything once the engine is poisoned.
+    /// Refuses everything once the engine is poisoned (INV-ENGINE-4).
     fn check(&self) -> Result<(), EngineError> {
         self.poison.as_ref().map_or(Ok(()), |reason| Err(EngineError::Io(format!("refused since {reason}"))))
     }
@@ -365,7 +365,7 @@ impl State {
         EngineError::Io(reason.to_owned())
     }
 
-    /// What a restart finds on this disk.
+    /// What a restart finds on this disk (INV-ENGINE-1, INV-ENGINE-2).
     fn after_crash(&self, keep: impl FnOnce(RangeInclusive<u64>) -> u64) -> Self {
         let choices = self.durable_sequence..=self.last_sequence;
         let cut = keep(choices.clone());
