@@ -1,15 +1,41 @@
 //! One Raft group as a deterministic state machine.
+//!
+//! **What it is for.** [`RawNode`] takes ticks, messages, proposals and reports, and returns what is to be written, sent,
+//! applied and answered as one value, [`Ready`]. The same inputs give the same effects, byte for byte.
+//!
+//! **What it keeps true.** What one peer has handed out as committed at an index, no other peer of the group ever hands
+//! out differently, whatever is lost, repeated, reordered, delayed or forgotten in a crash, as long as each peer makes
+//! durable what it was asked to before it says what depends on that ([`Ready::messages_after`]). Nothing is applied that
+//! is not durable here, and no message leaves at a term that could still be forgotten.
+//!
+//! **What it does not know.** No clock (it counts ticks), no dice (timeouts follow from a seed), no disk, socket or
+//! thread, and nothing of what entries mean. It reads the log through [`Storage`] and never writes it.
+//!
+//! **Where to start.** [`RawNode`], then [`Ready`]; inside, `step.rs` and `effects.rs` are the way in and the way out,
+//! `election.rs`, `replication.rs`, `read.rs`, `transfer.rs` and `confchange.rs` one concern each, `log.rs` what they
+//! stand on. "Thesis" means D. Ongaro, "Consensus: Bridging Theory and Practice", 2014.
 
 mod conf;
+mod confchange;
 mod config;
+mod effects;
+mod election;
 mod encoding;
 mod entry;
 mod error;
+mod log;
 mod message;
 mod raw_node;
+mod read;
 mod ready;
+mod replication;
+mod step;
 mod storage;
+#[cfg(any(test, feature = "testing"))]
+mod testing;
 mod tracker;
+mod transfer;
+mod unstable;
 
 pub use conf::{ConfChange, ConfChangeKind, ConfChangeOp, ConfState, Snapshot, SnapshotMeta, Transition};
 pub use config::{Config, ConfigError, HEARTBEATS_PER_ELECTION_MIN};
@@ -21,4 +47,6 @@ pub use message::{Body, Message, Reject, VoteKind};
 pub use raw_node::RawNode;
 pub use ready::{Append, Lease, PersistToken, ReadState, Ready, Role, SoftState, Status};
 pub use storage::{FetchContext, InitialState, Storage, StorageError};
+#[cfg(any(test, feature = "testing"))]
+pub use testing::MemStorage;
 pub use tracker::{ProgressState, ProgressView};

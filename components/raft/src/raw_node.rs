@@ -1,115 +1,456 @@
-//! The door.
+//! The door: what callers may ask of a group.
 
-use crate::*;
+use crate::election::Timer;
+use crate::error::Poison;
+use crate::log::RaftLog;
+use crate::read::Forwards;
+use crate::replication::LeaderState;
+use crate::step::gate_conf;
+use crate::{
+    CampaignError, ConfChange, ConfState, Config, Dropped, EntryId, EntryKind, Error, FetchContext,
+    HardState, InvariantViolated, Lease, Message, PersistToken, ProgressView, ReadError, ReadState, Ready,
+    Role, SoftState, Status, StepError, Storage, TransferError,
+};
 use bytes::Bytes;
-use types::{LogIndex, PeerId};
+use types::{LogIndex, PeerId, Term};
 
 /// One Raft group as a state machine: inputs go in by its methods, effects come out of [`RawNode::ready`].
+///
+/// A turn is: [`tick`](Self::tick) for the time that has passed, then [`step`](Self::step) and the other inputs, then
+/// [`ready`](Self::ready), and carry out what it says. Time is weighed only in `ready`, so a message of the same turn
+/// always comes before a timeout, however many ticks were missed.
+#[derive(Debug)]
 pub struct RawNode<S: Storage> {
-    storage: S,
+    pub(crate) config: Config,
+    pub(crate) log: RaftLog<S>,
+    pub(crate) conf: ConfState,
+    pub(crate) term: Term,
+    /// Whom we voted for in `term`; zero for nobody.
+    ///
+    /// Invariant: changes at most once in a term.
+    pub(crate) vote: PeerId,
+    pub(crate) lead: PeerId,
+    pub(crate) role: Role,
+    /// How many ticks have passed in this life.
+    pub(crate) tick: u64,
+    pub(crate) timer: Timer,
+    /// The answers to our campaign.
+    pub(crate) votes: Vec<(PeerId, bool)>,
+    /// Invariant: there if and only if we lead.
+    pub(crate) leader: Option<Box<LeaderState>>,
+    /// Reads that were forwarded to the leader.
+    pub(crate) forwards: Option<Box<Forwards>>,
+    pub(crate) outbox: Vec<Message>,
+    pub(crate) read_states: Vec<ReadState>,
+    /// As handed out for writing.
+    pub(crate) handed_state: HardState,
+    /// As handed out to observers.
+    pub(crate) handed_soft: SoftState,
+    /// The highest term that is durable.
+    pub(crate) durable_term: Term,
+    /// A leader may have something to say.
+    pub(crate) dirty: bool,
+    poison: Option<Box<str>>,
 }
 
-#[expect(
-    unused_variables,
-    missing_docs,
-    clippy::missing_errors_doc,
-    reason = "the signatures stand before the bodies"
-)]
 impl<S: Storage> RawNode<S> {
+    /// The group as `storage` knows it, as a follower of nobody.
+    ///
+    /// # Errors
+    /// [`Error::Config`] and [`Error::Storage`] as they say; [`Error::Poisoned`] when what the storage holds contradicts
+    /// itself.
     pub fn new(config: &Config, storage: S) -> Result<Self, Error> {
-        unimplemented!()
+        config.validate().map_err(Error::Config)?;
+        let initial = storage.initial_state().map_err(Error::Storage)?;
+        gate_conf(&initial.conf_state)?;
+        let state = initial.hard_state;
+        let log = RaftLog::open(storage, state.commit, config.applied, state.term)?;
+        // Nobody can count on the silence of a peer that has never answered.
+        let newborn = config.newborn || (state.term.is_zero() && log.last().index.is_zero());
+        let quiet_until_tick =
+            if newborn || !config.check_quorum { 0 } else { u64::from(config.election_tick) + 1 };
+        let mut node = Self {
+            config: config.clone(),
+            conf: initial.conf_state,
+            term: state.term,
+            vote: state.vote,
+            lead: PeerId::ZERO,
+            role: Role::Follower,
+            tick: 0,
+            timer: Timer { quiet_until_tick, ..Timer::default() },
+            votes: Vec::new(),
+            leader: None,
+            forwards: None,
+            outbox: Vec::new(),
+            read_states: Vec::new(),
+            // The commit index may have been raised to what is applied; that is written with the next hard state.
+            handed_state: HardState { commit: log.committed(), ..state },
+            handed_soft: SoftState::default(),
+            durable_term: state.term,
+            dirty: false,
+            poison: None,
+            log,
+        };
+        node.restart_timer();
+        Ok(node)
     }
+
+    // ---- time ----
+
+    /// A tick has passed. Tick before stepping what came in meanwhile.
     pub fn tick(&mut self) {
-        unimplemented!()
+        self.tick += 1;
     }
+
+    /// `ticks` ticks have passed, of which nobody told us.
     pub fn tick_n(&mut self, ticks: u64) {
-        unimplemented!()
+        self.tick += ticks;
     }
+
+    /// How many ticks have passed since the group was started.
+    #[must_use]
     pub fn tick_count(&self) -> u64 {
-        unimplemented!()
+        self.tick
     }
+
+    /// How many ticks from now a timer is due: until then, without input, there will be no effects. Zero when one is due
+    /// already, `None` when none runs. Contact with a leader moves it further away.
+    #[must_use]
     pub fn next_deadline(&self) -> Option<u64> {
-        unimplemented!()
+        self.deadline().map(|deadline| deadline.saturating_sub(self.tick))
     }
+
+    // ---- input ----
+
+    /// A message from another peer.
+    ///
+    /// # Errors
+    /// It had no effect, for the reason given. Only [`StepError::Poisoned`] concerns the group itself.
     pub fn step(&mut self, message: Message) -> Result<(), StepError> {
-        unimplemented!()
+        self.alive()?;
+        let result = self.step_message(message);
+        if let Err(StepError::Poisoned { reason }) = &result {
+            self.poison(Poison(reason.clone()));
+        }
+        result
     }
+
+    /// Campaigns at once instead of waiting for the timeout. Nothing happens on a leader.
+    ///
+    /// # Errors
+    /// Campaigning is not possible, or could break a promise; see [`CampaignError`].
     pub fn campaign(&mut self) -> Result<(), CampaignError> {
-        unimplemented!()
+        self.alive()?;
+        if self.role == Role::Leader { Ok(()) } else { self.begin_campaign() }
     }
+
+    /// Appends `data` to the group's log, which this peer must lead. If the position returned is committed with this
+    /// term, it holds this proposal; with another, the proposal is lost.
+    ///
+    /// # Errors
+    /// The proposal was not appended; see [`Dropped`].
     pub fn propose(&mut self, data: Bytes) -> Result<EntryId, Dropped> {
-        unimplemented!()
+        self.may_propose()?;
+        self.propose_entry(EntryKind::Normal, data)
     }
+
+    /// Appends a change of members. It takes effect on each peer when its entry is applied there, by
+    /// [`RawNode::apply_conf_change`].
+    ///
+    /// # Errors
+    /// As [`RawNode::propose`], and [`Dropped::ConfChange`] when the change is not possible now, or never.
     pub fn propose_conf_change(&mut self, change: ConfChange) -> Result<EntryId, Dropped> {
-        unimplemented!()
+        self.propose_change(&change)
     }
+
+    /// The entry that holds `change` is being applied: its members are now ours. Call before
+    /// [`RawNode::on_applied`] for that entry; or do not call, when the application rejects the change (as all peers must
+    /// then do alike).
+    ///
+    /// # Errors
+    /// [`Error::ConfChange`]: the change breaks a rule, and the members stay as they are. All peers find the same.
     pub fn apply_conf_change(&mut self, change: &ConfChange) -> Result<ConfState, Error> {
-        unimplemented!()
+        self.alive()?;
+        let result = self.apply_change(change);
+        if let Err(Error::Poisoned { reason }) = &result {
+            self.poison(Poison(reason.clone()));
+        }
+        result.map(|()| self.conf.clone())
     }
+
+    /// Asks from which applied index on reads are linearizable. The answer is a [`ReadState`] with `token`, which may
+    /// also say that the read is refused; it comes within an election timeout or so. A follower asks its leader.
+    ///
+    /// # Errors
+    /// There will be no answer; see [`ReadError`].
     pub fn read_index(&mut self, token: u64) -> Result<(), ReadError> {
-        unimplemented!()
+        self.begin_read(token)
     }
+
+    /// The lease, if we hold one: we lead, an entry of our term is committed, no transfer is under way, and a quorum has
+    /// answered a heartbeat of ours. How long it lasts is the caller's to say: less than the minimum election timeout by
+    /// a tick and the drift of clocks.
+    #[must_use]
     pub fn lease(&self) -> Option<Lease> {
-        unimplemented!()
+        self.current_lease().filter(|_| self.poison.is_none())
     }
+
+    /// Hands leadership to `to` as soon as that peer holds the whole log; gives up after an election timeout. Proposals
+    /// are refused meanwhile. Once `TimeoutNow` is sent we no longer lead.
+    ///
+    /// # Errors
+    /// See [`TransferError`].
     pub fn transfer_leader(&mut self, to: PeerId) -> Result<(), TransferError> {
-        unimplemented!()
+        self.begin_transfer(to)
     }
+
+    /// The leader is known to be gone. Reads sent to it are refused. What we owe it we still keep: no vote within the
+    /// minimum election timeout after it was heard. Nothing happens unless we follow.
     pub fn forget_leader(&mut self) {
-        unimplemented!()
+        if self.role == Role::Follower {
+            self.set_lead(PeerId::ZERO);
+        }
     }
+
+    /// Sends heartbeats with the next effects, whatever the time: commit indexes reach everybody at once.
     pub fn ping(&mut self) {
-        unimplemented!()
+        if let Some(leader) = &mut self.leader {
+            leader.ping = true;
+            self.dirty = true;
+        }
     }
+
+    /// A message to `id` could not be delivered.
     pub fn report_unreachable(&mut self, id: PeerId) {
-        unimplemented!()
+        let Some(progress) = self.leader.as_mut().and_then(|leader| leader.peers.get_mut(id)) else { return };
+        match progress.state {
+            // Appends on the way are probably lost.
+            crate::ProgressState::Replicate => progress.become_probe(),
+            crate::ProgressState::Snapshot { .. } => {
+                progress.abort_snapshot();
+                progress.paused = true;
+            }
+            crate::ProgressState::Probe => {}
+        }
+        self.dirty = true;
     }
+
+    /// The snapshot to `id` has arrived as a whole, or has failed.
     pub fn report_snapshot(&mut self, id: PeerId, ok: bool) {
-        unimplemented!()
+        let Some(progress) = self.leader.as_mut().and_then(|leader| leader.peers.get_mut(id)) else { return };
+        if let crate::ProgressState::Snapshot { .. } = progress.state {
+            if ok {
+                progress.become_probe()
+            } else {
+                progress.abort_snapshot()
+            }
+            // Its acknowledgement, or the answer to a heartbeat, says when to go on.
+            progress.paused = true;
+            self.dirty = true;
+        }
     }
+
+    /// Entries that storage was asked for in `context` can be read now (or never: then storage says so).
     pub fn on_entries_fetched(&mut self, context: FetchContext) {
-        unimplemented!()
+        if context.to.is_zero() {
+            self.log.on_page_fetched();
+            return;
+        }
+        if context.term != self.term {
+            return;
+        }
+        if let Some(progress) = self.leader.as_mut().and_then(|leader| leader.peers.get_mut(context.to)) {
+            progress.fetching = false;
+            self.dirty = true;
+        }
     }
+
+    // ---- output ----
+
+    /// Whether [`RawNode::ready`] has something to say. It may turn out to be nothing.
+    #[must_use]
     pub fn has_ready(&self) -> bool {
-        unimplemented!()
+        self.poison.is_none() && self.has_effects()
     }
+
+    /// The effects of everything since the last call. Nothing at all once the group is [poisoned](Self::poisoned).
+    #[must_use = "what it says must be carried out"]
     pub fn ready(&mut self) -> Ready {
-        unimplemented!()
+        if self.poison.is_some() {
+            return Ready::default();
+        }
+        self.collect().unwrap_or_else(|poison| {
+            self.poison(poison);
+            Ready::default()
+        })
     }
+
+    /// The write of `token`, and all before it, can be read from storage, though it may not be durable.
+    ///
+    /// # Panics
+    /// When there was no such write.
     pub fn on_stable(&mut self, token: PersistToken) {
-        unimplemented!()
+        self.log.on_stable(token);
     }
+
+    /// The write of `token`, and all before it, are durable and can be read from storage. A token that was overtaken by
+    /// a later one has no effect.
+    ///
+    /// # Panics
+    /// When there was no such write.
     pub fn on_persist(&mut self, token: PersistToken) {
-        unimplemented!()
+        if let Some(term) = self.log.on_persist(token) {
+            self.durable_term = term;
+        }
+        if let Err(poison) = self.on_own_progress() {
+            self.poison(poison);
+        }
     }
+
+    /// Everything up to `index` is applied; for a snapshot, its index, once it is durable and installed.
+    ///
+    /// # Panics
+    /// When that was not handed out for applying, or is not durable.
     pub fn on_applied(&mut self, index: LogIndex) {
-        unimplemented!()
+        self.log.on_applied(index);
+        // A leader may leave a joint configuration now.
+        self.dirty |= self.leader.is_some();
     }
+
+    // ---- views ----
+
+    /// The group at a glance.
+    #[must_use]
     pub fn status(&self) -> Status {
-        unimplemented!()
+        Status {
+            id: self.config.id,
+            role: self.role,
+            term: self.term,
+            vote: self.vote,
+            lead: self.lead,
+            committed: self.log.committed(),
+            applied: self.log.applied(),
+            persisted: self.log.persisted(),
+            last: self.log.last(),
+        }
     }
+
+    /// Shows what we know of each member, ourselves included, by id; nothing unless we lead.
     pub fn with_progress(&self, visit: &mut dyn FnMut(PeerId, ProgressView)) {
-        unimplemented!()
+        let Some(leader) = &self.leader else { return };
+        for (id, progress) in leader.peers.iter() {
+            let view = ProgressView {
+                matched: progress.matched,
+                next: progress.next,
+                state: progress.state,
+                active: id == self.config.id || progress.is_active(self.tick, self.config.election_tick),
+                learner: self.conf.is_learner(id),
+                inflight_messages: progress.inflights.messages(),
+                inflight_bytes: progress.inflights.bytes(),
+            };
+            visit(id, view);
+        }
     }
+
+    /// The members, as of what is applied.
+    #[must_use]
     pub fn conf_state(&self) -> &ConfState {
-        unimplemented!()
+        &self.conf
     }
+
+    /// We receive the log and do not vote.
+    #[must_use]
     pub fn is_learner(&self) -> bool {
-        unimplemented!()
+        self.conf.is_learner(self.config.id)
     }
+
+    /// We may campaign: we vote, and no snapshot is being installed.
+    #[must_use]
     pub fn promotable(&self) -> bool {
-        unimplemented!()
+        self.conf.is_voter(self.config.id) && !self.log.is_installing()
     }
+
+    /// Why the group does not go on, if it does not. Nothing has any effect from then on.
+    #[must_use]
     pub fn poisoned(&self) -> Option<&str> {
-        unimplemented!()
+        self.poison.as_deref()
     }
-    pub fn check_invariants(&self) -> Result<(), InvariantViolated> {
-        unimplemented!()
-    }
+
+    /// Where the log is kept.
+    #[must_use]
     pub fn storage(&self) -> &S {
-        &self.storage
+        self.log.storage()
     }
+
+    /// Where the log is kept, to be changed as handed-out effects say, or compacted up to what is applied.
     pub fn storage_mut(&mut self) -> &mut S {
-        &mut self.storage
+        self.log.storage_mut()
+    }
+
+    pub(crate) fn alive(&self) -> Result<(), Poison> {
+        match &self.poison {
+            None => Ok(()),
+            Some(reason) => Err(Poison(reason.to_string())),
+        }
+    }
+
+    fn poison(&mut self, Poison(reason): Poison) {
+        self.poison.get_or_insert(reason.into());
+    }
+
+    /// What must hold between any two calls. For tests and simulation; costs a walk over everything.
+    ///
+    /// # Errors
+    /// The first invariant found violated: a mistake of ours.
+    pub fn check_invariants(&self) -> Result<(), InvariantViolated> {
+        let violated = |what: String| Err(InvariantViolated(format!("peer {}: {what}", self.config.id)));
+        if let Some(what) = self.log.violation() {
+            return violated(what);
+        }
+        if let Err(what) = self.conf.validate() {
+            return violated(format!("members {:?}: {what}", self.conf));
+        }
+        if self.durable_term > self.term || self.log.last().term > self.term {
+            return violated(format!(
+                "term {} behind durable {} or log {:?}",
+                self.term,
+                self.durable_term,
+                self.log.last()
+            ));
+        }
+        if (self.role == Role::Leader) != self.leader.is_some() {
+            return violated(format!("as {:?}, leader state: {}", self.role, self.leader.is_some()));
+        }
+        let lead_ok = match self.role {
+            Role::Leader => self.lead == self.config.id,
+            Role::Candidate | Role::PreCandidate => self.lead.is_zero(),
+            Role::Follower => self.lead != self.config.id,
+        };
+        if !lead_ok {
+            return violated(format!("as {:?}, follows {}", self.role, self.lead));
+        }
+        let Some(leader) = &self.leader else { return Ok(()) };
+        if self.vote != self.config.id || self.timer.heard_term != self.term {
+            return violated(format!("leads term {} by a vote for {}", self.term, self.vote));
+        }
+        if !leader.peers.iter().map(|(id, _)| id).eq(self.conf.members()) {
+            return violated("progress is kept of others than the members".to_owned());
+        }
+        for (id, progress) in leader.peers.iter() {
+            if progress.matched >= progress.next || progress.matched > self.log.last().index {
+                return violated(format!("progress of {id}: {progress:?}, last {:?}", self.log.last()));
+            }
+        }
+        let own = leader.peers.get(self.config.id).map(|progress| progress.matched);
+        if own.is_some_and(|matched| matched > self.log.persisted()) {
+            return violated(format!("counts on {own:?} of its own, durable {}", self.log.persisted()));
+        }
+        if self.log.committed() == self.log.last().index && leader.uncommitted.bytes() != 0 {
+            return violated(format!("{} bytes uncommitted of nothing", leader.uncommitted.bytes()));
+        }
+        if leader.rounds.has_reads() && self.log.committed() < leader.term_start {
+            return violated("reads wait before anything of the term is committed".to_owned());
+        }
+        Ok(())
     }
 }

@@ -1,5 +1,51 @@
 //! What a leader knows of its peers.
 
+mod inflights;
 mod progress;
+pub(crate) mod quorum;
 
+pub(crate) use inflights::Inflights;
+pub(crate) use progress::Progress;
 pub use progress::{ProgressState, ProgressView};
+
+use types::PeerId;
+
+/// The progress of each member, sorted by id. Groups are small, so a sorted list is both the smallest and the fastest.
+#[derive(Debug, Default)]
+pub(crate) struct Peers {
+    list: Vec<(PeerId, Progress)>,
+}
+
+impl Peers {
+    pub(crate) fn get(&self, id: PeerId) -> Option<&Progress> {
+        let at = self.list.binary_search_by_key(&id, |&(id, _)| id).ok()?;
+        Some(&self.list[at].1)
+    }
+
+    pub(crate) fn get_mut(&mut self, id: PeerId) -> Option<&mut Progress> {
+        let at = self.list.binary_search_by_key(&id, |&(id, _)| id).ok()?;
+        Some(&mut self.list[at].1)
+    }
+
+    pub(crate) fn insert(&mut self, id: PeerId, progress: Progress) {
+        if let Err(at) = self.list.binary_search_by_key(&id, |&(id, _)| id) {
+            self.list.insert(at, (id, progress));
+        }
+    }
+
+    pub(crate) fn retain(&mut self, mut keep: impl FnMut(PeerId) -> bool) {
+        self.list.retain(|&(id, _)| keep(id));
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (PeerId, &Progress)> {
+        self.list.iter().map(|(id, progress)| (*id, progress))
+    }
+
+    pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = (PeerId, &mut Progress)> {
+        self.list.iter_mut().map(|(id, progress)| (*id, progress))
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.list.len()
+    }
+}

@@ -1,5 +1,7 @@
-//! How far one peer has come.
+//! How far one peer has come, and how to send to it (thesis §3.5, §10.2.1).
 
+use super::Inflights;
+use crate::EntryId;
 use types::LogIndex;
 
 /// How a leader sends to a peer.
@@ -9,7 +11,7 @@ pub enum ProgressState {
     Probe,
     /// Appends follow each other without waiting for answers.
     Replicate,
-    /// The peer needs a snapshot up to `index`, which is on its way; nothing else is sent.
+    /// The peer needs a snapshot, which is on its way; nothing else is sent.
     Snapshot {
         /// Where the snapshot stands.
         index: LogIndex,
@@ -33,4 +35,128 @@ pub struct ProgressView {
     pub inflight_messages: usize,
     /// Bytes of entries on the way.
     pub inflight_bytes: u64,
+}
+
+/// What a leader keeps of one peer.
+#[derive(Debug)]
+pub(crate) struct Progress {
+    /// Durable there and known to agree with us up to here. Of ourselves: what is durable here.
+    ///
+    /// Invariant: `matched < next`.
+    pub(crate) matched: LogIndex,
+    /// The next entry to send. While probing, where the logs may agree right before.
+    pub(crate) next: LogIndex,
+    pub(crate) state: ProgressState,
+    /// A probe is on its way, or nothing can be sent before the peer is heard again.
+    pub(crate) paused: bool,
+    /// Send an append even if there is no entry for it.
+    pub(crate) poked: bool,
+    /// Entries for this peer are being fetched.
+    pub(crate) fetching: bool,
+    /// The highest commit index that was sent.
+    pub(crate) sent_commit: LogIndex,
+    /// The peer has answered since we keep its progress.
+    pub(crate) answered: bool,
+    /// When it was last heard, by tick count; until then, since when we keep its progress.
+    pub(crate) heard_tick: u64,
+    /// When `matched` last moved, by tick count.
+    pub(crate) moved_tick: u64,
+    /// The latest heartbeat round that it answered.
+    pub(crate) acked_round: u64,
+    pub(crate) inflights: Inflights,
+}
+
+impl Progress {
+    /// Of a peer whose log we know nothing about: a probe at `next` will tell.
+    pub(crate) fn unknown(next: LogIndex, tick: u64) -> Self {
+        Self {
+            matched: LogIndex::ZERO,
+            next,
+            state: ProgressState::Probe,
+            paused: false,
+            poked: true,
+            fetching: false,
+            sent_commit: LogIndex::ZERO,
+            answered: false,
+            heard_tick: tick,
+            moved_tick: tick,
+            acked_round: 0,
+            inflights: Inflights::default(),
+        }
+    }
+
+    /// The peer has answered, and lately.
+    pub(crate) fn is_active(&self, tick: u64, election_tick: u32) -> bool {
+        self.answered && tick - self.heard_tick < u64::from(election_tick)
+    }
+
+    pub(crate) fn hear(&mut self, tick: u64) {
+        self.answered = true;
+        self.heard_tick = tick;
+    }
+
+    /// Starts over from what is known to agree, or from behind the snapshot that was sent.
+    pub(crate) fn become_probe(&mut self) {
+        self.next = match self.state {
+            ProgressState::Snapshot { index } => index.max(self.matched).next(),
+            _ => self.matched.next(),
+        };
+        self.state = ProgressState::Probe;
+        self.paused = false;
+        self.poked = true;
+        self.inflights.clear();
+    }
+
+    pub(crate) fn become_replicate(&mut self) {
+        self.next = self.matched.next();
+        self.state = ProgressState::Replicate;
+        self.paused = false;
+        self.inflights.clear();
+    }
+
+    pub(crate) fn become_snapshot(&mut self, index: LogIndex) {
+        self.state = ProgressState::Snapshot { index };
+        self.paused = false;
+        self.poked = false;
+        self.inflights.clear();
+    }
+
+    /// The snapshot did not arrive: forget it.
+    pub(crate) fn abort_snapshot(&mut self) {
+        if let ProgressState::Snapshot { .. } = self.state {
+            self.state = ProgressState::Probe;
+            self.become_probe();
+        }
+    }
+
+    /// Everything up to `index` is durable there. True if that is news.
+    pub(crate) fn advance(&mut self, index: LogIndex, tick: u64) -> bool {
+        self.next = self.next.max(index.next());
+        if index <= self.matched {
+            return false;
+        }
+        self.matched = index;
+        self.moved_tick = tick;
+        true
+    }
+
+    /// The peer does not hold the entry at `rejected`; the logs agree at `hint` at the latest. True if that is news,
+    /// and `next` has moved back.
+    pub(crate) fn retreat(&mut self, rejected: LogIndex, hint: EntryId) -> bool {
+        match self.state {
+            // The peer holds `matched` durably: whoever rejects that, or less, is overtaken by an acknowledgement.
+            ProgressState::Replicate if rejected > self.matched => {
+                self.become_probe();
+                true
+            }
+            // Only the probe that is on its way can be refused.
+            ProgressState::Probe if self.next.prev() == rejected && rejected > self.matched => {
+                self.next = rejected.min(hint.index.next()).max(self.matched.next());
+                self.paused = false;
+                self.poked = true;
+                true
+            }
+            _ => false,
+        }
+    }
 }

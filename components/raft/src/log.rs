@@ -1,0 +1,528 @@
+//! The log of one peer: what storage holds, what is on its way there, and how far each of its marks has come.
+//!
+//! ```text
+//!  first ──── applied ──── applying ──── committed ──── last
+//!                               └─ min(committed, persisted)
+//! ```
+//!
+//! Durability is tracked by write, not by position: an entry may be overwritten, and overwritten back, while the write
+//! of the first is still under way. Each outstanding write remembers up to which index the log is still as it wrote it.
+
+use crate::error::Poison;
+use crate::unstable::Unstable;
+use crate::{
+    Entry, EntryId, EntryKind, FetchContext, LogMark, PersistToken, Snapshot, Storage, StorageError,
+};
+use std::collections::VecDeque;
+use types::{LogIndex, PeerId, Term};
+
+/// How many bytes of the log are read at once when it is scanned for changes of members at the start.
+const SCAN_PAGE_BYTES: u64 = 1 << 20;
+
+/// A write that was handed out and is not known to be durable.
+#[derive(Debug)]
+struct Write {
+    token: PersistToken,
+    /// The term in the hard state as of this write.
+    term: Term,
+    /// The log is still as this write left it up to here.
+    ///
+    /// Invariant: grows from each write to the next.
+    valid_to: LogIndex,
+    /// The snapshot that was part of it.
+    snapshot: Option<LogIndex>,
+}
+
+/// What became of a leader's append.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Appended {
+    /// The log agrees with the leader's up to here.
+    Agrees(LogIndex),
+    /// We do not hold what must stand before; the logs agree at this position at the latest.
+    Conflict(EntryId),
+}
+
+#[derive(Debug)]
+pub(crate) struct RaftLog<S> {
+    storage: S,
+    unstable: Unstable,
+    /// The last entry (or what a snapshot stands for).
+    last: EntryId,
+    committed: LogIndex,
+    /// Durable up to here.
+    persisted: LogIndex,
+    /// Handed out for applying up to here.
+    applying: LogIndex,
+    /// Applied up to here, as far as we were told.
+    applied: LogIndex,
+    /// No entry is handed out for applying before this index is applied: there stands a snapshot being installed.
+    installing: LogIndex,
+    /// The term of the last leader whose entries we took.
+    accepted_term: Term,
+    /// The changes of members after `applied`.
+    conf_entries: Vec<LogIndex>,
+    /// Pages out for applying: the last index of each and its bytes.
+    pages: VecDeque<(LogIndex, u64)>,
+    page_bytes: u64,
+    /// Storage is fetching the next page.
+    page_fetching: bool,
+    writes: VecDeque<Write>,
+    writes_handed: u64,
+}
+
+impl<S: Storage> RaftLog<S> {
+    /// The log that `storage` holds, applied to `applied`, whose hard state says `committed` in `term`.
+    pub(crate) fn open(
+        storage: S,
+        committed: LogIndex,
+        applied: LogIndex,
+        term: Term,
+    ) -> Result<Self, crate::Error> {
+        let (first, last) = (storage.first_index(), storage.last_index());
+        let poison = |reason: String| crate::Error::Poisoned { reason };
+        if last.next() < first || first.is_zero() {
+            return Err(poison(format!("storage holds {first}..={last}")));
+        }
+        // The hard state may lag behind what was applied: a commit index alone is not synced.
+        let committed = committed.max(applied).max(first.prev());
+        if committed > last {
+            return Err(poison(format!("committed up to {committed}, but the log ends at {last}")));
+        }
+        if applied < first.prev() {
+            return Err(poison(format!("applied up to {applied}, but the log begins at {first}")));
+        }
+        let last_term = storage.term(last).map_err(crate::Error::Storage)?;
+        if last_term > term {
+            return Err(poison(format!("the last entry is of term {last_term}, the hard state of {term}")));
+        }
+        let mut log = Self {
+            storage,
+            unstable: Unstable::new(last),
+            last: EntryId::new(last_term, last),
+            committed,
+            persisted: last,
+            applying: applied,
+            applied,
+            installing: LogIndex::ZERO,
+            accepted_term: last_term,
+            conf_entries: Vec::new(),
+            pages: VecDeque::new(),
+            page_bytes: 0,
+            page_fetching: false,
+            writes: VecDeque::new(),
+            writes_handed: 0,
+        };
+        log.scan_conf_entries(term).map_err(crate::Error::Storage)?;
+        Ok(log)
+    }
+
+    /// Notes the changes of members after `applied`, so that nobody has to look for them later.
+    fn scan_conf_entries(&mut self, term: Term) -> Result<(), StorageError> {
+        let context = FetchContext { to: PeerId::ZERO, term };
+        let (mut low, end) = (self.applied.next(), self.last.index.next());
+        let mut page = Vec::new();
+        while low < end {
+            page.clear();
+            self.storage.entries(low, end, SCAN_PAGE_BYTES, context, &mut page)?;
+            let Some(last) = page.last() else { return Err(StorageError::Unavailable) };
+            low = last.index.next();
+            let changes = page.iter().filter(|entry| entry.kind == EntryKind::ConfChange);
+            self.conf_entries.extend(changes.map(|entry| entry.index));
+        }
+        Ok(())
+    }
+
+    pub(crate) fn storage(&self) -> &S {
+        &self.storage
+    }
+
+    pub(crate) fn storage_mut(&mut self) -> &mut S {
+        &mut self.storage
+    }
+
+    pub(crate) fn last(&self) -> EntryId {
+        self.last
+    }
+
+    pub(crate) fn committed(&self) -> LogIndex {
+        self.committed
+    }
+
+    pub(crate) fn persisted(&self) -> LogIndex {
+        self.persisted
+    }
+
+    pub(crate) fn applied(&self) -> LogIndex {
+        self.applied
+    }
+
+    /// A snapshot was accepted and is not yet durable, or not yet installed.
+    pub(crate) fn is_installing(&self) -> bool {
+        self.applied < self.installing
+    }
+
+    /// The first index that is held.
+    pub(crate) fn first_index(&self) -> LogIndex {
+        match self.unstable.snapshot() {
+            Some(snapshot) => snapshot.meta.index.next(),
+            None => self.storage.first_index(),
+        }
+    }
+
+    /// The term of the entry at `index`.
+    pub(crate) fn term(&self, index: LogIndex) -> Result<Term, StorageError> {
+        if index == self.last.index {
+            return Ok(self.last.term);
+        }
+        if index > self.last.index {
+            return Err(StorageError::Unavailable);
+        }
+        if let Some(term) = self.unstable.term(index) {
+            return Ok(term);
+        }
+        if self.unstable.snapshot().is_some() {
+            return Err(StorageError::Compacted);
+        }
+        self.storage.term(index)
+    }
+
+    /// The entry at `id.index` is known to be of `id.term`.
+    ///
+    /// A position that was compacted away agrees with nothing.
+    pub(crate) fn holds(&self, id: EntryId) -> Result<bool, Poison> {
+        match self.term(id.index) {
+            Ok(term) => Ok(term == id.term),
+            Err(StorageError::Compacted | StorageError::Unavailable) => Ok(false),
+            Err(error) => Err(Poison::storage("term", id.index, &error)),
+        }
+    }
+
+    /// The last committed entry. Its term is zero when it can no longer be told.
+    pub(crate) fn committed_id(&self) -> EntryId {
+        EntryId::new(self.term(self.committed).unwrap_or(Term::ZERO), self.committed)
+    }
+
+    /// The entries of `low..high`, at most about `bytes_max` of them, at least one.
+    pub(crate) fn entries(
+        &self,
+        low: LogIndex,
+        high: LogIndex,
+        bytes_max: u64,
+        context: FetchContext,
+    ) -> Result<Vec<Entry>, StorageError> {
+        let mut out = Vec::new();
+        if low >= high {
+            return Ok(out);
+        }
+        if low < self.first_index() {
+            return Err(StorageError::Compacted);
+        }
+        let mut bytes = 0;
+        let offset = self.unstable.offset();
+        if low < offset {
+            let stop = high.min(offset);
+            self.storage.entries(low, stop, bytes_max, context, &mut out)?;
+            let Some(last) = out.last() else { return Err(StorageError::Unavailable) };
+            bytes = out.iter().map(Entry::size_bytes).sum();
+            if last.index.next() < stop || bytes >= bytes_max {
+                return Ok(out);
+            }
+        }
+        if high > offset {
+            for entry in self.unstable.range(low.max(offset), high) {
+                bytes += entry.size_bytes();
+                if bytes > bytes_max && !out.is_empty() {
+                    break;
+                }
+                out.push(entry.clone());
+            }
+        }
+        Ok(out)
+    }
+
+    /// Of the positions at or before `index`, the last whose term does not exceed `term`: where a log with an entry of
+    /// `term` at `index` may agree with ours. The term is zero where ours is compacted.
+    pub(crate) fn agreement_hint(&self, index: LogIndex, term: Term) -> Result<EntryId, Poison> {
+        let mut index = index.min(self.last.index);
+        loop {
+            match self.term(index) {
+                Ok(ours) if ours <= term || index.is_zero() => return Ok(EntryId::new(ours, index)),
+                Ok(_) => index = index.prev(),
+                Err(StorageError::Compacted | StorageError::Unavailable) => {
+                    return Ok(EntryId::new(Term::ZERO, index));
+                }
+                Err(error) => return Err(Poison::storage("term", index, &error)),
+            }
+        }
+    }
+
+    /// Appends an entry of our own making as leader.
+    pub(crate) fn append_own(&mut self, entry: Entry) {
+        debug_assert_eq!(entry.index, self.last.index.next(), "a leader only appends");
+        self.accepted_term = entry.term;
+        self.push(entry);
+    }
+
+    fn push(&mut self, entry: Entry) {
+        if entry.kind == EntryKind::ConfChange {
+            self.conf_entries.push(entry.index);
+        }
+        self.last = entry.id();
+        self.unstable.push(entry);
+    }
+
+    /// Appends what the leader of `term` sent after `prev`, dropping what conflicts. An overtaken or repeated append
+    /// changes nothing, however short it is (thesis §3.5).
+    pub(crate) fn append_from_leader(
+        &mut self,
+        term: Term,
+        prev: EntryId,
+        entries: Vec<Entry>,
+    ) -> Result<Appended, Poison> {
+        if prev.index < self.committed {
+            // What is committed is the same everywhere; the leader goes on from there.
+            return Ok(Appended::Agrees(self.committed));
+        }
+        if !self.holds(prev)? {
+            return self.agreement_hint(prev.index, prev.term).map(Appended::Conflict);
+        }
+        let agrees = prev.index + entries.len() as u64;
+        let mut fresh = entries.into_iter();
+        while let Some(entry) = fresh.as_slice().first() {
+            if entry.index > self.last.index {
+                break;
+            }
+            let ours =
+                self.term(entry.index).map_err(|error| Poison::storage("term", entry.index, &error))?;
+            if ours != entry.term {
+                if entry.index <= self.committed {
+                    return Err(Poison::conflict("committed entries differ", entry.index, ours, entry.term));
+                }
+                self.truncate(entry.index)?;
+                break;
+            }
+            fresh.next();
+        }
+        self.accepted_term = term;
+        for entry in fresh {
+            self.push(entry);
+        }
+        Ok(Appended::Agrees(agrees))
+    }
+
+    /// Drops everything at and after `index`, which is not committed.
+    fn truncate(&mut self, index: LogIndex) -> Result<(), Poison> {
+        assert!(index > self.committed, "truncating at {index}, committed up to {}", self.committed);
+        let before = index.prev();
+        let term = self.term(before).map_err(|error| Poison::storage("term", before, &error))?;
+        self.unstable.truncate(index);
+        self.last = EntryId::new(term, before);
+        self.conf_entries.retain(|&at| at < index);
+        self.overwritten_after(before);
+        Ok(())
+    }
+
+    /// What follows `index` is no longer as any write left it.
+    fn overwritten_after(&mut self, index: LogIndex) {
+        self.persisted = self.persisted.min(index);
+        for write in &mut self.writes {
+            write.valid_to = write.valid_to.min(index);
+        }
+    }
+
+    /// Replaces the whole log by `snapshot`, which is ahead of what is committed.
+    pub(crate) fn restore(&mut self, term: Term, snapshot: Snapshot) {
+        let at = EntryId::new(snapshot.meta.term, snapshot.meta.index);
+        assert!(at.index > self.committed, "snapshot at {}, committed up to {}", at.index, self.committed);
+        self.overwritten_after(self.committed);
+        self.unstable.restore(snapshot);
+        self.conf_entries.clear();
+        self.accepted_term = term;
+        self.last = at;
+        self.committed = at.index;
+        self.applying = at.index;
+        self.installing = at.index;
+    }
+
+    /// Everything up to `index` is committed.
+    pub(crate) fn commit_to(&mut self, index: LogIndex) -> Result<(), Poison> {
+        if index <= self.committed {
+            return Ok(());
+        }
+        if index > self.last.index {
+            // We acknowledged these entries once and hold them no longer: our disk has lost part of the log
+            // (etcd-io/raft#25).
+            let last = self.last.index;
+            return Err(Poison(format!(
+                "the leader committed {index} with our word, but our log ends at {last}"
+            )));
+        }
+        self.committed = index;
+        Ok(())
+    }
+
+    /// A change of members is committed and not applied.
+    pub(crate) fn has_unapplied_conf_change(&self) -> bool {
+        self.conf_entries.first().is_some_and(|&at| at <= self.committed)
+    }
+
+    /// There is a change of members after what is applied, committed or not.
+    pub(crate) fn has_conf_entry(&self) -> bool {
+        !self.conf_entries.is_empty()
+    }
+
+    // ---- writing ----
+
+    pub(crate) fn has_unwritten(&self) -> bool {
+        self.unstable.has_unhanded()
+    }
+
+    /// What must be written next, and the name of that write.
+    pub(crate) fn hand_out_write(&mut self, term: Term) -> (Option<Snapshot>, Vec<Entry>, PersistToken) {
+        let (snapshot, entries) = self.unstable.hand_out();
+        self.writes_handed += 1;
+        let mark = LogMark { accepted_term: self.accepted_term, index: self.last.index };
+        let token = PersistToken { seq: self.writes_handed, mark };
+        let at = snapshot.as_ref().map(|snapshot| snapshot.meta.index);
+        self.writes.push_back(Write { token, term, valid_to: mark.index, snapshot: at });
+        (snapshot, entries, token)
+    }
+
+    /// Writes up to `token` can be read from storage.
+    pub(crate) fn on_stable(&mut self, token: PersistToken) {
+        self.check_token(token);
+        let mut stable = LogIndex::ZERO;
+        for write in self.writes.iter().take_while(|write| write.token.seq <= token.seq) {
+            stable = stable.max(write.valid_to);
+            if let Some(index) = write.snapshot {
+                self.unstable.snapshot_stable(index);
+            }
+        }
+        self.unstable.stable_to(stable);
+    }
+
+    /// Writes up to `token` are durable. Returns the term that is durable with them, unless that is old news.
+    pub(crate) fn on_persist(&mut self, token: PersistToken) -> Option<Term> {
+        self.on_stable(token);
+        let mut term = None;
+        while let Some(write) = self.writes.front()
+            && write.token.seq <= token.seq
+        {
+            self.persisted = self.persisted.max(write.valid_to);
+            term = Some(write.term);
+            self.writes.pop_front();
+        }
+        term
+    }
+
+    fn check_token(&self, token: PersistToken) {
+        assert!(
+            token.seq <= self.writes_handed,
+            "write {} is reported done, but only {} were handed out",
+            token.seq,
+            self.writes_handed
+        );
+        if let Some(write) = self.writes.iter().find(|write| write.token.seq == token.seq) {
+            assert_eq!(write.token, token, "the token of a write is handed back as it was");
+        }
+    }
+
+    // ---- applying ----
+
+    /// Entries may be handed out for applying up to here.
+    fn may_apply_to(&self) -> LogIndex {
+        self.committed.min(self.persisted)
+    }
+
+    pub(crate) fn has_page(&self, bytes_max: u64) -> bool {
+        self.applying < self.may_apply_to()
+            && !self.is_installing()
+            && !self.page_fetching
+            && self.page_bytes < bytes_max
+    }
+
+    /// The next entries to apply. The limit counts what is still out for applying, too.
+    pub(crate) fn next_page(&mut self, bytes_max: u64, term: Term) -> Result<Vec<Entry>, Poison> {
+        if !self.has_page(bytes_max) {
+            return Ok(Vec::new());
+        }
+        let (low, high) = (self.applying.next(), self.may_apply_to().next());
+        let context = FetchContext { to: PeerId::ZERO, term };
+        let page = match self.entries(low, high, bytes_max - self.page_bytes, context) {
+            Ok(page) => page,
+            Err(StorageError::LogTemporarilyUnavailable) => {
+                self.page_fetching = true;
+                return Ok(Vec::new());
+            }
+            Err(error) => return Err(Poison::storage("entries to apply", low, &error)),
+        };
+        let Some(last) = page.last() else {
+            return Err(Poison::storage("entries to apply", low, &StorageError::Unavailable));
+        };
+        if page[0].index != low || last.index >= high || last.index.0 - low.0 + 1 != page.len() as u64 {
+            return Err(Poison(format!(
+                "storage gave {} entries {}..={} for {low}..{high}",
+                page.len(),
+                page[0].index,
+                last.index
+            )));
+        }
+        let bytes = page.iter().map(Entry::size_bytes).sum();
+        self.applying = last.index;
+        self.pages.push_back((last.index, bytes));
+        self.page_bytes += bytes;
+        Ok(page)
+    }
+
+    pub(crate) fn on_page_fetched(&mut self) {
+        self.page_fetching = false;
+    }
+
+    /// Applied up to `index`.
+    pub(crate) fn on_applied(&mut self, index: LogIndex) {
+        assert!(
+            index <= self.applying && index <= self.persisted,
+            "applied up to {index}, but handed out to {} and durable to {}",
+            self.applying,
+            self.persisted
+        );
+        if index <= self.applied {
+            return;
+        }
+        self.applied = index;
+        self.conf_entries.retain(|&at| at > index);
+        while let Some(&(last, bytes)) = self.pages.front()
+            && last <= index
+        {
+            self.pages.pop_front();
+            self.page_bytes -= bytes;
+        }
+    }
+
+    /// What is wrong with this.
+    pub(crate) fn violation(&self) -> Option<String> {
+        let last = self.last.index;
+        if !(self.applied <= self.applying && self.applying <= self.committed && self.committed <= last) {
+            return Some(format!(
+                "applied {} <= applying {} <= committed {} <= last {last}",
+                self.applied, self.applying, self.committed
+            ));
+        }
+        if self.applied > self.persisted || self.persisted > last {
+            return Some(format!("applied {} <= persisted {} <= last {last}", self.applied, self.persisted));
+        }
+        if self.applying > self.persisted && !self.is_installing() {
+            return Some(format!("handed out to {}, durable to {}", self.applying, self.persisted));
+        }
+        if self.writes.iter().zip(self.writes.iter().skip(1)).any(|(a, b)| a.valid_to > b.valid_to) {
+            return Some(format!("writes overtake each other: {:?}", self.writes));
+        }
+        if self.conf_entries.iter().any(|&at| at <= self.applied || at > last) {
+            return Some(format!("changes of members at {:?}, applied {}", self.conf_entries, self.applied));
+        }
+        if self.pages.iter().map(|&(_, bytes)| bytes).sum::<u64>() != self.page_bytes {
+            return Some(format!("pages {:?} do not weigh {}", self.pages, self.page_bytes));
+        }
+        self.unstable.violation(last)
+    }
+}

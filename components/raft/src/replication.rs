@@ -1,0 +1,421 @@
+//! The log's way from the leader to everybody (thesis §3.5 to §3.6, §10.2.1).
+//!
+//! Appends are built late, when the effects are collected: whatever was proposed since then leaves as one message per
+//! peer. The commit index rides on appends and heartbeats and never travels alone, unless somebody waits for it.
+
+use crate::error::Poison;
+use crate::log::Appended;
+use crate::read::Rounds;
+use crate::tracker::{Peers, Progress, ProgressState, quorum};
+use crate::transfer::Transfer;
+use crate::{
+    Body, Dropped, Entry, EntryId, EntryKind, FetchContext, Message, RawNode, Reject, Snapshot, StepError,
+    Storage, StorageError,
+};
+use bytes::Bytes;
+use std::collections::VecDeque;
+use types::{LogIndex, PeerId};
+
+/// What only a leader needs.
+#[derive(Debug)]
+pub(crate) struct LeaderState {
+    pub(crate) peers: Peers,
+    /// The first entry of our term. What is committed from here on is known to be.
+    pub(crate) term_start: LogIndex,
+    /// The last entry that may hold a change of members. None is proposed before it is applied.
+    pub(crate) pending_conf_index: LogIndex,
+    pub(crate) uncommitted: Uncommitted,
+    pub(crate) transfer: Option<Transfer>,
+    /// The tick of the next heartbeat.
+    pub(crate) heartbeat_tick: u64,
+    /// Send heartbeats now, whatever the tick.
+    pub(crate) ping: bool,
+    pub(crate) rounds: Rounds,
+}
+
+/// The bytes that were proposed and are not committed. Counted in batches: what was proposed between two commits.
+#[derive(Debug, Default)]
+pub(crate) struct Uncommitted {
+    /// The last index of each batch and its bytes.
+    batches: VecDeque<(LogIndex, u64)>,
+    /// Invariant: the sum over `batches`.
+    bytes: u64,
+    /// The last batch still grows.
+    open: bool,
+}
+
+impl Uncommitted {
+    /// Whether `bytes` more fit. Something always fits when there is nothing, and nothing always fits.
+    fn accepts(&self, bytes: u64, bytes_max: u64) -> bool {
+        self.bytes == 0 || bytes == 0 || self.bytes + bytes <= bytes_max
+    }
+
+    fn add(&mut self, index: LogIndex, bytes: u64) {
+        match self.batches.back_mut() {
+            Some(batch) if self.open => *batch = (index, batch.1 + bytes),
+            _ => self.batches.push_back((index, bytes)),
+        }
+        self.open = true;
+        self.bytes += bytes;
+    }
+
+    /// What follows is counted apart from what was before.
+    pub(crate) fn close_batch(&mut self) {
+        self.open = false;
+    }
+
+    fn release_to(&mut self, committed: LogIndex) {
+        while let Some(&(last, bytes)) = self.batches.front()
+            && last <= committed
+        {
+            self.batches.pop_front();
+            self.bytes -= bytes;
+        }
+        if self.batches.is_empty() && self.batches.capacity() > 16 {
+            self.batches = VecDeque::new();
+        }
+    }
+
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes
+    }
+}
+
+impl<S: Storage> RawNode<S> {
+    // ---- proposing ----
+
+    pub(crate) fn may_propose(&self) -> Result<(), Dropped> {
+        self.alive()?;
+        let Some(leader) = &self.leader else { return Err(Dropped::NotLeader { lead: self.lead }) };
+        if let Some(transfer) = &leader.transfer {
+            return Err(Dropped::Transferring { to: transfer.to });
+        }
+        if self.is_quorum_stale() {
+            return Err(Dropped::QuorumStale);
+        }
+        Ok(())
+    }
+
+    pub(crate) fn propose_entry(&mut self, kind: EntryKind, data: Bytes) -> Result<EntryId, Dropped> {
+        let leader = self.leader.as_ref().expect("only a leader may propose");
+        if !leader.uncommitted.accepts(data.len() as u64, self.config.max_uncommitted_bytes) {
+            return Err(Dropped::TooManyUncommitted);
+        }
+        Ok(self.append_as_leader(kind, data))
+    }
+
+    /// Appends an entry of this term to our own log. It leaves with the next effects.
+    pub(crate) fn append_as_leader(&mut self, kind: EntryKind, data: Bytes) -> EntryId {
+        let id = EntryId::new(self.term, self.log.last().index.next());
+        let leader = self.leader.as_mut().expect("only a leader appends");
+        leader.uncommitted.add(id.index, data.len() as u64);
+        self.log.append_own(Entry { term: id.term, index: id.index, kind, data });
+        self.dirty = true;
+        id
+    }
+
+    // ---- sending ----
+
+    pub(crate) fn send(&mut self, to: PeerId, body: Body) {
+        self.outbox.push(Message { from: self.config.id, to, term: self.term, body });
+    }
+
+    /// Whoever has not been sent our commit index is sent an append, even an empty one.
+    pub(crate) fn poke_all(&mut self) {
+        let committed = self.log.committed();
+        let Some(leader) = &mut self.leader else { return };
+        for (_, progress) in leader.peers.iter_mut() {
+            progress.poked |= progress.sent_commit < committed;
+        }
+        self.dirty = true;
+    }
+
+    /// Sends everybody what they lack, as far as their windows allow.
+    pub(crate) fn send_appends(&mut self) -> Result<(), Poison> {
+        let Some(mut leader) = self.leader.take() else { return Ok(()) };
+        let mut result = Ok(());
+        for (to, progress) in leader.peers.iter_mut() {
+            if to != self.config.id {
+                result = self.send_appends_to(to, progress);
+                if result.is_err() {
+                    break;
+                }
+            }
+        }
+        leader.uncommitted.close_batch();
+        self.leader = Some(leader);
+        result
+    }
+
+    fn send_appends_to(&mut self, to: PeerId, progress: &mut Progress) -> Result<(), Poison> {
+        loop {
+            let last = self.log.last().index;
+            let window_full =
+                progress.inflights.is_full(self.config.max_inflight_messages, self.config.max_inflight_bytes);
+            let blocked = match progress.state {
+                ProgressState::Probe => progress.paused,
+                // With a full window only an empty append may pass: it finds out whether the window was lost.
+                ProgressState::Replicate => window_full && !progress.poked,
+                ProgressState::Snapshot { .. } => true,
+            };
+            let wanted = progress.poked || progress.next <= last;
+            if blocked || progress.fetching || !wanted {
+                return Ok(());
+            }
+            let context = FetchContext { to, term: self.term };
+            let prev = progress.next.prev();
+            let built = self.log.term(prev).and_then(|term| {
+                let replicating = progress.state == ProgressState::Replicate;
+                let high = if replicating && window_full { progress.next } else { last.next() };
+                let entries =
+                    self.log.entries(progress.next, high, self.config.max_size_per_message, context)?;
+                Ok((EntryId::new(term, prev), entries))
+            });
+            match built {
+                Ok((prev, entries)) => self.send_append(to, progress, prev, entries),
+                Err(StorageError::LogTemporarilyUnavailable) => {
+                    progress.fetching = true;
+                    return Ok(());
+                }
+                // What the peer needs next is compacted away, or about to be.
+                Err(StorageError::Compacted | StorageError::Unavailable) => {
+                    return self.send_snapshot(to, progress);
+                }
+                Err(error) => return Err(Poison::storage("entries to send", progress.next, &error)),
+            }
+        }
+    }
+
+    fn send_append(&mut self, to: PeerId, progress: &mut Progress, prev: EntryId, entries: Vec<Entry>) {
+        let commit = self.log.committed();
+        match (progress.state, entries.last()) {
+            (ProgressState::Replicate, Some(last)) => {
+                progress.next = last.index.next();
+                progress.inflights.add(last.index, entries.iter().map(Entry::size_bytes).sum());
+            }
+            (ProgressState::Replicate, None) => {}
+            _ => progress.paused = true,
+        }
+        progress.poked = false;
+        progress.sent_commit = progress.sent_commit.max(commit);
+        self.send(to, Body::Append { prev, entries, commit });
+    }
+
+    fn send_snapshot(&mut self, to: PeerId, progress: &mut Progress) -> Result<(), Poison> {
+        // Until it succeeds, the peer's next answer (to a heartbeat, say) makes us try again.
+        progress.state = ProgressState::Probe;
+        progress.inflights.clear();
+        progress.paused = true;
+        progress.poked = false;
+        // Building snapshots over and over for a peer that is gone costs everybody (etcd#3778).
+        if !progress.is_active(self.tick, self.config.election_tick) {
+            return Ok(());
+        }
+        let at_least = self.log.first_index().prev();
+        match self.log.storage().snapshot(at_least, to) {
+            Ok(snapshot) => {
+                if snapshot.meta.index < at_least || snapshot.meta.index > self.log.committed() {
+                    return Err(Poison(format!(
+                        "storage gave a snapshot at {}, asked for {at_least} at least, committed is {}",
+                        snapshot.meta.index,
+                        self.log.committed()
+                    )));
+                }
+                progress.become_snapshot(snapshot.meta.index);
+                self.send(to, Body::Snapshot { snapshot: Box::new(snapshot) });
+                Ok(())
+            }
+            Err(StorageError::Other(what)) => Err(Poison(format!("storage, snapshot at {at_least}: {what}"))),
+            Err(_) => Ok(()),
+        }
+    }
+
+    /// Sends a heartbeat of the latest round to everybody that `wanted` names.
+    pub(crate) fn send_heartbeats(&mut self, wanted: impl Fn(&Self, PeerId) -> bool) {
+        let Some(mut leader) = self.leader.take() else { return };
+        let round = leader.rounds.latest();
+        for (to, progress) in leader.peers.iter_mut() {
+            if to != self.config.id && wanted(self, to) {
+                // Beyond what the peer is known to hold, the index might stand for other entries there.
+                let commit = progress.matched.min(self.log.committed());
+                progress.sent_commit = progress.sent_commit.max(commit);
+                self.send(to, Body::Heartbeat { commit, round });
+            }
+        }
+        self.leader = Some(leader);
+    }
+
+    // ---- the follower's side ----
+
+    pub(crate) fn on_append(
+        &mut self,
+        from: PeerId,
+        prev: EntryId,
+        entries: Vec<Entry>,
+        commit: LogIndex,
+    ) -> Result<(), Poison> {
+        let body = match self.log.append_from_leader(self.term, prev, entries)? {
+            Appended::Agrees(index) => {
+                // Only what this append has proved to agree may be committed by it (scylladb#9965).
+                self.log.commit_to(commit.min(index))?;
+                Body::AppendResp { index, commit: self.log.committed(), reject: None }
+            }
+            Appended::Conflict(hint) => {
+                let reject = Some(Reject { rejected: prev.index, hint });
+                Body::AppendResp { index: LogIndex::ZERO, commit: self.log.committed(), reject }
+            }
+        };
+        self.send(from, body);
+        Ok(())
+    }
+
+    pub(crate) fn on_heartbeat(&mut self, from: PeerId, commit: LogIndex, round: u64) -> Result<(), Poison> {
+        self.log.commit_to(commit)?;
+        self.send(from, Body::HeartbeatResp { commit: self.log.committed(), round });
+        Ok(())
+    }
+
+    pub(crate) fn on_snapshot(&mut self, from: PeerId, snapshot: Snapshot) -> Result<(), Poison> {
+        let meta = &snapshot.meta;
+        let at = EntryId::new(meta.term, meta.index);
+        if at.index <= self.log.committed() {
+            // A snapshot stands for what is committed, so ours can differ only if one of us is damaged.
+            if let Ok(ours) = self.log.term(at.index)
+                && ours != at.term
+            {
+                return Err(Poison::conflict(
+                    "snapshot differs from what is committed",
+                    at.index,
+                    ours,
+                    at.term,
+                ));
+            }
+        } else if self.log.holds(at)? {
+            self.log.commit_to(at.index)?;
+        } else if meta.conf_state.contains(self.config.id) {
+            self.conf = meta.conf_state.clone();
+            self.log.restore(self.term, snapshot);
+        } else {
+            // We were removed: whatever this is, it is not for us (thesis §4.2.3).
+            return Ok(());
+        }
+        let committed = self.log.committed();
+        self.send(from, Body::AppendResp { index: committed, commit: committed, reject: None });
+        Ok(())
+    }
+
+    // ---- the leader's side ----
+
+    pub(crate) fn on_append_resp(
+        &mut self,
+        from: PeerId,
+        index: LogIndex,
+        reject: Option<Reject>,
+    ) -> Result<(), StepError> {
+        let tick = self.tick;
+        let first = self.log.first_index();
+        let Some(leader) = &mut self.leader else { return Ok(()) };
+        let Some(progress) = leader.peers.get_mut(from) else {
+            return Err(StepError::UnknownSender { from });
+        };
+        if index > self.log.last().index {
+            return Err(StepError::Invalid("acknowledges entries that do not exist"));
+        }
+        progress.hear(tick);
+        if let Some(reject) = reject {
+            // Where our own log has an older term than the hint's, the logs cannot agree before that either, so whole
+            // terms are skipped instead of single entries (thesis §3.5, end).
+            let mut hint = reject.hint;
+            if !hint.term.is_zero() {
+                hint = self.log.agreement_hint(hint.index, hint.term)?;
+            }
+            self.dirty |= progress.retreat(reject.rejected, hint);
+            return Ok(());
+        }
+        let moved = progress.advance(index, tick);
+        match progress.state {
+            // Nothing at all is no match: so speaks a peer that only tells us its term.
+            ProgressState::Probe if moved || (index == progress.matched && !index.is_zero()) => {
+                progress.become_replicate();
+            }
+            // Any snapshot that reconnects will do, also one that we did not send (etcd-io/raft#110).
+            ProgressState::Snapshot { .. } if progress.matched.next() >= first => progress.become_replicate(),
+            ProgressState::Replicate => progress.inflights.free_to(index),
+            _ => {}
+        }
+        self.dirty = true;
+        if moved {
+            self.commit_if_reached()?;
+        }
+        Ok(())
+    }
+
+    pub(crate) fn on_heartbeat_resp(
+        &mut self,
+        from: PeerId,
+        commit: LogIndex,
+        round: u64,
+    ) -> Result<(), StepError> {
+        let tick = self.tick;
+        let (first, last) = (self.log.first_index(), self.log.last().index);
+        let Some(leader) = &mut self.leader else { return Ok(()) };
+        let Some(progress) = leader.peers.get_mut(from) else {
+            return Err(StepError::UnknownSender { from });
+        };
+        if round > leader.rounds.latest() {
+            return Err(StepError::Invalid("answers a round that was never sent"));
+        }
+        progress.hear(tick);
+        progress.acked_round = progress.acked_round.max(round);
+        match progress.state {
+            ProgressState::Probe => {
+                progress.paused = false;
+                progress.poked = true;
+                self.dirty = true;
+            }
+            // Appends may be lost, and then nothing but this tells us. While answers come in, nothing is asked.
+            ProgressState::Replicate => {
+                let quiet = tick - progress.moved_tick >= u64::from(self.config.heartbeat_tick);
+                if quiet && progress.matched < last {
+                    progress.poked = true;
+                    self.dirty = true;
+                }
+            }
+            // It has taken the snapshot, or another, and only its word was lost.
+            ProgressState::Snapshot { index } => {
+                if commit >= index && commit.next() >= first {
+                    progress.become_probe();
+                    self.dirty = true;
+                }
+            }
+        }
+        self.settle_rounds();
+        Ok(())
+    }
+
+    /// Commits what a quorum holds durably, if it reaches into our own term: what an earlier leader left is committed
+    /// with it and never by counting (thesis §3.6.2, figure 3.7).
+    pub(crate) fn commit_if_reached(&mut self) -> Result<(), Poison> {
+        let Some(leader) = &mut self.leader else { return Ok(()) };
+        let matched = |id| leader.peers.get(id).map_or(0, |progress| progress.matched.0);
+        let reached = LogIndex(quorum::reached(&self.conf, matched));
+        if reached > self.log.committed() && reached >= leader.term_start {
+            self.log.commit_to(reached)?;
+            leader.uncommitted.release_to(reached);
+            self.dirty = true;
+        }
+        Ok(())
+    }
+
+    /// Our own log is durable up to where it says.
+    pub(crate) fn on_own_progress(&mut self) -> Result<(), Poison> {
+        let (id, persisted, tick) = (self.config.id, self.log.persisted(), self.tick);
+        let Some(leader) = &mut self.leader else { return Ok(()) };
+        if let Some(progress) = leader.peers.get_mut(id)
+            && progress.advance(persisted, tick)
+        {
+            return self.commit_if_reached();
+        }
+        Ok(())
+    }
+}

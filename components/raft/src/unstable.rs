@@ -1,0 +1,173 @@
+//! The end of the log that storage cannot answer for yet.
+
+use crate::{Entry, Snapshot};
+use std::collections::VecDeque;
+use types::{LogIndex, Term};
+
+/// Entries (after possibly a snapshot) that are not yet known to be readable from storage.
+#[derive(Debug)]
+pub(crate) struct Unstable {
+    /// Contiguous from `offset`.
+    entries: VecDeque<Entry>,
+    /// The index of the first entry; storage answers for everything before, unless there is a snapshot.
+    offset: LogIndex,
+    /// Handed out for writing up to here.
+    ///
+    /// Invariant: `offset - 1 <= handed <= last`.
+    handed: LogIndex,
+    /// Replaces everything that storage holds. Stands right before `offset`.
+    snapshot: Option<Box<Snapshot>>,
+    snapshot_handed: bool,
+}
+
+impl Unstable {
+    /// Nothing, after `last` in storage.
+    pub(crate) fn new(last: LogIndex) -> Self {
+        Self {
+            entries: VecDeque::new(),
+            offset: last.next(),
+            handed: last,
+            snapshot: None,
+            snapshot_handed: false,
+        }
+    }
+
+    pub(crate) fn offset(&self) -> LogIndex {
+        self.offset
+    }
+
+    pub(crate) fn snapshot(&self) -> Option<&Snapshot> {
+        self.snapshot.as_deref()
+    }
+
+    /// The term of the entry at `index`, if it is here.
+    pub(crate) fn term(&self, index: LogIndex) -> Option<Term> {
+        if index >= self.offset {
+            return self.entries.get((index.0 - self.offset.0) as usize).map(|entry| entry.term);
+        }
+        self.snapshot().filter(|snapshot| snapshot.meta.index == index).map(|snapshot| snapshot.meta.term)
+    }
+
+    /// The entries from `low` (at or after `offset`) to before `high`.
+    pub(crate) fn range(&self, low: LogIndex, high: LogIndex) -> impl Iterator<Item = &Entry> {
+        self.entries.range((low.0 - self.offset.0) as usize..(high.0 - self.offset.0) as usize)
+    }
+
+    /// Drops everything at and after `index`.
+    pub(crate) fn truncate(&mut self, index: LogIndex) {
+        if index <= self.offset {
+            self.entries.clear();
+            self.offset = index;
+        } else {
+            self.entries.truncate((index.0 - self.offset.0) as usize);
+        }
+        self.handed = self.handed.min(index.prev());
+    }
+
+    pub(crate) fn push(&mut self, entry: Entry) {
+        debug_assert_eq!(entry.index.0, self.offset.0 + self.entries.len() as u64, "entries are contiguous");
+        self.entries.push_back(entry);
+    }
+
+    /// Replaces everything by `snapshot`.
+    pub(crate) fn restore(&mut self, snapshot: Snapshot) {
+        *self = Self::new(snapshot.meta.index);
+        self.snapshot = Some(Box::new(snapshot));
+    }
+
+    pub(crate) fn has_unhanded(&self) -> bool {
+        self.handed.0 + 1 < self.offset.0 + self.entries.len() as u64
+            || (self.snapshot.is_some() && !self.snapshot_handed)
+    }
+
+    /// What is to be written and was not handed out before.
+    pub(crate) fn hand_out(&mut self) -> (Option<Snapshot>, Vec<Entry>) {
+        let from = (self.handed.0 + 1 - self.offset.0) as usize;
+        let entries: Vec<Entry> = self.entries.range(from..).cloned().collect();
+        self.handed = self.handed + entries.len() as u64;
+        let snapshot = match &self.snapshot {
+            Some(snapshot) if !self.snapshot_handed => {
+                self.snapshot_handed = true;
+                Some((**snapshot).clone())
+            }
+            _ => None,
+        };
+        (snapshot, entries)
+    }
+
+    /// Storage answers for everything up to `index` from now on.
+    pub(crate) fn stable_to(&mut self, index: LogIndex) {
+        debug_assert!(
+            index <= self.handed,
+            "what is stable up to {index} was handed out only to {}",
+            self.handed
+        );
+        if index < self.offset {
+            return;
+        }
+        self.entries.drain(..=(index.0 - self.offset.0) as usize);
+        self.offset = index.next();
+        // What a burst has grown must not stay with an idle group (tikv#19593).
+        if self.entries.is_empty() && self.entries.capacity() > 16 {
+            self.entries = VecDeque::new();
+        }
+    }
+
+    /// Storage answers for the snapshot at `index` from now on.
+    pub(crate) fn snapshot_stable(&mut self, index: LogIndex) {
+        if self.snapshot_handed && self.snapshot().is_some_and(|snapshot| snapshot.meta.index == index) {
+            self.snapshot = None;
+            self.snapshot_handed = false;
+        }
+    }
+
+    /// What is wrong with this, given the index of the last entry.
+    pub(crate) fn violation(&self, last: LogIndex) -> Option<String> {
+        let end = self.offset.0 + self.entries.len() as u64;
+        if end != last.0 + 1 {
+            return Some(format!("unstable entries end before {end}, the log at {last}"));
+        }
+        if self.handed.0 + 1 < self.offset.0 || self.handed.0 >= end {
+            return Some(format!("handed out to {}, outside {}..{end}", self.handed, self.offset));
+        }
+        let bad =
+            self.entries.iter().enumerate().find(|(at, entry)| entry.index.0 != self.offset.0 + *at as u64);
+        bad.map(|(at, entry)| format!("entry {} stands at place {at} after {}", entry.index, self.offset))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(term: u64, index: u64) -> Entry {
+        Entry { term: Term(term), index: LogIndex(index), ..Entry::default() }
+    }
+
+    #[test]
+    fn a_burst_leaves_no_memory_behind() {
+        // tikv#19593: the list was cleared but never shrunk, and kept 20 GB.
+        let mut unstable = Unstable::new(LogIndex(0));
+        (1..=1000).for_each(|index| unstable.push(entry(1, index)));
+        unstable.hand_out();
+        unstable.stable_to(LogIndex(1000));
+        assert_eq!(unstable.entries.capacity(), 0);
+    }
+
+    #[test]
+    fn what_is_overwritten_is_handed_out_again() {
+        let mut unstable = Unstable::new(LogIndex(3));
+        (4..=6).for_each(|index| unstable.push(entry(1, index)));
+        assert_eq!(unstable.hand_out().1.len(), 3);
+        assert!(!unstable.has_unhanded());
+        unstable.truncate(LogIndex(5));
+        unstable.push(entry(2, 5));
+        assert_eq!(unstable.hand_out().1, [entry(2, 5)]);
+        // A conflict may reach into what storage has already.
+        unstable.stable_to(LogIndex(5));
+        unstable.truncate(LogIndex(3));
+        unstable.push(entry(3, 3));
+        assert_eq!(unstable.hand_out().1, [entry(3, 3)]);
+        assert_eq!(unstable.violation(LogIndex(3)), None);
+    }
+}
