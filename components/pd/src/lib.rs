@@ -18,6 +18,8 @@ mod error;
 mod group;
 mod ids;
 mod operator;
+#[cfg(test)]
+mod operator_tests;
 mod operators;
 mod pd;
 mod plan;

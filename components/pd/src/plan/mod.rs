@@ -180,3 +180,6 @@ fn demote(id: PeerId) -> Step {
 fn replace(new: PeerId, old: PeerId) -> Step {
     Step::ChangeRoles { promote: vec![new], demote: vec![old] }
 }
+
+#[cfg(test)]
+mod tests;
