@@ -1,0 +1,106 @@
+//! How a store behaves.
+
+use std::fmt;
+use std::time::Duration;
+
+/// How a store behaves.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Config {
+    /// How its peers behave.
+    pub raftstore: raftstore::Config,
+    /// How many workers share the regions.
+    pub workers: usize,
+    /// How many appliers share them.
+    pub appliers: usize,
+    /// Bytes of client writes that may be under way; more are refused.
+    pub inflight_bytes_max: usize,
+    /// Client writes are refused while some family has so many files in level 0 …
+    pub level0_files_max: u64,
+    /// … or so many memtables that wait to be flushed …
+    pub immutable_memtables_max: u64,
+    /// … or so many bytes for compaction to catch up with.
+    pub pending_compaction_bytes_max: u64,
+    /// Bytes of keys and values in one answer to a scan or batch read.
+    pub read_bytes_max: usize,
+    /// Pairs in one answer to a scan.
+    pub scan_pairs_max: usize,
+    /// A region snapshot up to this size goes through a batch, a larger one through files.
+    pub snapshot_batch_bytes_max: usize,
+    /// Bytes of keys and values in one piece of a snapshot.
+    pub snapshot_piece_bytes: usize,
+    /// Snapshots that are received at once; more are refused and sent again later.
+    pub snapshots_receiving_max: usize,
+    /// Views of regions that are kept for snapshots to be sent; the oldest goes first.
+    pub snapshots_building_max: usize,
+    /// How often the store tells PD how it is.
+    pub store_heartbeat_interval: Duration,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            raftstore: raftstore::Config::default(),
+            workers: 1,
+            appliers: 1,
+            inflight_bytes_max: 64 << 20,
+            level0_files_max: 20,
+            immutable_memtables_max: 4,
+            pending_compaction_bytes_max: 64 << 30,
+            read_bytes_max: 1 << 20,
+            scan_pairs_max: 10_000,
+            snapshot_batch_bytes_max: 4 << 20,
+            snapshot_piece_bytes: 512 << 10,
+            snapshots_receiving_max: 4,
+            snapshots_building_max: 8,
+            store_heartbeat_interval: Duration::from_secs(3),
+        }
+    }
+}
+
+/// Why a configuration cannot be used.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum ConfigError {
+    /// That of the peers.
+    Raftstore(raftstore::ConfigError),
+    /// A number is zero, so that nothing could happen.
+    Zero(&'static str),
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Raftstore(error) => error.fmt(f),
+            Self::Zero(name) => write!(f, "{name} is zero; it must be positive"),
+        }
+    }
+}
+
+impl std::error::Error for ConfigError {}
+
+impl Config {
+    /// Whether a store can run by this.
+    ///
+    /// # Errors
+    /// [`ConfigError`], which says what to change.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        self.raftstore.validate().map_err(ConfigError::Raftstore)?;
+        let positive = [
+            ("workers", self.workers == 0),
+            ("appliers", self.appliers == 0),
+            ("inflight_bytes_max", self.inflight_bytes_max == 0),
+            ("level0_files_max", self.level0_files_max == 0),
+            ("immutable_memtables_max", self.immutable_memtables_max == 0),
+            ("pending_compaction_bytes_max", self.pending_compaction_bytes_max == 0),
+            ("read_bytes_max", self.read_bytes_max == 0),
+            ("scan_pairs_max", self.scan_pairs_max == 0),
+            ("snapshot_piece_bytes", self.snapshot_piece_bytes == 0),
+            ("snapshots_receiving_max", self.snapshots_receiving_max == 0),
+            ("snapshots_building_max", self.snapshots_building_max == 0),
+            ("store_heartbeat_interval", self.store_heartbeat_interval.is_zero()),
+        ];
+        match positive.into_iter().find(|(_, zero)| *zero) {
+            Some((name, _)) => Err(ConfigError::Zero(name)),
+            None => Ok(()),
+        }
+    }
+}

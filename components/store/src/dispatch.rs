@@ -1,0 +1,213 @@
+//! Requests of clients: checked, admitted, and sent where they are served.
+
+use crate::config::Config;
+use engine::Pressure;
+use raftstore::{Input, ReadRequest, Token, WriteItem, worker_of};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use types::{ENTRY_SIZE_MAX, KEY_SIZE_MAX, KeyRange, MonoTime, RegionId, VALUE_SIZE_MAX};
+use wire::kv::{BusyReason, KvCommand, KvError, KvReply, KvRequest, WriteOp};
+
+/// Room for the prefix that a key space puts before a client's key.
+const KEY_PREFIX_MAX: usize = 16;
+/// How long a refused client should wait.
+const BACKOFF_MS: u32 = 50;
+
+/// Where a request is served.
+#[derive(Debug)]
+pub enum Routed {
+    /// Nowhere: this is the answer.
+    Answer(Result<KvReply, KvError>),
+    /// Perhaps at once, by a [`LocalReader`](crate::LocalReader); else by the worker.
+    Read {
+        /// The worker that owns the region.
+        worker: usize,
+        /// What to give it if no lease allows to read at once.
+        request: ReadRequest,
+    },
+    /// By the worker that owns the region.
+    Worker {
+        /// The worker.
+        worker: usize,
+        /// What to give it.
+        input: Input,
+        /// Bytes that count as in flight until the request is answered: give them back to [`Inflight`].
+        bytes: usize,
+    },
+}
+
+/// Bytes of writes that are under way in a store. A clone counts in the same place.
+#[derive(Clone, Default, Debug)]
+pub struct Inflight(Arc<AtomicUsize>);
+
+impl Inflight {
+    /// Gives bytes back, when their request is answered.
+    pub fn release(&self, bytes: usize) {
+        self.0.fetch_sub(bytes, Ordering::AcqRel);
+    }
+
+    /// Bytes under way.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.0.load(Ordering::Acquire)
+    }
+
+    fn take(&self, bytes: usize, max: usize) -> bool {
+        let taken = self.0.fetch_update(Ordering::AcqRel, Ordering::Acquire, |now| {
+            // One request is always let in, however large.
+            (now == 0 || now + bytes <= max).then_some(now + bytes)
+        });
+        taken.is_ok()
+    }
+}
+
+/// Checks and admits requests. One per thread that receives them; a clone counts in the same place.
+#[derive(Clone, Debug)]
+pub struct Dispatcher {
+    config: Arc<Config>,
+    inflight: Inflight,
+}
+
+impl Dispatcher {
+    /// By this configuration.
+    #[must_use]
+    pub fn new(config: Arc<Config>) -> Self {
+        Self { config, inflight: Inflight::default() }
+    }
+
+    /// Where bytes under way are counted.
+    #[must_use]
+    pub fn inflight(&self) -> &Inflight {
+        &self.inflight
+    }
+
+    /// Tells where a request is served. `pressure` is the engine's, read not long ago; `deadline` is when the client
+    /// gives up.
+    #[must_use]
+    pub fn route(
+        &self,
+        now: MonoTime,
+        pressure: &Pressure,
+        request: KvRequest,
+        token: Token,
+        deadline: MonoTime,
+    ) -> Routed {
+        let KvRequest { region_id, epoch, command } = request;
+        if let Err(message) = check(&command) {
+            return Routed::Answer(Err(KvError::InvalidRequest { message }));
+        }
+        if deadline <= now {
+            return Routed::Answer(Err(KvError::DeadlineExceeded));
+        }
+        let worker = worker_of(region_id, self.config.workers);
+        let item = match command {
+            KvCommand::Get { .. } | KvCommand::BatchGet { .. } | KvCommand::Scan(_) => {
+                let request = ReadRequest { token, region_id, epoch, command, deadline };
+                return Routed::Read { worker, request };
+            }
+            KvCommand::Split { keys } => {
+                let input = Input::Split { token, region_id, epoch, keys };
+                return Routed::Worker { worker, input, bytes: 0 };
+            }
+            KvCommand::TransferLeader { to_store } => {
+                let input = Input::TransferLeader { token, region_id, epoch, to_store };
+                return Routed::Worker { worker, input, bytes: 0 };
+            }
+            KvCommand::Write { ops } => WriteItem::Ops(ops),
+            KvCommand::CompareAndSwap { key, expected, new } => {
+                WriteItem::CompareAndSwap { key, expected, new }
+            }
+        };
+        let bytes = item.size_bytes();
+        match self.admit(bytes, pressure) {
+            Err(reason) => Routed::Answer(Err(KvError::ServerIsBusy { reason, backoff_ms: BACKOFF_MS })),
+            Ok(()) => {
+                let input = Input::Write { token, region_id, epoch, item, deadline };
+                Routed::Worker { worker, input, bytes }
+            }
+        }
+    }
+
+    /// The worker that owns a region.
+    #[must_use]
+    pub fn worker_of(&self, region_id: RegionId) -> usize {
+        worker_of(region_id, self.config.workers)
+    }
+
+    fn admit(&self, bytes: usize, pressure: &Pressure) -> Result<(), BusyReason> {
+        let config = &self.config;
+        if pressure.level0_files > config.level0_files_max
+            || pressure.immutable_memtables > config.immutable_memtables_max
+            || pressure.pending_compaction_bytes > config.pending_compaction_bytes_max
+        {
+            return Err(BusyReason::WriteStall);
+        }
+        match self.inflight.take(bytes, config.inflight_bytes_max) {
+            true => Ok(()),
+            false => Err(BusyReason::Memory),
+        }
+    }
+}
+
+/// Why a command cannot be served by anybody, ever.
+fn check(command: &KvCommand) -> Result<(), String> {
+    match command {
+        KvCommand::Get { key } => check_key(key),
+        KvCommand::BatchGet { keys } => keys.iter().try_for_each(|key| check_key(key)),
+        KvCommand::Scan(scan) => check_range(&scan.range),
+        KvCommand::Write { ops } => {
+            if ops.is_empty() {
+                return Err("a write needs at least one operation".to_owned());
+            }
+            let bytes: usize = ops.iter().map(WriteOp::size_bytes).sum();
+            // The rest of the entry is left to envelopes; operations are counted with theirs when they are merged.
+            if bytes > ENTRY_SIZE_MAX - (1 << 20) {
+                return Err(format!(
+                    "a write of {bytes} bytes exceeds {} bytes: split it",
+                    ENTRY_SIZE_MAX - (1 << 20)
+                ));
+            }
+            ops.iter().try_for_each(|op| match op {
+                WriteOp::Put { key, value } => check_key(key).and_then(|()| check_value(value)),
+                WriteOp::Delete { key } => check_key(key),
+                WriteOp::DeleteRange { range } => {
+                    check_range(range).and_then(|()| match range.end.is_empty() {
+                        true => Err("a range to delete needs an end".to_owned()),
+                        false => Ok(()),
+                    })
+                }
+            })
+        }
+        KvCommand::CompareAndSwap { key, expected, new } => {
+            check_key(key)?;
+            [expected, new].into_iter().flatten().try_for_each(|value| check_value(value))
+        }
+        KvCommand::Split { keys } => keys.iter().try_for_each(|key| check_key(key)),
+        KvCommand::TransferLeader { .. } => Ok(()),
+    }
+}
+
+fn check_key(key: &[u8]) -> Result<(), String> {
+    match key.first() {
+        None => Err("the key is empty".to_owned()),
+        Some(0xff) => Err("keys that begin with 0xff belong to no key space".to_owned()),
+        Some(_) if key.len() > KEY_SIZE_MAX + KEY_PREFIX_MAX => {
+            Err(format!("a key of {} bytes exceeds the limit of {KEY_SIZE_MAX}", key.len()))
+        }
+        Some(_) => Ok(()),
+    }
+}
+
+fn check_value(value: &[u8]) -> Result<(), String> {
+    match value.len() > VALUE_SIZE_MAX {
+        true => Err(format!("a value of {} bytes exceeds the limit of {VALUE_SIZE_MAX}", value.len())),
+        false => Ok(()),
+    }
+}
+
+fn check_range(range: &KeyRange) -> Result<(), String> {
+    match !range.end.is_empty() && range.start > range.end {
+        true => Err("the range is reversed: its start lies after its end".to_owned()),
+        false => Ok(()),
+    }
+}

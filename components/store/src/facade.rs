@@ -1,0 +1,546 @@
+//! A whole store in one thread: the actors, a mailbox for each, and nothing that chooses who runs next.
+
+use crate::config::Config;
+use crate::dispatch::{Dispatcher, Routed};
+use crate::execute::{ReadLimits, execute};
+use crate::ident::StoreIdent;
+use crate::ingest::Ingest;
+use crate::local_read::LocalReader;
+use crate::log_writer::{LogWriter, Merged};
+use crate::pd_agent::{PdAgent, PdCall};
+use crate::snapshot_build::{SnapshotBuilder, SnapshotSource};
+use crate::snapshot_receive::SnapshotReceiver;
+use crate::split_check::check_split;
+use engine::{Engine, EngineError};
+use env::Clock;
+use raft_log::GroupLog;
+use raftstore::{
+    Applier, ApplyTask, Background, Input, Persisted, StoreMeta, Token, TurnEffects, Worker, recover,
+    worker_of,
+};
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use types::{MonoTime, PeerId, RegionId, StoreId};
+use wire::kv::{KvError, KvReply, KvRequest};
+use wire::pd::{PdError, PdReply, StoreStats};
+use wire::store::{DiskState, SnapshotKey, SnapshotPiece, SnapshotVerdict, StoreMessage};
+
+/// Something that happens to a store from outside.
+#[derive(Debug)]
+pub enum Event {
+    /// A client asks.
+    Request {
+        /// Comes back with the answer.
+        token: Token,
+        /// What is asked.
+        request: KvRequest,
+        /// When the client gives up.
+        deadline: MonoTime,
+    },
+    /// Another store speaks.
+    Messages {
+        /// Which one.
+        from: StoreId,
+        /// How much space it has.
+        disk: DiskState,
+        /// What it says.
+        messages: Vec<StoreMessage>,
+    },
+    /// A piece of a snapshot arrives. `reply_to` comes back with the verdict, if the sender is owed one.
+    Piece {
+        /// Names the connection.
+        reply_to: u64,
+        /// The piece.
+        piece: SnapshotPiece,
+    },
+    /// The connection of a snapshot that was arriving is gone.
+    PieceLost(SnapshotKey),
+    /// A snapshot was sent (`ok`: its receiver has it), or was not.
+    SnapshotSent {
+        /// Which one.
+        key: SnapshotKey,
+        /// Whether it arrived.
+        ok: bool,
+    },
+    /// PD has answered a call; `None`: it has not and will not.
+    PdAnswer {
+        /// The call.
+        call: PdCall,
+        /// Its answer.
+        answer: Option<Result<PdReply, PdError>>,
+    },
+    /// A store cannot be reached; messages to it were lost.
+    Unreachable(StoreId),
+    /// How this store's own disk is.
+    Disk {
+        /// Its size, in bytes.
+        capacity_bytes: u64,
+        /// What is left of it.
+        available_bytes: u64,
+        /// How the store judges that.
+        state: DiskState,
+    },
+}
+
+/// Something that a store asks of the outside.
+pub enum Effect<E: Engine> {
+    /// Answer a client.
+    Reply {
+        /// Whom.
+        token: Token,
+        /// With what.
+        answer: Result<KvReply, KvError>,
+    },
+    /// Tell another store.
+    Send {
+        /// Which one.
+        to: StoreId,
+        /// What, in order.
+        messages: Vec<StoreMessage>,
+    },
+    /// Send a snapshot, piece by piece, and tell by [`Event::SnapshotSent`] what became of it.
+    SendSnapshot {
+        /// To which store.
+        to: StoreId,
+        /// Where the pieces come from.
+        source: Box<SnapshotSource<E::Snapshot>>,
+    },
+    /// Answer the sender of a snapshot.
+    Verdict {
+        /// Names the connection.
+        reply_to: u64,
+        /// What to say.
+        verdict: SnapshotVerdict,
+    },
+    /// Ask PD.
+    AskPd(PdCall),
+}
+
+/// What can run next.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Actor {
+    /// A worker takes a turn.
+    Worker(usize),
+    /// An applier applies what it was handed.
+    Applier(usize),
+    /// Work that is done aside goes on by one step.
+    Background,
+    /// PD is told what there is to tell.
+    PdAgent,
+}
+
+enum Job<E> {
+    Task(Background),
+    Ingest(Ingest<E>),
+}
+
+/// One store without threads. Whoever drives it hands in [`Event`]s, runs its [`Actor`]s in any order it likes, does what
+/// the [`Effect`]s say, and carries out the log's writes ([`Store::begin_log`]).
+pub struct Store<E: Engine> {
+    config: Arc<Config>,
+    store_id: StoreId,
+    engine: E,
+    meta: Arc<StoreMeta>,
+    dispatcher: Dispatcher,
+    reader: LocalReader<E>,
+    limits: ReadLimits,
+    workers: Vec<Worker<E>>,
+    inboxes: Vec<Vec<Input>>,
+    appliers: Vec<Applier<E>>,
+    apply_inboxes: Vec<Vec<ApplyTask>>,
+    log: LogWriter,
+    background: VecDeque<Job<E>>,
+    builder: SnapshotBuilder<E>,
+    receiver: SnapshotReceiver<E>,
+    agent: PdAgent,
+    stats: StoreStats,
+    /// Bytes in flight of requests that were admitted.
+    admitted: BTreeMap<Token, usize>,
+    out: Vec<Effect<E>>,
+}
+
+impl<E: Engine> Store<E> {
+    /// Opens the store that an engine holds. `seed` should differ from start to start.
+    ///
+    /// # Errors
+    /// What is wrong with the disk, in words that say what to do.
+    pub fn open(
+        engine: E,
+        config: Config,
+        ident: StoreIdent,
+        seed: u64,
+        now: MonoTime,
+    ) -> Result<Self, String> {
+        let store_id = ident.store_id;
+        let meta = Arc::new(StoreMeta::new());
+        let limits = ReadLimits { bytes_max: config.read_bytes_max, pairs_max: config.scan_pairs_max };
+        let config = Arc::new(config);
+        let recovered = recover(&engine).map_err(|error| error.to_string())?;
+        let kept: Vec<&String> = recovered
+            .iter()
+            .filter_map(|region| match &region.record.state {
+                raftstore::PeerState::Applying { files } => Some(files.iter().map(|(_, name)| name)),
+                _ => None,
+            })
+            .flatten()
+            .collect();
+        for name in engine.list_sst().map_err(|error| error.to_string())? {
+            if !kept.contains(&&name) {
+                engine.remove_sst(&name).map_err(|error| error.to_string())?;
+            }
+        }
+        let mut store = Self {
+            store_id,
+            meta: meta.clone(),
+            dispatcher: Dispatcher::new(config.clone()),
+            reader: LocalReader::new(engine.clone(), meta.clone(), limits),
+            limits,
+            workers: (0..config.workers)
+                .map(|_| Worker::new(config.raftstore.clone(), store_id, engine.clone(), meta.clone(), seed))
+                .collect(),
+            inboxes: (0..config.workers).map(|_| Vec::new()).collect(),
+            appliers: (0..config.appliers).map(|_| Applier::new(engine.clone())).collect(),
+            apply_inboxes: (0..config.appliers).map(|_| Vec::new()).collect(),
+            log: LogWriter::new(),
+            background: VecDeque::new(),
+            builder: SnapshotBuilder::new(
+                engine.clone(),
+                config.snapshots_building_max,
+                config.snapshot_piece_bytes,
+            ),
+            receiver: SnapshotReceiver::new(
+                engine.clone(),
+                meta,
+                store_id,
+                config.snapshots_receiving_max,
+                config.snapshot_batch_bytes_max,
+            ),
+            agent: PdAgent::new(store_id, config.store_heartbeat_interval),
+            stats: StoreStats { store_id, ..StoreStats::default() },
+            admitted: BTreeMap::new(),
+            out: Vec::new(),
+            engine,
+            config,
+        };
+        for index in 0..store.workers.len() {
+            let count = store.workers.len();
+            let own: Vec<_> = recovered
+                .iter()
+                .filter(|region| worker_of(region.record.region.id, count) == index)
+                .cloned()
+                .collect();
+            let effects = store.workers[index].resume(now, &own).map_err(|error| error.to_string())?;
+            store.take(index, effects);
+        }
+        Ok(store)
+    }
+
+    /// Which store this is.
+    #[must_use]
+    pub fn store_id(&self) -> StoreId {
+        self.store_id
+    }
+
+    /// What all of the store agrees on.
+    #[must_use]
+    pub fn meta(&self) -> &StoreMeta {
+        &self.meta
+    }
+
+    /// The workers, for checkers and status pages.
+    #[must_use]
+    pub fn workers(&self) -> &[Worker<E>] {
+        &self.workers
+    }
+
+    /// Takes an event. The clock is read after everything else that the event needs.
+    ///
+    /// # Errors
+    /// [`EngineError`]: the store must stop.
+    pub fn on_event(&mut self, clock: &dyn Clock, event: Event) -> Result<(), EngineError> {
+        match event {
+            Event::Request { token, request, deadline } => {
+                self.on_request(clock, token, request, deadline)?
+            }
+            Event::Messages { from, disk, messages } => {
+                for inbox in &mut self.inboxes {
+                    inbox.push(Input::DiskOf(from, disk));
+                }
+                for message in messages {
+                    let region_id = match &message {
+                        StoreMessage::Raft(message) => message.region_id,
+                        StoreMessage::Removed { region_id, .. }
+                        | StoreMessage::RemovedConfirmed { region_id, .. } => *region_id,
+                    };
+                    self.input(region_id, Input::Message(message));
+                }
+            }
+            Event::Piece { reply_to, piece } => {
+                let received = self.receiver.on_piece(piece)?;
+                if let Some(verdict) = received.verdict {
+                    self.out.push(Effect::Verdict { reply_to, verdict });
+                }
+                if let Some(snapshot) = received.snapshot {
+                    self.input(snapshot.key.region_id, Input::SnapshotReceived(snapshot));
+                }
+            }
+            Event::PieceLost(key) => self.receiver.abandon(key)?,
+            Event::SnapshotSent { key, ok } => {
+                self.input(
+                    key.region_id,
+                    Input::SnapshotSent { region_id: key.region_id, to: key.to_peer, ok },
+                );
+            }
+            Event::PdAnswer { call, answer } => {
+                for (region_id, input) in self.agent.on_answer(call, answer) {
+                    self.input(region_id, input);
+                }
+            }
+            Event::Unreachable(store_id) => {
+                for inbox in &mut self.inboxes {
+                    inbox.push(Input::Unreachable(store_id));
+                }
+            }
+            Event::Disk { capacity_bytes, available_bytes, state } => {
+                self.stats.capacity_bytes = capacity_bytes;
+                self.stats.available_bytes = available_bytes;
+                self.stats.disk = state;
+                for inbox in &mut self.inboxes {
+                    inbox.push(Input::DiskOf(self.store_id, state));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The actors that have something to do at `now`.
+    #[must_use]
+    pub fn runnable(&self, now: MonoTime) -> Vec<Actor> {
+        let workers = (0..self.workers.len()).filter(|index| {
+            let worker = &self.workers[*index];
+            !self.inboxes[*index].is_empty() || worker.next_deadline() <= now || worker.wants_turn()
+        });
+        let appliers = (0..self.appliers.len()).filter(|index| !self.apply_inboxes[*index].is_empty());
+        let mut runnable: Vec<Actor> =
+            workers.map(Actor::Worker).chain(appliers.map(Actor::Applier)).collect();
+        if !self.background.is_empty() {
+            runnable.push(Actor::Background);
+        }
+        if self.agent.has_calls(now) {
+            runnable.push(Actor::PdAgent);
+        }
+        runnable
+    }
+
+    /// When something is due even if nothing happens.
+    #[must_use]
+    pub fn next_deadline(&self) -> MonoTime {
+        let workers = self.workers.iter().map(Worker::next_deadline);
+        workers.chain([self.agent.next_deadline()]).min().unwrap_or(MonoTime::MAX)
+    }
+
+    /// Lets an actor take its turn.
+    ///
+    /// # Errors
+    /// [`EngineError`]: the store must stop.
+    pub fn run(&mut self, actor: Actor, now: MonoTime) -> Result<(), EngineError> {
+        match actor {
+            Actor::Worker(index) => {
+                let effects = self.workers[index].turn(now, &mut self.inboxes[index]);
+                self.take(index, effects);
+            }
+            Actor::Applier(index) => {
+                let tasks = std::mem::take(&mut self.apply_inboxes[index]);
+                let applied = self.appliers[index].apply(tasks)?;
+                self.engine.write(&applied.batch)?;
+                for (token, answer) in applied.replies {
+                    self.reply(token, answer);
+                }
+                for outcome in applied.outcomes {
+                    self.input(outcome.region_id, Input::Applied(vec![outcome]));
+                }
+            }
+            Actor::Background => self.work_aside()?,
+            Actor::PdAgent => {
+                let (workers, receiver) = (&self.workers, &self.receiver);
+                let mut stats = self.stats.clone();
+                for worker in workers {
+                    let counted = worker.stats();
+                    stats.region_count += counted.regions;
+                    stats.leader_count += counted.leaders;
+                    stats.is_slow |= worker.is_stalled(now);
+                }
+                stats.snapshots_receiving = u32::try_from(receiver.arriving()).unwrap_or(u32::MAX);
+                for call in self.agent.calls(now, || stats) {
+                    self.out.push(Effect::AskPd(call));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// What the store asks of the outside, in order.
+    pub fn take_effects(&mut self) -> Vec<Effect<E>> {
+        std::mem::take(&mut self.out)
+    }
+
+    /// What the log is to do next: write the batch, sync if it must be, and then call [`Store::finish_log`]. One at a
+    /// time, in this order.
+    pub fn begin_log(&mut self) -> Option<Merged> {
+        self.log.has_work().then(|| self.log.take())
+    }
+
+    /// The log has done it.
+    pub fn finish_log(&mut self, merged: Merged) {
+        for (worker, persisted) in merged.persisted {
+            if persisted != Persisted::default() {
+                self.inboxes[worker].push(Input::Persisted(persisted));
+            }
+        }
+        self.send(merged.messages);
+    }
+
+    fn on_request(
+        &mut self,
+        clock: &dyn Clock,
+        token: Token,
+        request: KvRequest,
+        deadline: MonoTime,
+    ) -> Result<(), EngineError> {
+        let pressure = self.engine.pressure();
+        match self.dispatcher.route(clock.now(), &pressure, request, token, deadline) {
+            Routed::Answer(answer) => self.out.push(Effect::Reply { token, answer }),
+            Routed::Read { worker, request } => {
+                self.reader.begin_batch();
+                match self.reader.read(clock, request.region_id, request.epoch, &request.command)? {
+                    Some(answer) => self.out.push(Effect::Reply { token, answer }),
+                    None => self.inboxes[worker].push(Input::Read(request)),
+                }
+            }
+            Routed::Worker { worker, input, bytes } => {
+                self.admitted.insert(token, bytes);
+                self.inboxes[worker].push(input);
+            }
+        }
+        Ok(())
+    }
+
+    fn input(&mut self, region_id: RegionId, input: Input) {
+        self.inboxes[worker_of(region_id, self.config.workers)].push(input);
+    }
+
+    fn reply(&mut self, token: Token, answer: Result<KvReply, KvError>) {
+        if let Some(bytes) = self.admitted.remove(&token) {
+            self.dispatcher.inflight().release(bytes);
+        }
+        self.out.push(Effect::Reply { token, answer });
+    }
+
+    fn send(&mut self, messages: Vec<(StoreId, StoreMessage)>) {
+        let mut by_store: BTreeMap<StoreId, Vec<StoreMessage>> = BTreeMap::new();
+        for (to, message) in messages {
+            by_store.entry(to).or_default().push(message);
+        }
+        self.out.extend(by_store.into_iter().map(|(to, messages)| Effect::Send { to, messages }));
+    }
+
+    /// Hands a turn's effects to those whom they concern.
+    fn take(&mut self, worker: usize, effects: TurnEffects<E>) {
+        let TurnEffects { log, messages, apply, replies, reads, background, snapshots, pd, create } = effects;
+        self.send(messages);
+        if !log.is_empty() {
+            self.log.push(worker, log);
+        }
+        for task in apply {
+            let applier = worker_of(region_of(&task), self.config.appliers);
+            self.apply_inboxes[applier].push(task);
+        }
+        for (token, answer) in replies {
+            self.reply(token, answer);
+        }
+        for ready in reads {
+            let answer = execute(&*ready.snapshot, &ready.region, &ready.request.command, self.limits);
+            // A read that fails on the disk is the store's end at the next write; the client may ask elsewhere.
+            let answer = answer.unwrap_or(Err(KvError::RegionNotFound { region_id: ready.region.id }));
+            self.reply(ready.request.token, answer);
+        }
+        self.background.extend(background.into_iter().map(Job::Task));
+        for wanted in snapshots {
+            let (region_id, to) = (wanted.key.region_id, wanted.key.to_peer);
+            match self.builder.take(wanted.key, wanted.message) {
+                Some(source) => {
+                    self.out.push(Effect::SendSnapshot { to: wanted.to_store, source: Box::new(source) });
+                }
+                None => self.input(region_id, Input::SnapshotSent { region_id, to, ok: false }),
+            }
+        }
+        for task in pd {
+            self.agent.push(task);
+        }
+        for peer in create {
+            self.input(peer.record.region.id, Input::CreatePeer(Box::new(peer)));
+        }
+    }
+
+    fn work_aside(&mut self) -> Result<(), EngineError> {
+        match self.background.pop_front() {
+            None => {}
+            Some(Job::Ingest(mut ingest)) => {
+                if ingest.step()? {
+                    let region_id = ingest.region_id();
+                    self.input(region_id, Input::Ingested { region_id });
+                } else {
+                    self.background.push_back(Job::Ingest(ingest));
+                }
+            }
+            Some(Job::Task(task)) => match task {
+                Background::BuildSnapshot { region_id, to } => self.build_snapshot(region_id, to)?,
+                Background::Ingest { record } => {
+                    self.background.push_back(Job::Ingest(Ingest::new(self.engine.clone(), record)));
+                }
+                Background::CheckSplit { region, split_bytes } => {
+                    let measured = check_split(&self.engine.snapshot(), &region, split_bytes)?;
+                    self.input(
+                        region.id,
+                        Input::SplitChecked {
+                            region_id: region.id,
+                            epoch: region.epoch,
+                            size_bytes: measured.size_bytes,
+                            keys: measured.keys,
+                            split_keys: measured.split_keys,
+                        },
+                    );
+                }
+                Background::RemoveFiles(names) => {
+                    for name in names {
+                        self.engine.remove_sst(&name)?;
+                    }
+                }
+                Background::FetchEntries { region_id, request } => {
+                    // What is compacted by now is told by its absence: Raft looks again and sends a snapshot.
+                    let entries = GroupLog::fetch(&self.engine, region_id, &request).unwrap_or_default();
+                    self.input(
+                        region_id,
+                        Input::EntriesFetched { region_id, entries, context: request.context },
+                    );
+                }
+            },
+        }
+        Ok(())
+    }
+
+    fn build_snapshot(&mut self, region_id: RegionId, to: PeerId) -> Result<(), EngineError> {
+        let snapshot = self.builder.build(region_id, to)?;
+        self.input(region_id, Input::SnapshotBuilt { region_id, to, snapshot });
+        Ok(())
+    }
+}
+
+fn region_of(task: &ApplyTask) -> RegionId {
+    match task {
+        ApplyTask::Register { record, .. } => record.region.id,
+        ApplyTask::Entries { region_id, .. }
+        | ApplyTask::Confirmed { region_id, .. }
+        | ApplyTask::Stop { region_id } => *region_id,
+    }
+}

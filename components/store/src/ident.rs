@@ -1,0 +1,127 @@
+//! Whose disk this is.
+//!
+//! ```text
+//! 0x01 | 0x01    StoreIdent: format version, cluster, store
+//! 0x01 | 0x02    the region that this store prepared to bootstrap the cluster with, until PD has decided
+//! ```
+//!
+//! In the `raft` column family, like everything that is not a region's data.
+
+use codec::{Decode, Encode, codec_struct};
+use engine::{Cf, Engine, EngineError, WriteBatch};
+use raftstore::{ApplyRecord, LOG_START, PeerState, RegionRecord, forget_region, put_apply, put_region};
+use std::fmt;
+use types::{ClusterId, Region, StoreId};
+
+/// The version of everything that this build writes to disk.
+pub const FORMAT_VERSION: u32 = 1;
+
+const IDENT_KEY: [u8; 2] = [0x01, 0x01];
+const PREPARED_KEY: [u8; 2] = [0x01, 0x02];
+
+/// Whose disk this is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct StoreIdent {
+    /// The version that the disk was written with.
+    pub format_version: u32,
+    /// The cluster.
+    pub cluster_id: ClusterId,
+    /// The store.
+    pub store_id: StoreId,
+}
+codec_struct!(StoreIdent { format_version, cluster_id, store_id });
+
+/// Why a disk cannot be used.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum IdentError {
+    /// It was written by a newer build.
+    NewerFormat {
+        /// Its version.
+        found: u32,
+    },
+    /// The engine cannot be read or written.
+    Engine(EngineError),
+}
+
+impl fmt::Display for IdentError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NewerFormat { found } => write!(
+                f,
+                "the data directory has format version {found}, this build reads up to {FORMAT_VERSION}: start it with \
+                 the build that wrote it, or a newer one"
+            ),
+            Self::Engine(error) => error.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for IdentError {}
+
+impl From<EngineError> for IdentError {
+    fn from(error: EngineError) -> Self {
+        Self::Engine(error)
+    }
+}
+
+/// Whose disk this is; `None` if nobody's yet.
+///
+/// # Errors
+/// [`IdentError`].
+pub fn read_ident<E: Engine>(engine: &E) -> Result<Option<StoreIdent>, IdentError> {
+    let Some(bytes) = engine.get(Cf::Raft, &IDENT_KEY)? else { return Ok(None) };
+    let ident = StoreIdent::from_bytes(&bytes)
+        .map_err(|error| EngineError::Corrupt(format!("the store's identity: {error}")))?;
+    if ident.format_version > FORMAT_VERSION {
+        return Err(IdentError::NewerFormat { found: ident.format_version });
+    }
+    Ok(Some(ident))
+}
+
+/// Makes the disk this store's, durably.
+pub(crate) fn write_ident<E: Engine>(
+    engine: &E,
+    cluster_id: ClusterId,
+    store_id: StoreId,
+) -> Result<(), EngineError> {
+    let ident = StoreIdent { format_version: FORMAT_VERSION, cluster_id, store_id };
+    let mut batch = WriteBatch::new();
+    batch.put(Cf::Raft, &IDENT_KEY, &ident.to_bytes());
+    engine.write(&batch)?;
+    engine.sync()
+}
+
+/// The region that was prepared, if PD has not decided yet.
+pub(crate) fn read_prepared<E: Engine>(engine: &E) -> Result<Option<Region>, EngineError> {
+    let Some(bytes) = engine.get(Cf::Raft, &PREPARED_KEY)? else { return Ok(None) };
+    let region = Region::from_bytes(&bytes)
+        .map_err(|error| EngineError::Corrupt(format!("the region prepared for bootstrap: {error}")))?;
+    Ok(Some(region))
+}
+
+/// Prepares the first region, durably: all keys, one peer, here.
+pub(crate) fn write_prepared<E: Engine>(engine: &E, region: &Region) -> Result<(), EngineError> {
+    let mut batch = WriteBatch::new();
+    batch.put(Cf::Raft, &PREPARED_KEY, &region.to_bytes());
+    let record = RegionRecord {
+        state: PeerState::Normal,
+        region: region.clone(),
+        peer_id: region.peers[0].id,
+        removed: Vec::new(),
+    };
+    put_region(&mut batch, &record);
+    put_apply(&mut batch, region.id, ApplyRecord { applied: LOG_START, truncated: LOG_START });
+    engine.write(&batch)?;
+    engine.sync()
+}
+
+/// Keeps (we were first) or forgets (we were not) the prepared region, durably.
+pub(crate) fn settle_prepared<E: Engine>(engine: &E, region: &Region, keep: bool) -> Result<(), EngineError> {
+    let mut batch = WriteBatch::new();
+    batch.delete(Cf::Raft, &PREPARED_KEY);
+    if !keep {
+        forget_region(&mut batch, region.id);
+    }
+    engine.write(&batch)?;
+    engine.sync()
+}

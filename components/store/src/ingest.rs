@@ -1,0 +1,71 @@
+//! The files of a region snapshot take the place of the region's data.
+
+use engine::{Cf, Engine, EngineError, WriteBatch};
+use raftstore::{PeerState, RegionRecord, delete_data, put_region};
+use types::RegionId;
+
+/// Puts the files of a snapshot in place, step by step: each may be the last before a crash, and all may be done again.
+/// `Applying` is durable before the first.
+#[derive(Debug)]
+pub struct Ingest<E> {
+    engine: E,
+    record: RegionRecord,
+    files: Vec<(Cf, String)>,
+    step: usize,
+}
+
+impl<E: Engine> Ingest<E> {
+    /// For a region whose record says `Applying`.
+    #[must_use]
+    pub fn new(engine: E, mut record: RegionRecord) -> Self {
+        let files = match std::mem::replace(&mut record.state, PeerState::Normal) {
+            PeerState::Applying { files } => files
+                .into_iter()
+                .filter_map(|(cf, name)| Some((*Cf::ALL.get(usize::from(cf))?, name)))
+                .collect(),
+            PeerState::Normal | PeerState::Tombstone => Vec::new(),
+        };
+        Self { engine, record, files, step: 0 }
+    }
+
+    /// The region.
+    #[must_use]
+    pub fn region_id(&self) -> RegionId {
+        self.record.region.id
+    }
+
+    /// Does the next step. True when it was the last.
+    ///
+    /// # Errors
+    /// [`EngineError::MissingFile`]: the snapshot is not there any more; every other error stops the store.
+    pub fn step(&mut self) -> Result<bool, EngineError> {
+        self.step += 1;
+        match self.step {
+            1 => {
+                let mut batch = WriteBatch::new();
+                delete_data(&mut batch, &self.record.region.range);
+                self.engine.write(&batch)?;
+                // Ingestion stands outside of the log's order: what it must come after is made durable first.
+                self.engine.sync()?;
+                Ok(false)
+            }
+            2 => {
+                self.engine.ingest(&self.files)?;
+                Ok(false)
+            }
+            3 => {
+                let mut batch = WriteBatch::new();
+                put_region(&mut batch, &self.record);
+                self.engine.write(&batch)?;
+                self.engine.sync()?;
+                Ok(false)
+            }
+            _ => {
+                for (_, name) in &self.files {
+                    self.engine.remove_sst(name)?;
+                }
+                Ok(true)
+            }
+        }
+    }
+}

@@ -1,0 +1,73 @@
+//! Reads under a lease: no message, no worker, no lock on the way.
+
+use crate::execute::{ReadLimits, execute};
+use engine::{Engine, EngineError};
+use env::{Clock, sim_point};
+use raftstore::{Delegate, StoreMeta};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use types::{Epoch, RegionId};
+use wire::kv::{KvCommand, KvError, KvReply};
+
+/// One reading thread's view of who may read alone.
+pub struct LocalReader<E: Engine> {
+    engine: E,
+    meta: Arc<StoreMeta>,
+    limits: ReadLimits,
+    /// Copies of delegates, good as long as the store's version is `seen`.
+    delegates: BTreeMap<RegionId, Option<Arc<Delegate>>>,
+    seen: u64,
+    /// Shared by the reads of one batch.
+    snapshot: Option<E::Snapshot>,
+}
+
+impl<E: Engine> LocalReader<E> {
+    /// A reader of this engine.
+    #[must_use]
+    pub fn new(engine: E, meta: Arc<StoreMeta>, limits: ReadLimits) -> Self {
+        let seen = meta.version();
+        Self { engine, meta, limits, delegates: BTreeMap::new(), seen, snapshot: None }
+    }
+
+    /// Forgets the snapshot of the batch before. Call it when a batch begins: a read must not be served from a snapshot
+    /// that is older than its arrival.
+    pub fn begin_batch(&mut self) {
+        self.snapshot = None;
+    }
+
+    /// Serves a read if a lease allows it; `None` if it must go through the leader's worker.
+    ///
+    /// The order is what makes it right: delegate, engine snapshot, clock, and then once more whether the delegate was
+    /// still good. So at the moment of the snapshot nobody else could have led, moved or cut the region.
+    ///
+    /// # Errors
+    /// [`EngineError`] when the data cannot be read.
+    pub fn read(
+        &mut self,
+        clock: &dyn Clock,
+        region_id: RegionId,
+        epoch: Epoch,
+        command: &KvCommand,
+    ) -> Result<Option<Result<KvReply, KvError>>, EngineError> {
+        let version = self.meta.version();
+        if version != self.seen {
+            self.delegates.clear();
+            // It may have been taken before somebody else's writes reached us.
+            self.snapshot = None;
+            self.seen = version;
+        }
+        let meta = &self.meta;
+        let delegate = self.delegates.entry(region_id).or_insert_with(|| meta.delegate(region_id));
+        let Some(delegate) = delegate.clone() else { return Ok(None) };
+        if delegate.region.epoch.version != epoch.version {
+            return Ok(None);
+        }
+        let snapshot = self.snapshot.get_or_insert_with(|| self.engine.snapshot());
+        sim_point!("local_read_between_snapshot_and_clock");
+        let now = clock.now();
+        if self.meta.version() != self.seen || !delegate.covers(now) {
+            return Ok(None);
+        }
+        execute(snapshot, &delegate.region, command, self.limits).map(Some)
+    }
+}

@@ -1,0 +1,144 @@
+//! What a store tells the placement driver, and what it is told.
+
+use raftstore::{Input, PdTask};
+use std::collections::BTreeMap;
+use std::time::Duration;
+use types::{MonoTime, RegionId, StoreId};
+use wire::pd::{PdError, PdReply, PdRequest, RegionHeartbeat, StoreStats};
+
+/// A question to PD that is under way; handed back with its answer.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct PdCall {
+    /// What is asked.
+    pub request: PdRequest,
+    purpose: Purpose,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug)]
+enum Purpose {
+    Regions(Vec<RegionHeartbeat>),
+    Split(RegionId),
+    Store,
+}
+
+/// Regions in one message to PD.
+const HEARTBEATS_MAX: usize = 512;
+/// Questions about splits that may be under way.
+const SPLITS_MAX: usize = 16;
+
+/// Gathers what workers want told, sends it in few messages, and turns answers into inputs.
+#[derive(Debug)]
+pub struct PdAgent {
+    store_id: StoreId,
+    interval: Duration,
+    next_store: MonoTime,
+    /// The latest word on each region; a newer one replaces it.
+    regions: BTreeMap<RegionId, RegionHeartbeat>,
+    regions_under_way: bool,
+    splits: BTreeMap<RegionId, PdRequest>,
+    splits_under_way: usize,
+}
+
+impl PdAgent {
+    /// For this store, which tells how it is every `interval`.
+    #[must_use]
+    pub fn new(store_id: StoreId, interval: Duration) -> Self {
+        Self {
+            store_id,
+            interval,
+            next_store: MonoTime::ZERO,
+            regions: BTreeMap::new(),
+            regions_under_way: false,
+            splits: BTreeMap::new(),
+            splits_under_way: 0,
+        }
+    }
+
+    /// Takes what a worker wants told.
+    pub fn push(&mut self, task: PdTask) {
+        match task {
+            PdTask::Heartbeat(heartbeat) => {
+                self.regions.insert(heartbeat.region.id, heartbeat);
+            }
+            PdTask::AskSplit { region, count } => {
+                self.splits.insert(region.id, PdRequest::AskSplit { region, count });
+            }
+        }
+    }
+
+    /// When the store is due to tell how it is.
+    #[must_use]
+    pub fn next_deadline(&self) -> MonoTime {
+        self.next_store
+    }
+
+    /// True if [`PdAgent::calls`] would ask something now.
+    #[must_use]
+    pub fn has_calls(&self, now: MonoTime) -> bool {
+        now >= self.next_store
+            || (!self.regions_under_way && !self.regions.is_empty())
+            || (self.splits_under_way < SPLITS_MAX && !self.splits.is_empty())
+    }
+
+    /// What to ask now. `stats` is called when the store is due to tell how it is.
+    pub fn calls(&mut self, now: MonoTime, stats: impl FnOnce() -> StoreStats) -> Vec<PdCall> {
+        let mut calls = Vec::new();
+        if now >= self.next_store {
+            self.next_store = now + self.interval;
+            let request = PdRequest::StoreHeartbeat { stats: stats() };
+            calls.push(PdCall { request, purpose: Purpose::Store });
+        }
+        // One message about regions at a time: what is new meanwhile goes with the next.
+        if !self.regions_under_way && !self.regions.is_empty() {
+            self.regions_under_way = true;
+            let mut regions = Vec::new();
+            while let Some((_, heartbeat)) = self.regions.pop_first() {
+                regions.push(heartbeat);
+                if regions.len() == HEARTBEATS_MAX {
+                    break;
+                }
+            }
+            let request = PdRequest::RegionHeartbeats { store_id: self.store_id, regions: regions.clone() };
+            calls.push(PdCall { request, purpose: Purpose::Regions(regions) });
+        }
+        while self.splits_under_way < SPLITS_MAX {
+            let Some((region_id, request)) = self.splits.pop_first() else { break };
+            self.splits_under_way += 1;
+            calls.push(PdCall { request, purpose: Purpose::Split(region_id) });
+        }
+        calls
+    }
+
+    /// Takes PD's answer (`None` if there was none) and returns what the workers must know, each with its region.
+    pub fn on_answer(
+        &mut self,
+        call: PdCall,
+        answer: Option<Result<PdReply, PdError>>,
+    ) -> Vec<(RegionId, Input)> {
+        match (call.purpose, answer) {
+            (Purpose::Regions(_), Some(Ok(PdReply::Instructions(instructions)))) => {
+                self.regions_under_way = false;
+                let input = |instruction: wire::pd::Instruction| {
+                    (instruction.region_id, Input::Instruction(instruction))
+                };
+                instructions.into_iter().map(input).collect()
+            }
+            (Purpose::Regions(unheard), _) => {
+                self.regions_under_way = false;
+                for heartbeat in unheard {
+                    self.regions.entry(heartbeat.region.id).or_insert(heartbeat);
+                }
+                Vec::new()
+            }
+            (Purpose::Split(region_id), answer) => {
+                self.splits_under_way -= 1;
+                let ids = match answer {
+                    Some(Ok(PdReply::SplitIds(ids))) => Some(ids),
+                    _ => None,
+                };
+                vec![(region_id, Input::SplitIds { region_id, ids })]
+            }
+            (Purpose::Store, _) => Vec::new(),
+        }
+    }
+}

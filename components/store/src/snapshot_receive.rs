@@ -1,0 +1,224 @@
+//! Region snapshots that arrive in pieces: kept in memory while they are small, in files of the engine beyond that.
+
+use bytes::Bytes;
+use engine::{Cf, Engine, EngineError, SstWriter};
+use raftstore::{ReceivedSnapshot, SnapshotData, StoreMeta};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use types::{Region, StoreId};
+use wire::store::{RaftMessage, SnapshotKey, SnapshotPiece, SnapshotVerdict};
+
+/// The checksum of a snapshot's pairs, in order.
+#[derive(Clone, Copy, Default, Debug)]
+pub(crate) struct Checksum(u32);
+
+impl Checksum {
+    pub(crate) fn add(&mut self, cf: Cf, key: &[u8], value: &[u8]) {
+        let length =
+            |bytes: &[u8]| u32::try_from(bytes.len()).expect("keys and values are under 4 GiB").to_le_bytes();
+        for part in [&[cf as u8][..], &length(key), key, &length(value), value] {
+            self.0 = crc32c::crc32c_append(self.0, part);
+        }
+    }
+
+    pub(crate) fn value(self) -> u32 {
+        self.0
+    }
+}
+
+/// What a piece led to.
+#[derive(Debug, Default)]
+pub struct Received {
+    /// What to tell the sender, if it is owed an answer.
+    pub verdict: Option<SnapshotVerdict>,
+    /// The whole snapshot, for the worker that owns the region.
+    pub snapshot: Option<Box<ReceivedSnapshot>>,
+}
+
+struct Incoming {
+    region: Region,
+    message: RaftMessage,
+    small: Vec<(Cf, Bytes, Bytes)>,
+    files: Vec<(Cf, String)>,
+    writer: Option<(Cf, Box<dyn SstWriter>)>,
+    bytes: u64,
+    pairs: u64,
+    checksum: Checksum,
+}
+
+/// Takes snapshots in. What is half there when the process ends is cleared away at the next start.
+pub struct SnapshotReceiver<E> {
+    engine: E,
+    meta: Arc<StoreMeta>,
+    store_id: StoreId,
+    incoming: BTreeMap<SnapshotKey, Incoming>,
+    incoming_max: usize,
+    batch_bytes_max: usize,
+}
+
+impl<E: Engine> SnapshotReceiver<E> {
+    /// Takes in at most `incoming_max` at once; those beyond `batch_bytes_max` go to files.
+    #[must_use]
+    pub fn new(
+        engine: E,
+        meta: Arc<StoreMeta>,
+        store_id: StoreId,
+        incoming_max: usize,
+        batch_bytes_max: usize,
+    ) -> Self {
+        Self { engine, meta, store_id, incoming: BTreeMap::new(), incoming_max, batch_bytes_max }
+    }
+
+    /// How many are arriving.
+    #[must_use]
+    pub fn arriving(&self) -> usize {
+        self.incoming.len()
+    }
+
+    /// Takes a piece.
+    ///
+    /// # Errors
+    /// [`EngineError`] when a file cannot be written: the store must stop.
+    pub fn on_piece(&mut self, piece: SnapshotPiece) -> Result<Received, EngineError> {
+        match piece {
+            SnapshotPiece::Start { key, region, message } => self.on_start(key, region, *message),
+            SnapshotPiece::Chunk { key, family, pairs } => self.on_chunk(key, family, pairs),
+            SnapshotPiece::End { key, pairs, checksum } => self.on_end(key, pairs, checksum),
+        }
+    }
+
+    /// The sender is gone: what has arrived of its snapshot is of no use.
+    ///
+    /// # Errors
+    /// [`EngineError`] when files cannot be removed.
+    pub fn abandon(&mut self, key: SnapshotKey) -> Result<(), EngineError> {
+        if let Some(incoming) = self.incoming.remove(&key) {
+            self.drop_files(incoming)?;
+        }
+        Ok(())
+    }
+
+    fn on_start(
+        &mut self,
+        key: SnapshotKey,
+        region: Region,
+        message: RaftMessage,
+    ) -> Result<Received, EngineError> {
+        self.abandon(key)?;
+        if message.to.store_id != self.store_id {
+            return Ok(refuse(key, "it is for another store"));
+        }
+        if self.incoming.len() >= self.incoming_max {
+            return Ok(refuse(key, "as many snapshots as are allowed are arriving already"));
+        }
+        // Looked at again, for good, when all of it is here; this saves sending what cannot be used.
+        if self.meta.overlapping(&region.range).iter().any(|other| other.id != region.id) {
+            return Ok(refuse(key, "another region holds part of its range"));
+        }
+        self.incoming.insert(
+            key,
+            Incoming {
+                region,
+                message,
+                small: Vec::new(),
+                files: Vec::new(),
+                writer: None,
+                bytes: 0,
+                pairs: 0,
+                checksum: Checksum::default(),
+            },
+        );
+        Ok(Received { verdict: Some(SnapshotVerdict::Accepted(key)), snapshot: None })
+    }
+
+    fn on_chunk(
+        &mut self,
+        key: SnapshotKey,
+        family: u8,
+        pairs: Vec<(Bytes, Bytes)>,
+    ) -> Result<Received, EngineError> {
+        let Some(incoming) = self.incoming.get_mut(&key) else { return Ok(Received::default()) };
+        let cf = Cf::ALL.get(usize::from(family)).copied().filter(|cf| Cf::DATA.contains(cf));
+        let Some(cf) = cf else {
+            self.abandon(key)?;
+            return Ok(refuse(key, "a piece is of a family that holds no data"));
+        };
+        for (pair_key, value) in pairs {
+            if !incoming.region.range.contains(&pair_key) {
+                self.abandon(key)?;
+                return Ok(refuse(key, "a key lies outside of the region"));
+            }
+            incoming.bytes += (pair_key.len() + value.len()) as u64;
+            incoming.pairs += 1;
+            incoming.checksum.add(cf, &pair_key, &value);
+            incoming.small.push((cf, pair_key, value));
+        }
+        if incoming.bytes > self.batch_bytes_max as u64 {
+            incoming.spill(&self.engine, key)?;
+        }
+        Ok(Received::default())
+    }
+
+    fn on_end(&mut self, key: SnapshotKey, pairs: u64, checksum: u32) -> Result<Received, EngineError> {
+        let Some(mut incoming) = self.incoming.remove(&key) else { return Ok(Received::default()) };
+        if incoming.pairs != pairs || incoming.checksum.value() != checksum {
+            self.drop_files(incoming)?;
+            return Ok(refuse(key, "its pairs do not match their checksum"));
+        }
+        if incoming.writer.is_some() || !incoming.files.is_empty() {
+            incoming.spill(&self.engine, key)?;
+            incoming.close_writer()?;
+        }
+        let data = match incoming.files.is_empty() {
+            true => SnapshotData::Pairs(incoming.small),
+            false => SnapshotData::Files(incoming.files),
+        };
+        let snapshot = ReceivedSnapshot {
+            key,
+            message: incoming.message,
+            region: incoming.region,
+            data,
+            size_bytes: incoming.bytes,
+            keys: incoming.pairs,
+        };
+        Ok(Received { verdict: Some(SnapshotVerdict::Accepted(key)), snapshot: Some(Box::new(snapshot)) })
+    }
+
+    fn drop_files(&self, mut incoming: Incoming) -> Result<(), EngineError> {
+        incoming.close_writer()?;
+        for (_, name) in incoming.files {
+            self.engine.remove_sst(&name)?;
+        }
+        Ok(())
+    }
+}
+
+impl Incoming {
+    /// Moves what is in memory to files, one for each family.
+    fn spill<E: Engine>(&mut self, engine: &E, key: SnapshotKey) -> Result<(), EngineError> {
+        for (cf, pair_key, value) in std::mem::take(&mut self.small) {
+            if self.writer.as_ref().is_none_or(|(open, _)| *open != cf) {
+                self.close_writer()?;
+                let SnapshotKey { region_id, to_peer, term, index } = key;
+                let name = format!("snapshot-{region_id}-{to_peer}-{term}-{index}-{}", cf.name());
+                self.writer = Some((cf, engine.create_sst(cf, &name)?));
+                self.files.push((cf, name));
+            }
+            let (_, writer) = self.writer.as_mut().expect("opened above");
+            writer.put(&pair_key, &value)?;
+        }
+        Ok(())
+    }
+
+    fn close_writer(&mut self) -> Result<(), EngineError> {
+        if let Some((_, writer)) = self.writer.take() {
+            writer.finish()?;
+        }
+        Ok(())
+    }
+}
+
+fn refuse(key: SnapshotKey, reason: &str) -> Received {
+    let verdict = SnapshotVerdict::Refused { key, reason: reason.to_owned() };
+    Received { verdict: Some(verdict), snapshot: None }
+}
