@@ -163,7 +163,8 @@ fn judge(hello: &Hello, ours: Identity) -> Result<u32, (Close, Ended)> {
     // Who asks may not know its cluster yet. Who sends Raft messages or snapshots must.
     let asks = hello.role == ConnectionRole::Client;
     let unknown = hello.cluster_id.is_zero() || ours.cluster_id.is_zero();
-    if hello.cluster_id != ours.cluster_id && !(asks && unknown) || (!asks && unknown) {
+    let welcome = if unknown { asks } else { hello.cluster_id == ours.cluster_id };
+    if !welcome {
         return Err((Close::WrongCluster { ours: ours.cluster_id }, Ended::WrongCluster));
     }
     let other_store = !hello.to_store_id.is_zero() && hello.to_store_id != ours.store_id;

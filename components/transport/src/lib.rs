@@ -38,7 +38,7 @@ pub use outgoing::hold_wakes;
 pub use server::{Server, listen};
 pub use service::{ConnectionId, Receipt, Request, RequestBody, Responder, Service};
 pub use settings::Settings;
-pub use snapshot::{Pacer, SnapshotOptions, send_snapshot};
+pub use snapshot::{Pacer, SnapshotOptions, send_snapshot, send_snapshot_over};
 
 use tokio::io::{AsyncRead, AsyncWrite};
 

@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::task::{Poll, Waker};
 use std::time::Duration;
 use tokio::time::{Instant, sleep_until, timeout};
+use types::StoreId;
 use wire::FrameKind;
 use wire::hello::{Close, ConnectionRole};
 use wire::store::{SnapshotKey, SnapshotPiece, SnapshotVerdict};
@@ -85,28 +86,35 @@ pub async fn send_snapshot(
     options: &SnapshotOptions,
     pieces: impl FnMut() -> Option<SnapshotPiece> + Send,
 ) -> Result<(), SnapshotSendError> {
-    let connected = async {
-        let mut stream = dial(&target.address, settings).await?;
-        let mut input = BytesMut::new();
-        let role = ConnectionRole::Snapshot;
-        greet(&mut stream, &mut input, identity, role, target.store_id, settings).await?;
-        Ok((stream, input))
-    };
-    let (stream, input) = connected.await.map_err(|error| {
+    let stream = dial(&target.address, settings).await.map_err(|error| {
         counters.connect_failed();
         SnapshotSendError::NotConnected(error)
     })?;
-    deliver(stream, input, settings, counters, options, pieces).await
+    send_snapshot_over(stream, target.store_id, identity, settings, counters, options, pieces).await
 }
 
-async fn deliver<S: Stream>(
-    stream: S,
-    input: BytesMut,
+/// As [`send_snapshot`], over a stream that is connected to the store already.
+///
+/// # Errors
+/// As [`send_snapshot`].
+///
+/// # Panics
+/// As [`send_snapshot`].
+pub async fn send_snapshot_over<S: Stream>(
+    mut stream: S,
+    to_store_id: StoreId,
+    identity: Identity,
     settings: &Settings,
     counters: &Arc<Counters>,
     options: &SnapshotOptions,
     pieces: impl FnMut() -> Option<SnapshotPiece> + Send,
 ) -> Result<(), SnapshotSendError> {
+    let mut input = BytesMut::new();
+    let role = ConnectionRole::Snapshot;
+    greet(&mut stream, &mut input, identity, role, to_store_id, settings).await.map_err(|error| {
+        counters.connect_failed();
+        SnapshotSendError::NotConnected(error)
+    })?;
     let outgoing = Arc::new(Outgoing::new(0, settings, Arc::clone(counters)));
     let verdicts = Verdicts::default();
     let mut handler = Sender { verdicts: &verdicts, closed: None };
