@@ -54,8 +54,8 @@ impl Admin {
     /// Those of reads.
     pub async fn cluster(&self) -> Result<Cluster, Error> {
         self.ask(PdRequest::GetCluster, |reply| match reply {
-            PdReply::Cluster { cluster_id, bootstrapped } => Ok(Cluster { id: cluster_id, bootstrapped }),
-            other => Err(other),
+            PdReply::Cluster { cluster_id, bootstrapped } => Some(Cluster { id: cluster_id, bootstrapped }),
+            _ => None,
         })
         .await
     }
@@ -66,8 +66,8 @@ impl Admin {
     /// Those of reads.
     pub async fn stores(&self) -> Result<Vec<StoreStatus>, Error> {
         self.ask(PdRequest::GetStores, |reply| match reply {
-            PdReply::Stores(stores) => Ok(stores),
-            other => Err(other),
+            PdReply::Stores(stores) => Some(stores),
+            _ => None,
         })
         .await
     }
@@ -78,8 +78,8 @@ impl Admin {
     /// Those of reads.
     pub async fn operators(&self) -> Result<Vec<OperatorStatus>, Error> {
         self.ask(PdRequest::GetOperators, |reply| match reply {
-            PdReply::Operators(operators) => Ok(operators),
-            other => Err(other),
+            PdReply::Operators(operators) => Some(operators),
+            _ => None,
         })
         .await
     }
@@ -90,8 +90,8 @@ impl Admin {
     /// Those of reads.
     pub async fn timestamp(&self) -> Result<Timestamp, Error> {
         self.ask(PdRequest::GetTimestamps { count: 1 }, |reply| match reply {
-            PdReply::Timestamp(timestamp) => Ok(timestamp),
-            other => Err(other),
+            PdReply::Timestamp(timestamp) => Some(timestamp),
+            _ => None,
         })
         .await
     }
@@ -126,7 +126,7 @@ impl Admin {
             let request = PdRequest::GetRegions { range: left.clone(), limit: page_max };
             let page = match self.core.ask_pd(&mut call, request).await? {
                 PdReply::Regions(page) => page,
-                other => return Err(Error::UnexpectedAnswer { message: unexpected(&other) }),
+                other => return Err(Error::UnexpectedAnswer { message: unexpected(&other).to_owned() }),
             };
             let Some(last) = page.last() else { break };
             let end = last.region.range.end.clone();
@@ -224,7 +224,7 @@ impl Admin {
         let route = match reply {
             PdReply::Region(Some(route)) if route.region.id == region_id => route,
             PdReply::Region(None) => return Err(Error::NoSuchRegion { region_id }),
-            other => return Err(Error::UnexpectedAnswer { message: unexpected(&other) }),
+            other => return Err(Error::UnexpectedAnswer { message: unexpected(&other).to_owned() }),
         };
         self.core.learn(vec![route]);
         // What the cache holds over the same keys may be newer: then this region is no more as it was.
@@ -234,18 +234,19 @@ impl Admin {
     async fn ask<T>(
         &self,
         request: PdRequest,
-        expect: impl FnOnce(PdReply) -> Result<T, PdReply>,
+        expect: impl FnOnce(PdReply) -> Option<T>,
     ) -> Result<T, Error> {
         let mut call = self.core.begin(Effect::Read, self.deadline);
         let reply = self.core.ask_pd(&mut call, request).await?;
-        expect(reply).map_err(|other| Error::UnexpectedAnswer { message: unexpected(&other) })
+        let message = unexpected(&reply);
+        expect(reply).ok_or_else(|| Error::UnexpectedAnswer { message: message.to_owned() })
     }
 }
 
-fn region_reply(reply: PdReply) -> Result<Option<RegionRoute>, PdReply> {
+fn region_reply(reply: PdReply) -> Option<Option<RegionRoute>> {
     match reply {
-        PdReply::Region(route) => Ok(route),
-        other => Err(other),
+        PdReply::Region(route) => Some(route),
+        _ => None,
     }
 }
 

@@ -222,6 +222,13 @@ impl Core {
                     return Outcome::Failed(items, error);
                 }
                 Ok(Attempt::Again) => {}
+                // The values may be more than one answer can hold: fewer keys then.
+                Err(Error::InvalidArgument(_)) if call.effect() == Effect::Read && items.len() > 1 => {
+                    let mut first = items;
+                    let second = first.split_off(first.len() / 2);
+                    let halves = [first, second].map(|items| Piece { items, call: call.clone() });
+                    return Outcome::Cut(halves.into());
+                }
                 Err(error) => return Outcome::Failed(items, error),
             }
         }

@@ -109,7 +109,7 @@ impl Core {
             Effect::Write => remaining,
         };
         let request = KvRequest { region_id: route.region.id, epoch: route.region.epoch, command };
-        match self.shared.rpc.kv(&address, request, timeout).await {
+        match self.shared.rpc.kv(store_id, &address, request, timeout).await {
             Ok(response) => match Result::from(response) {
                 Ok(reply) => Ok(Attempt::Answered(reply)),
                 Err(error) => self.refused(call, route, error).await,

@@ -4,7 +4,7 @@ use env::Dice;
 use futures_util::future::BoxFuture;
 use std::sync::Arc;
 use std::time::Duration;
-use types::MonoTime;
+use types::{MonoTime, StoreId};
 use wire::kv::{KvRequest, KvResponse};
 use wire::pd::{PdRequest, PdResponse};
 
@@ -14,12 +14,14 @@ use wire::pd::{PdRequest, PdResponse};
 /// within the timeout, with [`RpcError::TimedOut`] if nothing else. Dropping the future gives up the answer, not the
 /// request.
 pub trait Rpc: Send + Sync {
-    /// Sends a command to the store at `address`.
+    /// Sends a command to a store, which is believed to be at `address`; another store that answers there is as good as
+    /// none.
     ///
     /// # Errors
     /// Any [`RpcError`]; what the store itself refuses is inside of the response.
     fn kv<'a>(
         &'a self,
+        store_id: StoreId,
         address: &'a str,
         request: KvRequest,
         timeout: Duration,

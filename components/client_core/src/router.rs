@@ -18,11 +18,13 @@ use wire::pd::{PdError, PdReply, PdRequest, RegionRoute};
 /// calls on a cold cache ask once per region.
 const LOOKUP_REGIONS: u32 = 32;
 
+/// How often a call hopes for others' lookups before it insists on its own.
+const JOINS_NEAR: u32 = 8;
+
 /// Which lookups under way a call joins.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Joining {
-    /// The one for the next lower key too: it may bring the wanted region among those after its own. A call tries that
-    /// once, so that no stream of others' lookups keeps it from its own.
+    /// The one for the next lower key too: it may bring the wanted region among those after its own.
     Near,
     /// Only one for the same.
     Same,
@@ -39,13 +41,14 @@ pub(crate) enum PdFailure {
 impl Core {
     /// The region that holds `key`.
     pub(crate) async fn region_at(&self, call: &mut Call, key: &Key) -> Result<Route, Error> {
-        let mut joining = Joining::Near;
+        let mut joins = 0;
         loop {
             if let Some(route) = self.cached_region_at(key) {
                 return Ok(route);
             }
+            let joining = if joins < JOINS_NEAR { Joining::Near } else { Joining::Same };
             self.look_up(call, Wanted::RegionAt(key.clone()), joining).await?;
-            joining = Joining::Same;
+            joins += 1;
         }
     }
 
@@ -138,7 +141,9 @@ impl Core {
             Wanted::Stores => PdRequest::GetStores,
             Wanted::RegionAt(key) => {
                 let range = KeyRange { start: key.clone(), end: Key::new() };
-                PdRequest::GetRegions { range, limit: LOOKUP_REGIONS }
+                // A small cache must hold what one lookup brings.
+                let room = u32::try_from(self.shared.options.regions_cached_max / 2).unwrap_or(u32::MAX);
+                PdRequest::GetRegions { range, limit: LOOKUP_REGIONS.min(room).max(1) }
             }
             Wanted::RegionBefore(end) => PdRequest::GetRegionByKey { key: end.clone(), before: true },
         };
@@ -163,14 +168,15 @@ impl Core {
                 Ok(())
             }
             (Wanted::RegionBefore(_), PdReply::Region(None)) => Err(Cause::NoRegion),
-            (_, reply) => Err(Cause::PdNotReady { reason: unexpected(&reply) }),
+            (_, reply) => Err(Cause::PdNotReady { reason: unexpected(&reply).to_owned() }),
         }
     }
 
     /// Believes what the placement driver says of regions, where we do not know better.
     pub(crate) fn learn(&self, routes: Vec<RegionRoute>) {
         let mut regions = self.shared.regions.lock();
-        for route in routes {
+        // The first is the one that was asked for: it comes last, so that none of the others takes its room.
+        for route in routes.into_iter().rev() {
             regions.insert(route.region, route.leader.map(|leader| leader.store_id));
         }
     }
@@ -221,18 +227,17 @@ impl Core {
 }
 
 /// An answer of the wrong kind, named without its content.
-pub(crate) fn unexpected(reply: &PdReply) -> String {
-    let kind = match reply {
-        PdReply::Done => "done",
-        PdReply::Cluster { .. } => "a cluster",
-        PdReply::Ids { .. } => "ids",
-        PdReply::Stores(_) => "stores",
-        PdReply::Region(_) => "a region",
-        PdReply::Regions(_) => "regions",
-        PdReply::Instructions(_) => "instructions",
-        PdReply::SplitIds(_) => "ids for a split",
-        PdReply::Timestamp(_) => "a timestamp",
-        PdReply::Operators(_) => "operators",
-    };
-    format!("the placement driver answered with {kind}")
+pub(crate) const fn unexpected(reply: &PdReply) -> &'static str {
+    match reply {
+        PdReply::Done => "the placement driver answered no more than that it is done",
+        PdReply::Cluster { .. } => "the placement driver answered with a cluster",
+        PdReply::Ids { .. } => "the placement driver answered with ids",
+        PdReply::Stores(_) => "the placement driver answered with stores",
+        PdReply::Region(_) => "the placement driver answered with a region",
+        PdReply::Regions(_) => "the placement driver answered with regions",
+        PdReply::Instructions(_) => "the placement driver answered with instructions",
+        PdReply::SplitIds(_) => "the placement driver answered with ids for a split",
+        PdReply::Timestamp(_) => "the placement driver answered with a timestamp",
+        PdReply::Operators(_) => "the placement driver answered with operators",
+    }
 }
