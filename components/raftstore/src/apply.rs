@@ -378,7 +378,6 @@ impl<E: Engine> Turn<'_, E> {
     }
 
     /// Cuts a region. The outer result is the engine's; the inner one is the same on every replica.
-    #[expect(clippy::type_complexity, reason = "a change and the regions that it made, or why there is none")]
     fn split(
         &mut self,
         region: &mut ApplyRegion,

@@ -8,7 +8,7 @@
 use crate::destroy::{confirmation, tombstone};
 use crate::effects::ReceivedSnapshot;
 use crate::install::unused_files;
-use crate::peer::{PeerState, Phase, Turn};
+use crate::peer::{PeerState, Turn};
 use crate::records::{PeerState as State, region_record};
 use crate::worker::Worker;
 use engine::Engine;
@@ -181,10 +181,9 @@ impl<E: Engine> PeerState<E> {
 
     /// A store cannot be reached.
     pub(crate) fn on_unreachable(&mut self, store_id: types::StoreId) {
-        if self.is_leader() && matches!(self.phase, Phase::Normal) {
-            if let Some(peer) = self.region.peer_on(store_id) {
-                self.raft.report_unreachable(peer.id);
-            }
+        let peer = self.region.peer_on(store_id).filter(|_| self.is_leader() && self.is_normal());
+        if let Some(peer) = peer {
+            self.raft.report_unreachable(peer.id);
         }
     }
 }

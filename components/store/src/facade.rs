@@ -26,6 +26,7 @@ use wire::pd::{PdError, PdReply, StoreStats};
 use wire::store::{DiskState, SnapshotKey, SnapshotPiece, SnapshotVerdict, StoreMessage};
 
 /// Something that happens to a store from outside.
+#[expect(clippy::large_enum_variant, reason = "events are handled as they come, not kept in numbers")]
 #[derive(Debug)]
 pub enum Event {
     /// A client asks.
