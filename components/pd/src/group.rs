@@ -10,7 +10,7 @@ use bytes::Bytes;
 use codec::{Decode as _, Encode as _};
 use engine::{Engine, WriteBatch};
 use raft::{
-    ConfState, Dropped, EntryId, EntryKind, HardState, Message, PersistToken, RawNode, Role, Snapshot,
+    Body, ConfState, Dropped, EntryId, EntryKind, HardState, Message, PersistToken, RawNode, Role, Snapshot,
     SnapshotMeta, Status,
 };
 use raft_log::{GroupLog, LoadError};
@@ -34,6 +34,8 @@ pub struct WriteToken(pub u64);
 struct PendingWrite {
     token: WriteToken,
     raft: Option<PersistToken>,
+    /// A snapshot that counts as installed then.
+    snapshot: Option<LogIndex>,
     messages: Vec<Message>,
 }
 
@@ -180,6 +182,9 @@ impl<E: Engine> Group<E> {
             if let Some(raft) = write.raft {
                 self.node.on_persist(raft);
             }
+            if let Some(index) = write.snapshot {
+                self.node.on_applied(index);
+            }
             effects.messages.extend(write.messages);
         }
         if self.writes.is_empty() {
@@ -192,7 +197,7 @@ impl<E: Engine> Group<E> {
 
     /// Carries out all that Raft asks for.
     pub(crate) fn drain(&mut self, effects: &mut GroupEffects) -> Result<(), Error> {
-        let mut persist = None;
+        let (mut persist, mut installed) = (None, None);
         let mut held = Vec::new();
         while self.node.has_ready() {
             let ready = self.node.ready();
@@ -200,11 +205,18 @@ impl<E: Engine> Group<E> {
                 if let Some(snapshot) = &append.snapshot {
                     let at = EntryId::new(snapshot.meta.term, snapshot.meta.index);
                     self.state.restore(at, &snapshot.data, &mut effects.batch)?;
+                    installed = Some(at.index);
                 }
                 self.node.storage_mut().append(&append, &mut effects.batch);
                 self.node.on_stable(append.token);
                 effects.must_sync |= append.must_sync;
                 persist = Some(append.token);
+            }
+            for message in &ready.messages {
+                if matches!(message.body, Body::Snapshot { .. }) {
+                    // It travels in this one message; what became of it shows in the answer to the next.
+                    self.node.report_snapshot(message.to, true);
+                }
             }
             effects.messages.extend(ready.messages);
             held.extend(ready.messages_after);
@@ -218,7 +230,12 @@ impl<E: Engine> Group<E> {
         if persist.is_some() || !effects.batch.is_empty() {
             self.last_token.0 += 1;
             effects.token = Some(self.last_token);
-            self.writes.push_back(PendingWrite { token: self.last_token, raft: persist, messages: held });
+            self.writes.push_back(PendingWrite {
+                token: self.last_token,
+                raft: persist,
+                snapshot: installed,
+                messages: held,
+            });
         } else if let Some(last) = self.writes.back_mut() {
             last.messages.extend(held);
         } else {

@@ -127,6 +127,8 @@ enum Service {
     /// We lead, and the first window of timestamps is on its way through the log.
     Starting {
         term: Term,
+        /// When to offer that window to the group; `None` once it is offered.
+        offer_at: Option<MonoTime>,
     },
     Leading(Box<Lead>),
 }
@@ -199,7 +201,7 @@ impl<E: Engine> Pd<E> {
             self.refill_windows();
             self.schedule();
             self.group.drain(&mut effects)?;
-            if effects.applied.is_empty() {
+            if effects.applied.is_empty() && self.serving_term() == self.group.leading_term() {
                 break;
             }
             for (at, outcome) in std::mem::take(&mut effects.applied) {
@@ -351,8 +353,7 @@ impl<E: Engine> Pd<E> {
             }
             Waiting::Tso => match &mut self.service {
                 Service::Leading(lead) => lead.extending = false,
-                // The next turn starts over.
-                service @ Service::Starting { .. } => *service = Service::Idle,
+                Service::Starting { offer_at, .. } => *offer_at = Some(self.now + self.config.tick),
                 Service::Idle => {}
             },
             Waiting::Nobody => {}
@@ -401,7 +402,7 @@ impl<E: Engine> Pd<E> {
                     lead.serve_timestamps(&mut self.replies);
                 }
             }
-            Service::Starting { term } => {
+            Service::Starting { term, .. } => {
                 let clock = WallClock::new(self.now, self.wall_ms, self.config.clock_jump_max);
                 let oracle = Oracle::new(before_ms, upper_ms, clock);
                 let dice = self.dice.fork(&format!("lead {term}"));
@@ -413,14 +414,17 @@ impl<E: Engine> Pd<E> {
         }
     }
 
+    fn serving_term(&self) -> Option<Term> {
+        match &self.service {
+            Service::Idle => None,
+            Service::Starting { term, .. } => Some(*term),
+            Service::Leading(lead) => Some(lead.term),
+        }
+    }
+
     /// Begins to serve when we have come to lead, and stops when we do not any more.
     fn follow_role(&mut self) {
-        let leading = self.group.leading_term();
-        let serving = match &self.service {
-            Service::Idle => None,
-            Service::Starting { term } => Some(*term),
-            Service::Leading(lead) => Some(lead.term),
-        };
+        let (leading, serving) = (self.group.leading_term(), self.serving_term());
         if serving.is_some() && serving != leading {
             let old = std::mem::replace(&mut self.service, Service::Idle);
             let mut tokens = match old {
@@ -435,8 +439,15 @@ impl<E: Engine> Pd<E> {
             let refusal = self.not_leader();
             self.replies.extend(tokens.into_iter().map(|token| (token, PdResponse::Err(refusal.clone()))));
         }
-        let (Service::Idle, Some(term)) = (&self.service, leading) else { return };
-        self.service = Service::Starting { term };
+        if let (Service::Idle, Some(term)) = (&self.service, leading) {
+            self.service = Service::Starting { term, offer_at: Some(self.now) };
+        }
+        match &mut self.service {
+            Service::Starting { offer_at, .. } if offer_at.is_some_and(|at| at <= self.now) => {
+                *offer_at = None
+            }
+            _ => return,
+        }
         if self.group.state().cluster_id().is_zero() {
             let cluster_id = ClusterId(self.dice.fork("cluster id").next_u64().max(1));
             self.propose(&Command::Init { cluster_id }, Waiting::Nobody);
