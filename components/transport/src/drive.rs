@@ -166,7 +166,7 @@ impl<S: Stream> Driver<S> {
 
     fn poll(&mut self, context: &mut Context<'_>, handler: &mut impl Handler) -> Poll<Result<(), End>> {
         loop {
-            let phase = self.outgoing.begin_turn();
+            let phase = self.outgoing.begin_turn(context.waker());
             match phase {
                 Phase::Open | Phase::Finishing => {}
                 Phase::Overflowed => return Poll::Ready(Err(End::Overflowed)),
@@ -183,7 +183,7 @@ impl<S: Stream> Driver<S> {
                 return Poll::Ready(Err(End::Finished));
             }
             self.poll_alarm(context, handler)?;
-            if self.outgoing.end_turn(context.waker(), blocked) {
+            if self.outgoing.end_turn(blocked) {
                 return Poll::Pending;
             }
         }

@@ -249,9 +249,15 @@ impl Outgoing {
         !state.paused
     }
 
-    /// For the task: it runs, so nobody needs to wake it. Answers with how far the connection is from its end.
-    pub(crate) fn begin_turn(&self) -> Phase {
+    /// For the task: it runs, so frames need not wake it; what cannot wait (room to read, an end, an earlier deadline)
+    /// does so all the same from here on, since the turn may have passed the place where it would have looked. Answers
+    /// with how far the connection is from its end.
+    pub(crate) fn begin_turn(&self, waker: &Waker) -> Phase {
         let mut state = self.state.lock();
+        match &mut state.driver {
+            Some(known) => known.clone_from(waker),
+            none => *none = Some(waker.clone()),
+        }
         state.idle = false;
         state.phase
     }
@@ -278,9 +284,9 @@ impl Outgoing {
         !batch.is_empty()
     }
 
-    /// For the task, at the end of its turn: remembers how to wake it. False if there is more to do at once. `blocked`
+    /// For the task, at the end of its turn: the next frame wakes it. False if there is more to do at once. `blocked`
     /// says that it waits for the socket to take more, so that frames need not wake it.
-    pub(crate) fn end_turn(&self, waker: &Waker, blocked: bool) -> bool {
+    pub(crate) fn end_turn(&self, blocked: bool) -> bool {
         let mut state = self.state.lock();
         let more = match state.phase {
             Phase::Open => !blocked && !state.buffer.is_empty(),
@@ -289,10 +295,6 @@ impl Outgoing {
         };
         if more {
             return false;
-        }
-        match &mut state.driver {
-            Some(known) => known.clone_from(waker),
-            none => *none = Some(waker.clone()),
         }
         state.idle = !blocked;
         true
@@ -379,7 +381,7 @@ pub fn hold_wakes<T>(work: impl FnOnce() -> T) -> T {
         held.get_or_insert_default();
         none
     });
-    let _release = outermost.then_some(Release);
+    let _release = outermost.then(|| Release);
     work()
 }
 
@@ -394,5 +396,97 @@ fn wake(waker: Option<Waker>) {
     });
     if let Some(waker) = waker {
         waker.wake();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::task::Wake;
+
+    #[derive(Default)]
+    struct Woken(AtomicUsize);
+
+    impl Wake for Woken {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    fn outgoing(settings: &Settings) -> (Outgoing, Waker, Arc<Woken>) {
+        let woken = Arc::new(Woken::default());
+        (Outgoing::new(1, settings, Arc::default()), Waker::from(Arc::clone(&woken)), woken)
+    }
+
+    fn turn(outgoing: &Outgoing, waker: &Waker, batch: &mut BytesMut) {
+        outgoing.begin_turn(waker);
+        while outgoing.take(batch) {}
+        assert!(outgoing.end_turn(false));
+    }
+
+    fn ping(outgoing: &Outgoing) {
+        outgoing.push(FrameHead::default(), &[], |_| {}).unwrap();
+    }
+
+    #[test]
+    fn only_the_frame_that_finds_the_task_idle_wakes_it() {
+        let (outgoing, waker, woken) = outgoing(&Settings::default());
+        let mut batch = BytesMut::new();
+        for wakes in 1..10 {
+            turn(&outgoing, &waker, &mut batch);
+            (0..5).for_each(|_| ping(&outgoing));
+            assert_eq!(woken.0.load(Ordering::Relaxed), wakes);
+        }
+        outgoing.begin_turn(&waker);
+        while outgoing.take(&mut batch) {}
+        ping(&outgoing);
+        assert_eq!(woken.0.load(Ordering::Relaxed), 9, "the task runs, and looks again before it rests");
+        assert!(!outgoing.end_turn(false));
+    }
+
+    #[test]
+    fn held_wakes_come_once_and_last() {
+        let (first, first_waker, first_woken) = outgoing(&Settings::default());
+        let (second, second_waker, second_woken) = outgoing(&Settings::default());
+        let mut batch = BytesMut::new();
+        turn(&first, &first_waker, &mut batch);
+        turn(&second, &second_waker, &mut BytesMut::new());
+        hold_wakes(|| {
+            hold_wakes(|| ping(&first));
+            (0..3).for_each(|_| ping(&second));
+            assert_eq!(first_woken.0.load(Ordering::Relaxed) + second_woken.0.load(Ordering::Relaxed), 0);
+        });
+        assert_eq!(first_woken.0.load(Ordering::Relaxed), 1);
+        assert_eq!(second_woken.0.load(Ordering::Relaxed), 1);
+    }
+
+    #[test]
+    fn room_made_within_the_very_turn_that_stopped_reading_is_not_missed() {
+        // Seen in review: the first turn had no waker yet when an answer on another thread made room, and the
+        // connection was never read again.
+        let (outgoing, waker, woken) = outgoing(&Settings { in_flight_bytes_max: 10, ..Settings::default() });
+        outgoing.begin_turn(&waker);
+        outgoing.admit(10);
+        assert!(!outgoing.may_read());
+        outgoing.release(10);
+        assert_eq!(woken.0.load(Ordering::Relaxed), 1);
+        assert!(outgoing.end_turn(false));
+        outgoing.begin_turn(&waker);
+        assert!(outgoing.may_read());
+    }
+
+    #[test]
+    fn the_end_tells_what_was_written_and_what_was_lost() {
+        let (outgoing, waker, _) = outgoing(&Settings::default());
+        let mut batch = BytesMut::new();
+        let put = |out: &mut BytesMut| out.extend_from_slice(&[0; 72]);
+        outgoing.push_messages(FrameKind::StoreBatch, 3, put).unwrap();
+        outgoing.begin_turn(&waker);
+        assert!(outgoing.take(&mut batch));
+        outgoing.push_messages(FrameKind::StoreBatch, 4, put).unwrap();
+        // Of the first frame's 100 bytes the socket took 40.
+        assert_eq!(outgoing.end(40), (40, 7));
+        assert_eq!(outgoing.push(FrameHead::default(), &[], |_| {}), Err(Refused::Closed));
     }
 }

@@ -32,6 +32,9 @@ const TURNED_AWAY_MAX: usize = 64;
 ///
 /// # Errors
 /// Those of the system: the address is in use, not ours, or not permitted.
+///
+/// # Panics
+/// Outside of a tokio runtime.
 pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
     socket.set_reuseaddr(true)?;
