@@ -153,7 +153,8 @@ impl User {
             3 => {
                 let batch: BTreeMap<Key, Option<Bytes>> =
                     self.keys().into_iter().map(|key| (key, Some(self.value()))).collect();
-                let pairs = batch.iter().map(|(key, value)| (key.clone(), value.clone().unwrap()));
+                let pairs =
+                    batch.iter().map(|(key, value)| (key.clone(), value.clone().expect("all are puts")));
                 let result = self.raw.batch_put(pairs).await;
                 self.in_time(begun);
                 self.wrote_all(batch, result).await;
@@ -192,7 +193,7 @@ impl User {
                 let range = self.range();
                 let reverse = self.dice.chance(1, 2);
                 let options = ScanOptions { reverse, page_pairs: 5, ..ScanOptions::default() };
-                let scan = self.raw.scan(range.clone(), options).unwrap();
+                let scan = self.raw.scan(range.clone(), options).expect("a range in order");
                 match scan.into_vec().await {
                     Ok(pairs) => {
                         let mine = pairs.into_iter().filter(|pair| self.is_mine(&pair.key));

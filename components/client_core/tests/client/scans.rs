@@ -18,7 +18,7 @@ fn filled(world: &World, count: usize) -> (Cluster, client_core::RawClient) {
     }
     // Neighbours that must not be seen: what lies right below and right above the key space.
     state.data.insert("q".into(), "below".into());
-    state.data.insert(client_core::Keyspace::raw(1).unwrap().encode(b""), "above".into());
+    state.data.insert(client_core::Keyspace::raw(1).expect("a small id").encode(b""), "above".into());
     drop(state);
     (cluster, raw)
 }

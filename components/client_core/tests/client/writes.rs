@@ -47,7 +47,7 @@ fn a_write_is_never_repeated_once_it_may_have_been_made() {
         (Fate::RequestSilent, 0),
         (Fate::Answered(KvReply::Started), 0),
     ] {
-        let (result, sent, times) = put_meets(&[fate.clone()]);
+        let (result, sent, times) = put_meets(std::slice::from_ref(&fate));
         assert!(matches!(result, Err(Error::Undetermined { .. })), "{fate:?} gave {result:?}");
         assert_eq!((sent, times), (1, applied), "after {fate:?}");
     }
