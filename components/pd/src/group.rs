@@ -84,7 +84,8 @@ impl<E: Engine> Group<E> {
                 members.voters
             )));
         }
-        let log = GroupLog::load(engine, GROUP, state.truncated(), state.conf_state().clone())?;
+        let mut log = GroupLog::load(engine, GROUP, state.truncated(), state.conf_state().clone())?;
+        log.on_recovered(state.applied().index)?;
         let newborn = log.hard_state() == HardState::default();
         let raft_config = raft::Config {
             id,
@@ -180,6 +181,7 @@ impl<E: Engine> Group<E> {
         while self.writes.front().is_some_and(|write| write.token <= token) {
             let write = self.writes.pop_front().expect("there is a first one");
             if let Some(raft) = write.raft {
+                self.node.storage_mut().on_written(raft);
                 self.node.on_persist(raft);
             }
             if let Some(index) = write.snapshot {
@@ -187,12 +189,7 @@ impl<E: Engine> Group<E> {
             }
             effects.messages.extend(write.messages);
         }
-        if self.writes.is_empty() {
-            // Only now is it certain that no later write replaces what this one wrote.
-            let last = self.node.status().persisted;
-            self.node.storage_mut().on_written(last);
-            self.node.storage_mut().evict_cache(self.state.applied().index, 1 << 20);
-        }
+        self.node.storage_mut().evict_cache(self.state.applied().index, 1 << 20);
     }
 
     /// Carries out all that Raft asks for.

@@ -21,7 +21,9 @@ pub enum LoadError {
 impl fmt::Display for LoadError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Corrupt { group, what } => write!(f, "the log of region {group} has lost durable state: {what}"),
+            Self::Corrupt { group, what } => {
+                write!(f, "the log of region {group} has lost durable state: {what}")
+            }
             Self::Engine(error) => error.fmt(f),
         }
     }

@@ -4,7 +4,8 @@ use crate::{EntryCache, LoadError, keys};
 use codec::{Decode, Encode, codec_struct};
 use engine::{Cf, Engine, EngineError, WriteBatch};
 use raft::{
-    Append, ConfState, Entry, EntryId, FetchContext, HardState, InitialState, Snapshot, Storage, StorageError,
+    Append, ConfState, Entry, EntryId, FetchContext, HardState, InitialState, PersistToken, Snapshot,
+    Storage, StorageError,
 };
 use std::cell::{Cell, RefCell};
 use types::{LogIndex, PeerId, RegionId, Term};
@@ -44,6 +45,8 @@ pub struct GroupLog<E> {
     last: EntryId,
     /// Entries up to here are in the engine, so the cache may drop them.
     written: LogIndex,
+    /// The append that last overwrote entries. Those before it say nothing about what stands in the log now.
+    overwritten_at: u64,
     hard_state: HardState,
     conf_state: ConfState,
     cache: EntryCache,
@@ -73,16 +76,26 @@ impl<E: Engine> GroupLog<E> {
         let state = match engine.get(Cf::Raft, &keys::state(group))? {
             Some(bytes) => LogState::from_bytes(&bytes).map_err(|error| corrupt(error.to_string()))?,
             None => LogState {
-                hard_state: HardState { term: truncated.term, commit: truncated.index, ..HardState::default() },
+                hard_state: HardState {
+                    term: truncated.term,
+                    commit: truncated.index,
+                    ..HardState::default()
+                },
                 last: truncated,
             },
         };
         let LogState { mut hard_state, last } = state;
         if last.index < truncated.index {
-            return Err(corrupt(format!("the log ends at {} before the compacted {}", last.index, truncated.index)));
+            return Err(corrupt(format!(
+                "the log ends at {} before the compacted {}",
+                last.index, truncated.index
+            )));
         }
         if hard_state.commit > last.index {
-            return Err(corrupt(format!("committed {} lies beyond the last entry {}", hard_state.commit, last.index)));
+            return Err(corrupt(format!(
+                "committed {} lies beyond the last entry {}",
+                hard_state.commit, last.index
+            )));
         }
         // What is compacted was committed; the hard state may not have been written since.
         hard_state.commit = hard_state.commit.max(truncated.index);
@@ -93,6 +106,7 @@ impl<E: Engine> GroupLog<E> {
             truncated,
             last,
             written: last.index,
+            overwritten_at: 0,
             hard_state,
             conf_state,
             cache: EntryCache::default(),
@@ -143,6 +157,7 @@ impl<E: Engine> GroupLog<E> {
     pub fn append(&mut self, append: &Append, batch: &mut WriteBatch) {
         if let Some(snapshot) = &append.snapshot {
             self.restart_at(EntryId::new(snapshot.meta.term, snapshot.meta.index), batch);
+            self.overwritten_at = append.token.seq;
             self.conf_state = snapshot.meta.conf_state.clone();
         }
         if let (Some(first), Some(last)) = (append.entries.first(), append.entries.last()) {
@@ -164,6 +179,7 @@ impl<E: Engine> GroupLog<E> {
             if first.index <= self.last.index {
                 // What was fetched may have just been overwritten.
                 self.fetched.get_mut().clear();
+                self.overwritten_at = append.token.seq;
             }
             self.cache.append(&append.entries);
             self.last = last.id();
@@ -176,9 +192,25 @@ impl<E: Engine> GroupLog<E> {
         batch.put(Cf::Raft, &keys::state(self.group), &state.to_bytes());
     }
 
-    /// Learns that entries up to `index` have reached the engine, so that the cache may drop them.
-    pub fn on_written(&mut self, index: LogIndex) {
-        self.written = self.written.max(index.min(self.last.index));
+    /// Learns that an append has reached the engine, so that the cache may drop its entries.
+    pub fn on_written(&mut self, token: PersistToken) {
+        if token.seq >= self.overwritten_at {
+            self.written = self.written.max(token.mark.index.min(self.last.index));
+        }
+    }
+
+    /// Learns that the state machine has applied up to `applied`, which so was committed: a crash may keep an apply and
+    /// lose the hard state that was written beside it.
+    ///
+    /// # Errors
+    /// [`LoadError::Corrupt`] when the log ends before that.
+    pub fn on_recovered(&mut self, applied: LogIndex) -> Result<(), LoadError> {
+        if applied > self.last.index {
+            let what = format!("applied up to {applied}, but the log ends at {}", self.last.index);
+            return Err(LoadError::Corrupt { group: self.group, what });
+        }
+        self.hard_state.commit = self.hard_state.commit.max(applied);
+        Ok(())
     }
 
     /// Drops cached entries up to `index`, and older ones beyond `bytes_max`; never one that the engine does not have.
@@ -190,7 +222,11 @@ impl<E: Engine> GroupLog<E> {
     /// Notes that the state machine's log now begins after `to`. What lies before is removed by [`Self::collect`].
     pub fn compact(&mut self, to: EntryId) {
         if to.index > self.truncated.index {
-            assert!(to.index <= self.last.index, "compaction to {to:?} beyond the last entry {:?}", self.last);
+            assert!(
+                to.index <= self.last.index,
+                "compaction to {to:?} beyond the last entry {:?}",
+                self.last
+            );
             self.truncated = to;
             self.cache.evict_to(to.index.min(self.written));
         }

@@ -176,7 +176,8 @@ impl<E: Engine> PeerState<E> {
     ) -> Result<Self, LoadError> {
         let conf_state = membership::conf_state(&record.region);
         let group = record.region.id;
-        let log = GroupLog::load(shared.engine.clone(), group, apply.truncated, conf_state)?;
+        let mut log = GroupLog::load(shared.engine.clone(), group, apply.truncated, conf_state)?;
+        log.on_recovered(apply.applied.index)?;
         let me = record
             .region
             .peer(record.peer_id)
@@ -184,6 +185,8 @@ impl<E: Engine> PeerState<E> {
             .unwrap_or(Peer::learner(record.peer_id, shared.store_id));
         let mut peer = Self::new(shared, record.region.clone(), me, log, apply, birth, ticks)?;
         peer.removed = record.removed.clone();
+        // Its size is not on disk: measure it as soon as it leads.
+        peer.size.unmeasured_bytes = shared.config.region_split_bytes;
         Ok(peer)
     }
 

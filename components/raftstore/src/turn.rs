@@ -7,7 +7,7 @@ use crate::membership;
 use crate::peer::{PeerState, Phase, Turn};
 use crate::records::RegionRecord;
 use engine::Engine;
-use raft::{Body, Entry, EntryKind, Message, PersistToken, Ready, Role};
+use raft::{Body, Entry, EntryId, EntryKind, Message, PersistToken, Ready, Role};
 use types::Region;
 use wire::kv::KvError;
 use wire::store::{SnapshotKey, StoreMessage};
@@ -136,7 +136,7 @@ impl<E: Engine> PeerState<E> {
     /// An append has become durable.
     pub(crate) fn on_persisted(&mut self, token: PersistToken) {
         self.unpersisted = self.unpersisted.saturating_sub(1);
-        self.raft.storage_mut().on_written(token.mark.index);
+        self.raft.storage_mut().on_written(token);
         self.raft.on_persist(token);
     }
 
@@ -150,31 +150,38 @@ impl<E: Engine> PeerState<E> {
         self.size.log_bytes += outcome.bytes_applied;
         for change in outcome.changes {
             match change {
+                // Even on the way out, or while a snapshot comes: the pieces are on disk, and live.
                 RegionChange::Split { region, children } => self.on_split(turn, region, children),
-                RegionChange::Members { change, record } => self.on_members(turn, &change, record),
-                RegionChange::Compacted { to } => {
-                    let first = self.raft.storage().truncated().index;
-                    let (held, left) = (
-                        outcome.applied.index.distance_from(first),
-                        outcome.applied.index.distance_from(to.index),
-                    );
-                    self.size.log_bytes = self.size.log_bytes * left / held.max(1);
-                    self.raft.storage_mut().compact(to);
-                    let collected =
-                        self.raft.storage().collect(self.applying.collected, &mut turn.log().batch);
-                    self.applying.collected = collected;
+                RegionChange::Members { change, record } if self.is_normal() => {
+                    self.on_members(turn, &change, record)
                 }
+                RegionChange::Compacted { to } if self.is_normal() => {
+                    self.on_compacted(turn, outcome.applied, to)
+                }
+                // Its group is cleared away, or begins anew with the snapshot's members and log.
+                RegionChange::Members { .. } | RegionChange::Compacted { .. } => {}
             }
+        }
+        if !self.is_normal() {
+            return;
         }
         let applied = self.applying.applied.index;
         if self.applying.split_at.is_some_and(|at| at <= applied) {
             self.applying.split_at = None;
         }
-        if self.is_normal() && applied > self.raft.status().applied {
+        if applied > self.raft.status().applied {
             self.raft.on_applied(applied);
         }
         let cache_bytes = turn.shared.config.entry_cache_bytes;
         self.raft.storage_mut().evict_cache(types::LogIndex::ZERO, cache_bytes);
+    }
+
+    fn on_compacted(&mut self, turn: &mut Turn<E>, applied: EntryId, to: EntryId) {
+        let first = self.raft.storage().truncated().index;
+        let (held, left) = (applied.index.distance_from(first), applied.index.distance_from(to.index));
+        self.size.log_bytes = self.size.log_bytes * left / held.max(1);
+        self.raft.storage_mut().compact(to);
+        self.applying.collected = self.raft.storage().collect(self.applying.collected, &mut turn.log().batch);
     }
 
     fn on_split(&mut self, turn: &mut Turn<E>, region: Region, children: Vec<NewRegion>) {

@@ -332,9 +332,7 @@ impl<E: Engine> Worker<E> {
             let (stopped, splits) = (outcome.stopped, outcome.changes.iter().any(is_split));
             self.stats.splits += u64::from(splits);
             self.with_peer(turn, outcome.region_id, |peer, turn| {
-                if peer.is_normal() {
-                    peer.on_applied(turn, outcome);
-                }
+                peer.on_applied(turn, outcome);
                 match (&peer.phase, stopped) {
                     (Phase::Installing(_), true) => peer.write_install(turn),
                     (Phase::Destroying(_), true) => peer.write_destroy(turn),
@@ -389,7 +387,7 @@ impl<E: Engine> Worker<E> {
             }
             peer.renew_lease(turn, &self.tick_times);
             peer.release_reads(turn, &mut snapshot);
-            if (peer.is_normal() && peer.raft.has_ready()) || !peer.queued.is_empty() {
+            if !has_credit || (peer.is_normal() && peer.raft.has_ready()) {
                 later.insert(id);
             }
         }
@@ -442,7 +440,8 @@ impl<E: Engine> Worker<E> {
             if ask_removed {
                 peer.ask_removed(turn);
             }
-            if peer.raft.has_ready() || peer.is_leader() {
+            // Writes that are parked during a transfer are tried again at each tick.
+            if peer.raft.has_ready() || peer.is_leader() || !peer.queued.is_empty() {
                 self.dirty.insert(*id);
             }
             stats.regions += 1;
