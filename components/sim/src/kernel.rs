@@ -57,6 +57,8 @@ pub enum Occurrence<P> {
         peer: NodeId,
         /// The connection.
         connection: ConnectionId,
+        /// False if nothing has ever come out of it, so that what was sent on it has not arrived for certain.
+        carried: bool,
     },
     /// A wake-up that the node has asked for.
     Woken {
@@ -98,11 +100,14 @@ enum Pending<P> {
         connection: ConnectionId,
         end: NodeId,
         incarnation: u64,
+        carried: bool,
     },
     Wake {
         node: NodeId,
         incarnation: u64,
         token: u64,
+        /// Not before the node's clock shows this: its drift may change meanwhile.
+        due: MonoTime,
     },
     /// Next of what has piled up at a node while it was frozen.
     Drain {
@@ -164,6 +169,8 @@ struct Machine<P> {
     /// Grows with each crash: what an earlier life has asked for does not come.
     incarnation: u64,
     frozen_until: SimTime,
+    /// A moment of the plan that comes during the next sync.
+    during_sync: Option<u64>,
     /// What came while it was frozen.
     backlog: VecDeque<Occurrence<P>>,
 }
@@ -227,6 +234,7 @@ impl<P: Packet> Kernel<P> {
             up: true,
             incarnation: 0,
             frozen_until: SimTime::ZERO,
+            during_sync: None,
             backlog: VecDeque::new(),
         };
         assert!(self.machines.insert(node, machine).is_none(), "{node} exists already");
@@ -350,14 +358,36 @@ impl<P: Packet> Kernel<P> {
 
     /// Wakes a node once its own clock has advanced by `local`. Forgotten if it crashes before.
     pub fn wake_after(&mut self, node: NodeId, local: Duration, token: u64) {
-        let duration = self.machine(node).clock.true_duration(local);
-        self.wake_after_true(node, duration, token);
+        let machine = self.machine(node);
+        let (incarnation, due) = (machine.incarnation, machine.clock.mono(self.now) + local);
+        let at = self.now + machine.clock.true_duration(local);
+        self.schedule(at, Pending::Wake { node, incarnation, token, due });
     }
 
     /// Wakes a node after a span of true time: for what its hardware does. Forgotten if it crashes before.
     pub fn wake_after_true(&mut self, node: NodeId, duration: Duration, token: u64) {
         let incarnation = self.machine(node).incarnation;
-        self.schedule(self.now + duration, Pending::Wake { node, incarnation, token });
+        self.schedule(self.now + duration, Pending::Wake { node, incarnation, token, due: MonoTime::ZERO });
+    }
+
+    /// Wakes a node when a sync of its disk that begins now has ended. Forgotten if it crashes before.
+    pub fn wake_after_sync(&mut self, node: NodeId, token: u64) {
+        let machine = self.machine_mut(node);
+        let duration = machine.disk.sync_duration();
+        let moment = machine
+            .during_sync
+            .take()
+            .map(|moment| (moment, machine.dice.duration(Duration::ZERO, duration)));
+        if let Some((moment, delay)) = moment {
+            self.mark_at(self.now + delay, moment);
+        }
+        self.wake_after_true(node, duration, token);
+    }
+
+    /// Sets a moment of the plan that comes while the node's disk is in its next sync: what is lost and what is kept
+    /// is decided there.
+    pub fn mark_during_sync(&mut self, node: NodeId, token: u64) {
+        self.machine_mut(node).during_sync = Some(token);
     }
 
     /// Sets a moment of the plan.
@@ -395,17 +425,23 @@ impl<P: Packet> Kernel<P> {
                 self.offer(Occurrence::Arrived { to, from, connection: None, packet })
             }
             Pending::Pump { connection, from } => self.pump(connection, from),
-            Pending::Notice { connection, end, incarnation } => {
+            Pending::Notice { connection, end, incarnation, carried } => {
                 let machine = self.machine(end);
                 if !machine.up || machine.incarnation != incarnation {
                     return None;
                 }
                 let peer = connection.pair.other(end);
-                self.offer(Occurrence::Disconnected { node: end, peer, connection })
+                self.offer(Occurrence::Disconnected { node: end, peer, connection, carried })
             }
-            Pending::Wake { node, incarnation, token } => {
+            Pending::Wake { node, incarnation, token, due } => {
                 let machine = self.machine(node);
                 if !machine.up || machine.incarnation != incarnation {
+                    return None;
+                }
+                let left = due.since(machine.clock.mono(self.now));
+                if !left.is_zero() {
+                    let at = self.now + machine.clock.true_duration(left);
+                    self.schedule(at, Pending::Wake { node, incarnation, token, due });
                     return None;
                 }
                 self.offer(Occurrence::Woken { node, token })
@@ -485,10 +521,10 @@ impl<P: Packet> Kernel<P> {
                 packet.fold(self.trace.hash_mut());
                 self.trace.line(now, || format!("{from} -> {to} {}", packet.summary()));
             }
-            Occurrence::Disconnected { node, peer, connection } => {
+            Occurrence::Disconnected { node, peer, connection, carried } => {
                 self.network.notice(*connection, *node);
                 let pair = connection.pair.number();
-                self.trace.event(now, &[2, u64::from(node.0), pair, connection.epoch]);
+                self.trace.event(now, &[2, u64::from(node.0), pair, connection.epoch, u64::from(*carried)]);
                 self.trace.line(now, || format!("{node} lost its connection to {peer}"));
             }
             Occurrence::Woken { node, token } => {
@@ -499,13 +535,13 @@ impl<P: Packet> Kernel<P> {
     }
 
     fn break_connection(&mut self, connection: ConnectionId) {
-        let Some(delays) = self.network.break_connection(connection) else { return };
+        let Some((carried, delays)) = self.network.break_connection(connection) else { return };
         let pair = connection.pair;
         self.trace.line(self.now, || format!("connection between {} and {} breaks", pair.low, pair.high));
         for (end, delay) in [pair.low, pair.high].into_iter().zip(delays) {
             let incarnation = self.machine(end).incarnation;
             if self.machine(end).up {
-                self.schedule(self.now + delay, Pending::Notice { connection, end, incarnation });
+                self.schedule(self.now + delay, Pending::Notice { connection, end, incarnation, carried });
             }
         }
     }
@@ -557,7 +593,7 @@ impl<P: Packet> Kernel<P> {
         machine.frozen_until = machine.frozen_until.max(until);
     }
 
-    /// Lets nothing pass from `from` to `to`, or lets it pass again.
+    /// Lets nothing pass from `from` to `to`, or lets it pass again once this was called as often as it was cut.
     pub fn set_cut(&mut self, from: NodeId, to: NodeId, cut: bool) {
         self.network.set_cut(from, to, cut);
     }

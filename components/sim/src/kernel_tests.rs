@@ -167,3 +167,14 @@ fn a_process_that_dies_before_it_learns_of_a_break_leaves_no_trace_of_it() {
     assert_ne!(kernel.send(A, B, Lane::Stream(0), Number(2)), first);
     assert_eq!(drain(&mut kernel).0, [2]);
 }
+
+#[test]
+fn a_timer_waits_for_its_clock_when_that_is_slowed() {
+    // A node that found itself woken too early once waited for ever.
+    let mut kernel = world(15, NetworkConfig::default());
+    let before = kernel.mono(B);
+    kernel.wake_after(B, Duration::from_secs(10), 1);
+    kernel.clock_mut(B).set_drift(SimTime::ZERO, -40_000);
+    assert!(matches!(kernel.advance(), Some(Occurrence::Woken { node: B, token: 1 })));
+    assert!(kernel.mono(B).since(before) >= Duration::from_secs(10));
+}

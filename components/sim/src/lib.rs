@@ -1,24 +1,38 @@
 //! A whole cluster in one thread, on virtual time, from one seed.
 //!
-//! The [`Kernel`] keeps the queue of things to come, with the network, disks, clocks and failures between the nodes; the
-//! [`Executor`] runs what is written as `async fn`; [`check`] says whether a correct system could have shown what was
-//! seen. One `u64` decides everything: the same seed gives the same run, bit by bit, and the [`TraceHash`] proves it.
+//! The [`Kernel`] keeps the queue of things to come, with the network, disks, clocks and failures between the nodes; a
+//! [`Cluster`] hands what happens to its [`Node`]s; the [`Executor`] runs what is written as `async fn`, the product's
+//! client above all; [`check`] says whether a correct system could have shown what was seen. [`run()`] puts it together:
+//! a drawn cluster under a drawn workload and a drawn [`FaultPlan`], first for safety, then, healed, for liveness. One
+//! `u64` decides everything: the same seed gives the same run, bit by bit, and the [`TraceHash`] proves it.
 //!
-//! This room knows no real clock, thread, socket or disk. Start with [`Kernel::advance`].
+//! This room knows no real clock, thread, socket or disk. Start with [`run()`], then [`Kernel::advance`].
 
 pub mod check;
+pub mod client;
 mod clock;
+mod cluster;
 mod disk;
 mod executor;
+mod faults;
+pub mod frame;
 mod kernel;
 mod network;
+mod observer;
+pub mod reference;
+mod run;
 mod time;
 mod trace;
+pub mod workload;
 
 pub use clock::NodeClock;
+pub use cluster::{Cluster, Node, World};
 pub use disk::{Disk, DiskConfig};
 pub use executor::{Completer, Completion, Executor, Handle, Sleep, promise};
+pub use faults::{DRIFT_PPM_MAX, Fault, FaultPlan, Targets};
 pub use kernel::{CrashKind, Kernel, MachineConfig, NodeId, Occurrence, Packet};
 pub use network::{ConnectionId, Lane, NetworkConfig};
+pub use observer::Observer;
+pub use run::{Fail, Failure, Report, RunOptions, System, run};
 pub use time::SimTime;
 pub use trace::{Trace, TraceHash, TraceMode};

@@ -10,7 +10,7 @@
 use crate::kernel::NodeId;
 use crate::time::SimTime;
 use env::{Dice, SplitMix};
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 /// How a message travels.
@@ -117,6 +117,8 @@ impl<P> Default for Flow<P> {
 struct Connection<P> {
     epoch: u64,
     broken: bool,
+    /// Something has come out of it.
+    carried: bool,
     /// Which of the ends (low, high) knows that it is broken.
     noticed: [bool; 2],
     /// By sending end.
@@ -143,8 +145,8 @@ pub(crate) enum Pumped<P> {
 pub(crate) struct Network<P> {
     pub(crate) config: NetworkConfig,
     dice: SplitMix,
-    /// Directions in which nothing passes.
-    cut: BTreeSet<(NodeId, NodeId)>,
+    /// Directions in which nothing passes, with how many faults want it so.
+    cut: BTreeMap<(NodeId, NodeId), u32>,
     /// Directions that are slow: by how much longer a message takes.
     slow: BTreeMap<(NodeId, NodeId), Duration>,
     connections: BTreeMap<Pair, Connection<P>>,
@@ -156,7 +158,7 @@ impl<P> Network<P> {
         Self {
             config,
             dice,
-            cut: BTreeSet::new(),
+            cut: BTreeMap::new(),
             slow: BTreeMap::new(),
             connections: BTreeMap::new(),
             epochs: 0,
@@ -165,14 +167,17 @@ impl<P> Network<P> {
 
     pub(crate) fn set_cut(&mut self, from: NodeId, to: NodeId, cut: bool) {
         if cut {
-            self.cut.insert((from, to));
-        } else {
-            self.cut.remove(&(from, to));
+            *self.cut.entry((from, to)).or_default() += 1;
+        } else if let Some(count) = self.cut.get_mut(&(from, to)) {
+            *count -= 1;
+            if *count == 0 {
+                self.cut.remove(&(from, to));
+            }
         }
     }
 
     pub(crate) fn is_cut(&self, from: NodeId, to: NodeId) -> bool {
-        self.cut.contains(&(from, to))
+        self.cut.contains_key(&(from, to))
     }
 
     pub(crate) fn set_slow(&mut self, from: NodeId, to: NodeId, by: Duration) {
@@ -230,8 +235,14 @@ impl<P> Network<P> {
         let flow = || Flow { last_at: open_at, ..Flow::default() };
         let patience = self.dice.duration(self.config.unreachable_max / 8, self.config.unreachable_max);
         let epoch = self.epochs;
-        let connection =
-            Connection { epoch, broken: false, noticed: [false; 2], flows: [flow(), flow()], patience };
+        let connection = Connection {
+            epoch,
+            broken: false,
+            carried: false,
+            noticed: [false; 2],
+            flows: [flow(), flow()],
+            patience,
+        };
         self.connections.insert(pair, connection);
         ConnectionId { pair, epoch }
     }
@@ -282,17 +293,19 @@ impl<P> Network<P> {
         assert!(at <= now, "a message due at {at} is pumped at {now}");
         let next = flow.under_way.front().map(|(at, _)| (*at).max(now));
         flow.pump_set = next.is_some();
+        connection.carried = true;
         Pumped::Message(packet, next)
     }
 
-    /// Breaks a connection: what is under way is lost. Returns how long each end (low, high) takes to learn of it;
-    /// `None` if it was broken before.
-    pub(crate) fn break_connection(&mut self, id: ConnectionId) -> Option<[Duration; 2]> {
+    /// Breaks a connection: what is under way is lost. Returns whether anything has come out of it, and how long each
+    /// end (low, high) takes to learn of it; `None` if it was broken before.
+    pub(crate) fn break_connection(&mut self, id: ConnectionId) -> Option<(bool, [Duration; 2])> {
         let notice_max = self.config.notice_max;
         let connection = self.get_open(id)?;
         connection.broken = true;
         connection.flows = Default::default();
-        Some([(); 2].map(|()| self.dice.duration(Duration::ZERO, notice_max)))
+        let carried = connection.carried;
+        Some((carried, [(); 2].map(|()| self.dice.duration(Duration::ZERO, notice_max))))
     }
 
     /// An end learns that a connection is broken.

@@ -1,0 +1,538 @@
+//! Client nodes: the product's client on simulated ports, and the processes that use it.
+
+use crate::check::invariants::Broken;
+use crate::check::{Action, OpId, Outcome};
+use crate::cluster::{Node, World};
+use crate::executor::{Completer, Executor, Handle, promise};
+use crate::frame::{frame, kind_of, payload_of};
+use crate::kernel::{CrashKind, NodeId};
+use crate::network::{ConnectionId, Lane};
+use crate::observer::Observer;
+use crate::time::SimTime;
+use crate::workload::{Generator, Request, Session};
+use bytes::Bytes;
+use client_core::{Core, Error, Options, Ports, RawClient, Rpc, RpcError, ScanOptions, Timers};
+use codec::Encode;
+use codec::frame::Frame;
+use env::{Dice, SplitMix};
+use futures_util::future::{BoxFuture, Either, select};
+use parking_lot::Mutex;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+use types::{KeyRange, MonoTime, StoreId};
+use wire::FrameKind;
+use wire::kv::{KvRequest, KvResponse};
+use wire::pd::{PdError, PdRequest, PdResponse};
+
+/// The stream between a client and a server.
+pub const CLIENT_LANE: Lane = Lane::Stream(0);
+
+/// The address under which a node is known to placement driver and clients.
+#[must_use]
+pub fn address_of(node: NodeId) -> String {
+    format!("n{}:20160", node.0)
+}
+
+/// The node behind an address.
+#[must_use]
+pub fn node_at(address: &str) -> Option<NodeId> {
+    address.strip_prefix('n')?.strip_suffix(":20160")?.parse().ok().map(NodeId)
+}
+
+/// A request that has not left the process yet.
+struct Outgoing {
+    to: NodeId,
+    frame: Frame,
+    completer: Completer<Result<Frame, RpcError>>,
+}
+
+/// Requests of one process.
+#[derive(Default)]
+struct Calls {
+    made: u64,
+    outbox: Vec<Outgoing>,
+    /// By request id.
+    pending: BTreeMap<u64, (ConnectionId, Completer<Result<Frame, RpcError>>)>,
+}
+
+/// The port `Rpc`.
+struct SimRpc {
+    calls: Arc<Mutex<Calls>>,
+    handle: Handle,
+    pd_members: Vec<NodeId>,
+    /// The member that is asked first: the one that answered last.
+    pd_first: Mutex<usize>,
+}
+
+impl SimRpc {
+    async fn call(
+        &self,
+        to: NodeId,
+        kind: FrameKind,
+        request: &impl Encode,
+        timeout: Duration,
+    ) -> Result<Frame, RpcError> {
+        let (completer, completion) = promise();
+        {
+            let mut calls = self.calls.lock();
+            calls.made += 1;
+            let frame = frame(kind, calls.made, Some(timeout), request);
+            calls.outbox.push(Outgoing { to, frame, completer });
+        }
+        match select(completion, self.handle.sleep(timeout)).await {
+            Either::Left((answer, _)) => answer.expect("calls are completed before they are dropped"),
+            Either::Right(_) => Err(RpcError::TimedOut),
+        }
+    }
+
+    async fn ask_pd(&self, request: PdRequest, timeout: Duration) -> Result<PdResponse, RpcError> {
+        let deadline = self.handle.now() + timeout;
+        let mut next = *self.pd_first.lock();
+        let mut last = Err(RpcError::NotSent { reason: "no member".to_owned() });
+        for _ in 0..self.pd_members.len() {
+            let left = deadline.since(self.handle.now());
+            if left.is_zero() {
+                break;
+            }
+            let member = self.pd_members[next % self.pd_members.len()];
+            let answer = self.call(member, FrameKind::PdRequest, &request, left).await;
+            let answer = answer.map(|frame| payload_of::<PdResponse>(&frame));
+            // Another member is asked only if this one has done nothing.
+            let leader = match &answer {
+                Ok(PdResponse::Err(PdError::NotLeader { leader })) => leader.as_deref().and_then(node_at),
+                Err(RpcError::NotSent { .. }) => None,
+                _ => {
+                    let failed = answer.is_err();
+                    *self.pd_first.lock() = if failed { next + 1 } else { next };
+                    return answer;
+                }
+            };
+            let known = leader.and_then(|leader| self.pd_members.iter().position(|member| *member == leader));
+            next = known.unwrap_or(next + 1);
+            *self.pd_first.lock() = next;
+            last = answer;
+        }
+        last
+    }
+}
+
+impl Rpc for SimRpc {
+    fn kv<'a>(
+        &'a self,
+        _store_id: StoreId,
+        address: &'a str,
+        request: KvRequest,
+        timeout: Duration,
+    ) -> BoxFuture<'a, Result<KvResponse, RpcError>> {
+        Box::pin(async move {
+            // A node is one store for ever, so whoever answers at its address is the one that is meant.
+            let Some(to) = node_at(address) else {
+                return Err(RpcError::NotSent { reason: format!("no such address: {address}") });
+            };
+            self.call(to, FrameKind::KvRequest, &request, timeout).await.map(|frame| payload_of(&frame))
+        })
+    }
+
+    fn pd<'a>(
+        &'a self,
+        request: PdRequest,
+        timeout: Duration,
+    ) -> BoxFuture<'a, Result<PdResponse, RpcError>> {
+        Box::pin(self.ask_pd(request, timeout))
+    }
+}
+
+impl Timers for Handle {
+    fn now(&self) -> MonoTime {
+        Self::now(self)
+    }
+
+    fn sleep(&self, duration: Duration) -> BoxFuture<'static, ()> {
+        Box::pin(Self::sleep(self, duration))
+    }
+}
+
+/// Wake-up: run what can run.
+const RUN: u64 = 0;
+/// Wake-up: a timer is due.
+const TIMER: u64 = 1;
+/// Polls after which an executor that still has work is taken to run in a circle.
+const POLLS_MAX: usize = 100_000;
+
+/// What lives as long as a process.
+struct Process {
+    executor: Executor,
+    calls: Arc<Mutex<Calls>>,
+    core: Core,
+    run_set: bool,
+    timer_set: Option<MonoTime>,
+}
+
+/// A node that runs client processes.
+pub struct ClientNode {
+    session: Arc<Mutex<Session>>,
+    pd_members: Vec<NodeId>,
+    process: Option<Process>,
+    has_probed: bool,
+}
+
+impl ClientNode {
+    /// A node whose processes take part in `session`.
+    #[must_use]
+    pub const fn new(session: Arc<Mutex<Session>>, pd_members: Vec<NodeId>) -> Self {
+        Self { session, pd_members, process: None, has_probed: false }
+    }
+
+    fn run_soon(&mut self, world: &mut World<'_>) {
+        let Some(process) = &mut self.process else { return };
+        if !process.run_set {
+            process.run_set = true;
+            let delay = Duration::from_nanos(world.dice().below(20_000));
+            world.wake_after(delay, RUN);
+        }
+    }
+
+    fn run(&mut self, world: &mut World<'_>) {
+        let Some(process) = &mut self.process else { return };
+        {
+            let mut session = self.session.lock();
+            session.now = world.true_now();
+            if session.is_over && !self.has_probed {
+                self.has_probed = true;
+                let client = process.core.raw().with_deadline(Duration::from_secs(30));
+                process.executor.handle().spawn(probe(
+                    client,
+                    Arc::clone(&self.session),
+                    process.executor.handle(),
+                ));
+            }
+        }
+        let now = world.mono();
+        let polls = process.executor.run(now, world.dice(), POLLS_MAX);
+        assert!(polls < POLLS_MAX, "the client runs in a circle");
+        let outbox = std::mem::take(&mut process.calls.lock().outbox);
+        for Outgoing { to, frame, completer } in outbox {
+            let id = frame.head.request_id;
+            let connection = world.send(to, CLIENT_LANE, frame).expect("a stream has connections");
+            process.calls.lock().pending.insert(id, (connection, completer));
+        }
+        if let Some(next) = process.executor.next_timer()
+            && process.timer_set.is_none_or(|set| next < set)
+        {
+            process.timer_set = Some(next);
+            world.wake_after(next.since(now), TIMER);
+        }
+    }
+}
+
+impl Node for ClientNode {
+    fn start(&mut self, world: &mut World<'_>) {
+        let executor = Executor::new();
+        let handle = executor.handle();
+        let calls = Arc::new(Mutex::new(Calls::default()));
+        let rpc = SimRpc {
+            calls: Arc::clone(&calls),
+            handle: handle.clone(),
+            pd_members: self.pd_members.clone(),
+            pd_first: Mutex::new(
+                usize::try_from(world.dice().below(self.pd_members.len() as u64)).expect("an index"),
+            ),
+        };
+        let dice = SplitMix::new(world.dice().next_u64());
+        let ports = Ports {
+            rpc: Arc::new(rpc),
+            timers: Arc::new(handle.clone()),
+            dice: Box::new(dice.fork("jitter")),
+        };
+        let mut session = self.session.lock();
+        let config = session.config.clone();
+        let core = Core::new(ports, Options { deadline: config.deadline, ..Options::default() });
+        if !session.is_over {
+            for _ in 0..config.processes {
+                let process = session.new_process();
+                let generator =
+                    Generator::new(config.clone(), process, dice.fork(&format!("process {process}")));
+                let task = Task {
+                    client: core.raw(),
+                    session: Arc::clone(&self.session),
+                    handle: handle.clone(),
+                    process,
+                    generator,
+                };
+                handle.spawn(task.run());
+            }
+        }
+        drop(session);
+        self.process = Some(Process { executor, calls, core, run_set: false, timer_set: None });
+        self.run_soon(world);
+    }
+
+    fn arrived(
+        &mut self,
+        world: &mut World<'_>,
+        _from: NodeId,
+        _connection: Option<ConnectionId>,
+        frame: Frame,
+    ) {
+        if let Some(process) = &self.process {
+            assert!(
+                matches!(kind_of(&frame), FrameKind::KvResponse | FrameKind::PdResponse),
+                "clients get answers"
+            );
+            // Nobody waits for it if its connection was given up or its time is over.
+            let call = process.calls.lock().pending.remove(&frame.head.request_id);
+            if let Some((_, completer)) = call {
+                completer.complete(Ok(frame));
+            }
+        }
+        self.run_soon(world);
+    }
+
+    fn disconnected(&mut self, world: &mut World<'_>, peer: NodeId, connection: ConnectionId, carried: bool) {
+        if let Some(process) = &self.process {
+            let mut calls = process.calls.lock();
+            let lost: Vec<u64> =
+                calls.pending.iter().filter(|(_, (at, _))| *at == connection).map(|(id, _)| *id).collect();
+            let lost: Vec<_> = lost.into_iter().filter_map(|id| calls.pending.remove(&id)).collect();
+            drop(calls);
+            for (_, completer) in lost {
+                let reason = format!("connection to {peer} broke");
+                let error =
+                    if carried { RpcError::ConnectionLost { reason } } else { RpcError::NotSent { reason } };
+                completer.complete(Err(error));
+            }
+        }
+        self.run_soon(world);
+    }
+
+    fn woken(&mut self, world: &mut World<'_>, token: u64) {
+        if let Some(process) = &mut self.process {
+            match token {
+                RUN => process.run_set = false,
+                _ => process.timer_set = None,
+            }
+        }
+        self.run(world);
+    }
+
+    fn crash(&mut self, _kind: CrashKind, _dice: &mut SplitMix) {
+        self.process = None;
+        // Its probe died with it.
+        self.has_probed = false;
+    }
+
+    fn observe(&self, _now: SimTime, _observer: &mut Observer) -> Result<(), Broken> {
+        Ok(())
+    }
+}
+
+/// One process: makes requests one after another, and records what it asks and gets.
+struct Task {
+    client: RawClient,
+    session: Arc<Mutex<Session>>,
+    handle: Handle,
+    process: u64,
+    generator: Generator,
+}
+
+impl Task {
+    async fn run(mut self) {
+        while !self.session.lock().is_over {
+            let rest = self.generator.rest();
+            self.handle.sleep(rest).await;
+            let request = self.generator.request();
+            self.make(request).await;
+        }
+    }
+
+    fn invoke(&self, key: &Bytes, action: Action) -> OpId {
+        self.session.lock().invoke(self.process, key, action)
+    }
+
+    /// Completes an operation and counts how it ended.
+    fn complete(&self, id: OpId, outcome: Outcome) {
+        let mut session = self.session.lock();
+        let tally = &mut session.tally;
+        match outcome {
+            Outcome::Unknown => tally.unknown += 1,
+            Outcome::NotDone => tally.refused += 1,
+            _ => tally.done += 1,
+        }
+        session.complete(id, outcome);
+    }
+
+    fn read(&mut self, key: &Bytes, id: OpId, value: Option<Bytes>) {
+        self.generator.saw(key, value.clone());
+        self.complete(id, Outcome::Value(value));
+    }
+
+    async fn make(&mut self, request: Request) {
+        match request {
+            Request::Get(key) => {
+                let id = self.invoke(&key, Action::Get);
+                match self.client.get(key.clone()).await {
+                    Ok(value) => self.read(&key, id, value),
+                    Err(_) => self.complete(id, Outcome::NotDone),
+                }
+            }
+            Request::Put(key, value) => {
+                let id = self.invoke(&key, Action::Put(value.clone()));
+                let result = self.client.put(key.clone(), value.clone()).await;
+                self.generator.saw(&key, Some(value));
+                self.complete(id, written(&result));
+            }
+            Request::Delete(key) => {
+                let id = self.invoke(&key, Action::Delete);
+                let result = self.client.delete(key).await;
+                self.complete(id, written(&result));
+            }
+            Request::CompareAndSwap { key, expected, new } => {
+                let action = Action::CompareAndSwap { expected: expected.clone(), new: new.clone() };
+                let id = self.invoke(&key, action);
+                let outcome = match self.client.compare_and_swap(key.clone(), expected, new.clone()).await {
+                    Ok(swap) => {
+                        self.generator.saw(&key, if swap.succeeded { new } else { swap.previous.clone() });
+                        Outcome::Swapped { succeeded: swap.succeeded, previous: Some(swap.previous) }
+                    }
+                    Err(error) => failed(&error),
+                };
+                self.complete(id, outcome);
+            }
+            Request::BatchPut(pairs) => {
+                let ids: Vec<_> = pairs
+                    .iter()
+                    .map(|(key, value)| (key.clone(), self.invoke(key, Action::Put(value.clone()))))
+                    .collect();
+                let result = self.client.batch_put(pairs).await;
+                for (key, id) in ids {
+                    self.complete(id, batch_outcome(&result, &key));
+                }
+            }
+            Request::BatchGet(keys) => {
+                let ids: Vec<_> = keys.iter().map(|key| self.invoke(key, Action::Get)).collect();
+                match self.client.batch_get(keys.clone()).await {
+                    Ok(values) => {
+                        assert_eq!(values.len(), keys.len(), "one answer for each key");
+                        for ((key, id), value) in keys.iter().zip(ids).zip(values) {
+                            self.read(key, id, value);
+                        }
+                    }
+                    Err(_) => ids.into_iter().for_each(|id| self.complete(id, Outcome::NotDone)),
+                }
+            }
+            Request::Scan { reverse } => self.scan(reverse).await,
+            Request::DeleteFrom(first) => {
+                let keys: Vec<_> =
+                    self.session.lock().config.all_keys().filter(|key| *key >= first).collect();
+                let ids: Vec<_> = keys.iter().map(|key| self.invoke(key, Action::Delete)).collect();
+                let result = self.client.delete_range(KeyRange::new(first, "key-~")).await;
+                for (key, id) in keys.iter().zip(ids) {
+                    let outcome = match &result {
+                        Err(Error::RangeIncomplete { deleted_to, .. }) if key < deleted_to => {
+                            Outcome::Written
+                        }
+                        Err(Error::RangeIncomplete { cause, .. }) => failed(cause),
+                        other => written(other),
+                    };
+                    self.complete(id, outcome);
+                }
+            }
+        }
+    }
+
+    /// A scan is a read of every key, somewhen between its beginning and its end.
+    async fn scan(&mut self, reverse: bool) {
+        let keys: Vec<_> = self.session.lock().config.all_keys().collect();
+        let ids: Vec<_> = keys.iter().map(|key| self.invoke(key, Action::Get)).collect();
+        let options = ScanOptions { reverse, ..ScanOptions::default() };
+        let scan = self.client.scan(KeyRange::new("key-", "key-~"), options).expect("a valid range");
+        match scan.into_vec().await {
+            Ok(pairs) => {
+                let sorted = pairs.windows(2).all(|pair| (pair[0].key < pair[1].key) != reverse);
+                assert!(sorted, "a scan yields each key once, in order: {pairs:?}");
+                let mut found: BTreeMap<_, _> =
+                    pairs.into_iter().map(|pair| (pair.key, pair.value)).collect();
+                for (key, id) in keys.iter().zip(ids) {
+                    self.read(key, id, found.remove(key));
+                }
+                assert!(found.is_empty(), "a scan yields keys that nobody wrote: {found:?}");
+            }
+            Err(_) => ids.into_iter().for_each(|id| self.complete(id, Outcome::NotDone)),
+        }
+    }
+}
+
+/// What an error says of a write.
+fn failed(error: &Error) -> Outcome {
+    match error {
+        Error::Undetermined { .. } => Outcome::Unknown,
+        Error::Incomplete(_) | Error::RangeIncomplete { .. } => panic!("no error of a single write: {error}"),
+        _ => Outcome::NotDone,
+    }
+}
+
+fn written(result: &Result<(), Error>) -> Outcome {
+    result.as_ref().map_or_else(failed, |()| Outcome::Written)
+}
+
+fn batch_outcome(result: &Result<(), Error>, key: &Bytes) -> Outcome {
+    let Err(Error::Incomplete(incomplete)) = result else { return written(result) };
+    let lists = [&incomplete.written, &incomplete.undetermined, &incomplete.not_written];
+    let places: BTreeSet<usize> =
+        lists.iter().enumerate().filter(|(_, keys)| keys.contains(key)).map(|(place, _)| place).collect();
+    assert_eq!(places.len(), 1, "every key of a batch is in exactly one list: {incomplete:?}");
+    match places.first() {
+        Some(0) => Outcome::Written,
+        Some(1) => Outcome::Unknown,
+        _ => Outcome::NotDone,
+    }
+}
+
+/// After the faults have ended: every key can be written and read by every client.
+async fn probe(client: RawClient, session: Arc<Mutex<Session>>, handle: Handle) {
+    let (process, keys) = {
+        let mut session = session.lock();
+        (session.new_process(), session.config.all_keys().collect::<Vec<_>>())
+    };
+    for key in keys {
+        let value = Bytes::from(format!("probe {process}"));
+        loop {
+            let id = session.lock().invoke(process, &key, Action::Put(value.clone()));
+            let result = client.put(key.clone(), value.clone()).await;
+            session.lock().complete(id, written(&result));
+            match result {
+                Ok(()) => break,
+                Err(error) => session.lock().probe_failure = Some(error.to_string()),
+            }
+            handle.sleep(Duration::from_millis(100)).await;
+        }
+        loop {
+            let id = session.lock().invoke(process, &key, Action::Get);
+            match client.get(key.clone()).await {
+                Ok(value) => {
+                    session.lock().complete(id, Outcome::Value(value));
+                    break;
+                }
+                Err(error) => {
+                    let mut session = session.lock();
+                    session.complete(id, Outcome::NotDone);
+                    session.probe_failure = Some(error.to_string());
+                }
+            }
+            handle.sleep(Duration::from_millis(100)).await;
+        }
+    }
+    session.lock().probes_done += 1;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_names_its_node() {
+        assert_eq!(node_at(&address_of(NodeId(17))), Some(NodeId(17)));
+        assert_eq!(node_at("elsewhere:1"), None);
+    }
+}

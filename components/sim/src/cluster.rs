@@ -1,0 +1,215 @@
+//! Nodes on a kernel: who gets what the kernel says has happened.
+
+use crate::check::invariants::Broken;
+use crate::kernel::{CrashKind, Kernel, MachineConfig, NodeId, Occurrence};
+use crate::network::{ConnectionId, Lane};
+use crate::observer::Observer;
+use crate::time::SimTime;
+use codec::frame::Frame;
+use env::SplitMix;
+use std::collections::BTreeMap;
+use std::time::Duration;
+use types::MonoTime;
+
+/// A process of the cluster, together with its disk. It is told what happens to it, and acts through its [`World`].
+///
+/// A call does no more than one process could do at an instant. Work that takes time, or that another thread of the
+/// process would do, is put off by [`World::wake_after`], so that other things can happen first.
+pub trait Node {
+    /// The process starts: at the beginning, and after each crash.
+    fn start(&mut self, world: &mut World<'_>);
+
+    /// A frame has arrived; on a `connection`, or alone.
+    fn arrived(
+        &mut self,
+        world: &mut World<'_>,
+        from: NodeId,
+        connection: Option<ConnectionId>,
+        frame: Frame,
+    );
+
+    /// A connection is gone, and with it what was under way. Unless it has `carried` something, nothing that was sent on
+    /// it has arrived.
+    fn disconnected(&mut self, world: &mut World<'_>, peer: NodeId, connection: ConnectionId, carried: bool);
+
+    /// A wake-up that it has asked for.
+    fn woken(&mut self, world: &mut World<'_>, token: u64);
+
+    /// The process ends now. What is kept is the disk: after a power loss as far as it was synced, and more if the dice
+    /// say so.
+    fn crash(&mut self, kind: CrashKind, dice: &mut SplitMix);
+
+    /// Shows what must hold, after each thing that happened to the node while it is up.
+    ///
+    /// # Errors
+    /// What does not hold.
+    fn observe(&self, now: SimTime, observer: &mut Observer) -> Result<(), Broken>;
+}
+
+/// One node's view of the kernel.
+pub struct World<'a> {
+    kernel: &'a mut Kernel<Frame>,
+    node: NodeId,
+}
+
+impl World<'_> {
+    /// The node itself.
+    #[must_use]
+    pub const fn node(&self) -> NodeId {
+        self.node
+    }
+
+    /// Its monotonic clock.
+    #[must_use]
+    pub fn mono(&self) -> MonoTime {
+        self.kernel.mono(self.node)
+    }
+
+    /// Its wall clock, in milliseconds since the Unix epoch.
+    #[must_use]
+    pub fn wall_ms(&self) -> u64 {
+        self.kernel.wall_ms(self.node)
+    }
+
+    /// True time: for recorders and checkers alone.
+    #[must_use]
+    pub const fn true_now(&self) -> SimTime {
+        self.kernel.now()
+    }
+
+    /// Sends a frame; see [`Kernel::send`].
+    pub fn send(&mut self, to: NodeId, lane: Lane, frame: Frame) -> Option<ConnectionId> {
+        self.kernel.send(self.node, to, lane, frame)
+    }
+
+    /// Sends a frame back on the connection that another one came on. Lost if that is gone.
+    pub fn reply(&mut self, connection: ConnectionId, frame: Frame) {
+        self.kernel.reply(connection, self.node, frame);
+    }
+
+    /// Asks to be woken once its clock has advanced by this much.
+    pub fn wake_after(&mut self, local: Duration, token: u64) {
+        self.kernel.wake_after(self.node, local, token);
+    }
+
+    /// Asks to be woken when a sync that begins now has ended.
+    pub fn wake_after_sync(&mut self, token: u64) {
+        self.kernel.wake_after_sync(self.node, token);
+    }
+
+    /// Its own random numbers.
+    pub fn dice(&mut self) -> &mut SplitMix {
+        self.kernel.dice_mut(self.node)
+    }
+
+    /// A line for readers of the trace.
+    pub fn note(&mut self, text: impl FnOnce() -> String) {
+        let node = self.node;
+        self.kernel.note(|| format!("{node} {}", text()));
+    }
+}
+
+/// All nodes of a run.
+pub struct Cluster {
+    kernel: Kernel<Frame>,
+    nodes: BTreeMap<NodeId, Box<dyn Node>>,
+    observer: Observer,
+}
+
+impl Cluster {
+    /// A cluster without nodes.
+    #[must_use]
+    pub fn new(kernel: Kernel<Frame>) -> Self {
+        Self { kernel, nodes: BTreeMap::new(), observer: Observer::default() }
+    }
+
+    /// Adds a node and starts it.
+    pub fn add(&mut self, id: NodeId, machine: &MachineConfig, mut node: Box<dyn Node>) {
+        self.kernel.add(id, machine);
+        node.start(&mut World { kernel: &mut self.kernel, node: id });
+        self.nodes.insert(id, node);
+    }
+
+    /// Time, network and machines.
+    #[must_use]
+    pub const fn kernel(&self) -> &Kernel<Frame> {
+        &self.kernel
+    }
+
+    /// Time, network and machines, for faults.
+    pub fn kernel_mut(&mut self) -> &mut Kernel<Frame> {
+        &mut self.kernel
+    }
+
+    /// What was observed.
+    #[must_use]
+    pub const fn observer(&self) -> &Observer {
+        &self.observer
+    }
+
+    /// Lets the next thing happen. Returns the token of a moment of the plan, if it was one.
+    ///
+    /// # Errors
+    /// An invariant that does not hold afterwards.
+    ///
+    /// # Panics
+    /// When nothing is left to happen: clusters tick for ever.
+    pub fn step(&mut self) -> Result<Option<u64>, Broken> {
+        let occurrence = self.kernel.advance().expect("clusters tick for ever");
+        let id = match occurrence {
+            Occurrence::Marked { token } => return Ok(Some(token)),
+            Occurrence::Arrived { to, from, connection, packet } => {
+                let (node, mut world) = self.node(to);
+                node.arrived(&mut world, from, connection, packet);
+                to
+            }
+            Occurrence::Disconnected { node: id, peer, connection, carried } => {
+                let (node, mut world) = self.node(id);
+                node.disconnected(&mut world, peer, connection, carried);
+                id
+            }
+            Occurrence::Woken { node: id, token } => {
+                let (node, mut world) = self.node(id);
+                node.woken(&mut world, token);
+                id
+            }
+        };
+        self.observe(id).map(|()| None)
+    }
+
+    fn observe(&mut self, id: NodeId) -> Result<(), Broken> {
+        let now = self.kernel.now();
+        self.nodes.get(&id).expect("every machine has a node").observe(now, &mut self.observer)
+    }
+
+    fn node(&mut self, id: NodeId) -> (&mut Box<dyn Node>, World<'_>) {
+        let node = self.nodes.get_mut(&id).expect("every machine has a node");
+        (node, World { kernel: &mut self.kernel, node: id })
+    }
+
+    /// Ends a node's process, if it is up. Returns whether it was.
+    pub fn crash(&mut self, id: NodeId, kind: CrashKind) -> bool {
+        if !self.kernel.is_up(id) {
+            return false;
+        }
+        self.kernel.crash(id, kind);
+        let mut dice = self.kernel.dice_mut(id).clone();
+        self.nodes.get_mut(&id).expect("every machine has a node").crash(kind, &mut dice);
+        *self.kernel.dice_mut(id) = dice;
+        true
+    }
+
+    /// Starts a node's process again, if it is down.
+    ///
+    /// # Errors
+    /// An invariant that does not hold afterwards.
+    pub fn restart(&mut self, id: NodeId) -> Result<(), Broken> {
+        if self.kernel.is_up(id) {
+            return Ok(());
+        }
+        self.kernel.restart(id);
+        let (node, mut world) = self.node(id);
+        node.start(&mut world);
+        self.observe(id)
+    }
+}

@@ -1,0 +1,259 @@
+//! What clients do: operations on a few keys that many want at once, each written value unique.
+
+use crate::check::{Action, OpId, Outcome, Recorder};
+use crate::time::SimTime;
+use bytes::Bytes;
+use env::{Dice, SplitMix};
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// How much of what clients do. Drawn for each seed.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct WorkloadConfig {
+    /// How many keys there are.
+    pub keys: u64,
+    /// How many processes each client node runs.
+    pub processes: usize,
+    /// A process rests up to this long between two operations.
+    pub rest_max: Duration,
+    /// How long an operation may take.
+    pub deadline: Duration,
+    /// Weights of [`Request`]'s variants, in their order.
+    pub weights: [u64; 8],
+}
+
+impl WorkloadConfig {
+    /// A workload for one seed.
+    #[must_use]
+    pub fn draw(dice: &mut SplitMix) -> Self {
+        // Each kind of operation is left out of some runs, so that rare mixtures occur; gets and puts never are.
+        let mut weights = [30, 30, 5, 15, 6, 6, 6, 1];
+        for weight in &mut weights[2..] {
+            *weight *= dice.below(3);
+        }
+        Self {
+            keys: 1 + dice.below(12),
+            processes: 1 + usize::try_from(dice.below(6)).expect("small"),
+            rest_max: Duration::from_millis(4 << dice.below(7)),
+            deadline: Duration::from_millis(500 + dice.below(10_000)),
+            weights,
+        }
+    }
+
+    /// The name of a key.
+    #[must_use]
+    pub fn key(&self, number: u64) -> Bytes {
+        Bytes::from(format!("key-{:02}", number % self.keys))
+    }
+
+    /// All keys, in order.
+    pub fn all_keys(&self) -> impl Iterator<Item = Bytes> + '_ {
+        (0..self.keys).map(|number| self.key(number))
+    }
+}
+
+/// One operation of a client.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Request {
+    /// Read a key.
+    Get(Bytes),
+    /// Set a key.
+    Put(Bytes, Bytes),
+    /// Remove a key.
+    Delete(Bytes),
+    /// Set a key on condition.
+    CompareAndSwap {
+        /// The key.
+        key: Bytes,
+        /// What it must hold.
+        expected: Option<Bytes>,
+        /// What it then holds.
+        new: Option<Bytes>,
+    },
+    /// Set several keys, each for itself.
+    BatchPut(Vec<(Bytes, Bytes)>),
+    /// Read several keys.
+    BatchGet(Vec<Bytes>),
+    /// Read all keys of the workload, in order or in reverse.
+    Scan {
+        /// From the end.
+        reverse: bool,
+    },
+    /// Remove all keys of the workload from this one on.
+    DeleteFrom(Bytes),
+}
+
+/// What one process draws its requests from.
+#[derive(Debug)]
+pub struct Generator {
+    config: WorkloadConfig,
+    process: u64,
+    made: u64,
+    /// What it has seen last under each key, to be expected by a swap.
+    seen: BTreeMap<Bytes, Option<Bytes>>,
+    dice: SplitMix,
+}
+
+impl Generator {
+    /// Requests of the process with this number, which no other one has had.
+    #[must_use]
+    pub const fn new(config: WorkloadConfig, process: u64, dice: SplitMix) -> Self {
+        Self { config, process, made: 0, seen: BTreeMap::new(), dice }
+    }
+
+    /// How long the process rests before its next request.
+    pub fn rest(&mut self) -> Duration {
+        // Most rests are short: bursts are what makes queues.
+        let drawn = self.dice.duration(Duration::ZERO, self.config.rest_max);
+        if self.dice.chance(1, 3) { drawn / 50 } else { drawn }
+    }
+
+    fn key(&mut self) -> Bytes {
+        let number = self.dice.below(self.config.keys);
+        self.config.key(number)
+    }
+
+    fn keys(&mut self) -> Vec<Bytes> {
+        let wanted = 1 + self.dice.below(self.config.keys.min(5));
+        let first = self.dice.below(self.config.keys);
+        (first..first + wanted).map(|number| self.config.key(number)).collect()
+    }
+
+    /// A value that was never written before.
+    fn value(&mut self) -> Bytes {
+        self.made += 1;
+        Bytes::from(format!("v{}-{}", self.process, self.made))
+    }
+
+    /// The process has seen this under a key.
+    pub fn saw(&mut self, key: &Bytes, value: Option<Bytes>) {
+        self.seen.insert(key.clone(), value);
+    }
+
+    /// The next request.
+    pub fn request(&mut self) -> Request {
+        let total = self.config.weights.iter().sum();
+        let mut drawn = self.dice.below(total);
+        let kind = self.config.weights.iter().position(|weight| {
+            let here = drawn < *weight;
+            drawn = drawn.saturating_sub(*weight);
+            here
+        });
+        match kind.expect("the draw is below the sum") {
+            0 => Request::Get(self.key()),
+            1 => Request::Put(self.key(), self.value()),
+            2 => Request::Delete(self.key()),
+            3 => {
+                let key = self.key();
+                let expected = self.seen.get(&key).cloned().unwrap_or_default();
+                let new = (!self.dice.chance(1, 6)).then(|| self.value());
+                Request::CompareAndSwap { key, expected, new }
+            }
+            4 => {
+                let keys = self.keys();
+                Request::BatchPut(keys.into_iter().map(|key| (key, self.value())).collect())
+            }
+            5 => Request::BatchGet(self.keys()),
+            6 => Request::Scan { reverse: self.dice.chance(1, 2) },
+            _ => Request::DeleteFrom(self.key()),
+        }
+    }
+}
+
+/// What all clients of a run share: the record of what they asked and got.
+#[derive(Debug)]
+pub struct Session {
+    /// The workload.
+    pub config: WorkloadConfig,
+    /// True time, as of what happens now.
+    pub now: SimTime,
+    /// The record.
+    pub recorder: Recorder,
+    /// Processes stop when this is over.
+    pub is_over: bool,
+    /// How many processes there were.
+    pub processes_made: u64,
+    /// How requests ended.
+    pub tally: Tally,
+    /// Client nodes that have written and read every key after the faults ended.
+    pub probes_done: usize,
+    /// Why a probe failed last.
+    pub probe_failure: Option<String>,
+}
+
+/// How requests ended.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Tally {
+    /// Done.
+    pub done: u64,
+    /// Refused for certain.
+    pub refused: u64,
+    /// Of unknown outcome.
+    pub unknown: u64,
+}
+
+impl Session {
+    /// A session in which nothing was asked yet.
+    #[must_use]
+    pub fn new(config: WorkloadConfig) -> Self {
+        Self {
+            config,
+            now: SimTime::ZERO,
+            recorder: Recorder::new(),
+            is_over: false,
+            processes_made: 0,
+            tally: Tally::default(),
+            probes_done: 0,
+            probe_failure: None,
+        }
+    }
+
+    /// A number for a new process.
+    pub fn new_process(&mut self) -> u64 {
+        self.processes_made += 1;
+        self.processes_made
+    }
+
+    /// A process asks.
+    pub fn invoke(&mut self, process: u64, key: &Bytes, action: Action) -> OpId {
+        self.recorder.invoke(self.now.0, process, key.clone(), action)
+    }
+
+    /// A process has its answer. Unknown outcomes stay open.
+    pub fn complete(&mut self, id: OpId, outcome: Outcome) {
+        if outcome != Outcome::Unknown {
+            self.recorder.complete(self.now.0, id, outcome);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn every_value_is_written_once_and_every_kind_of_request_is_made() {
+        let mut dice = SplitMix::new(1);
+        let config = WorkloadConfig { weights: [1; 8], ..WorkloadConfig::draw(&mut dice) };
+        let mut values = BTreeSet::new();
+        let mut kinds = BTreeSet::new();
+        for process in 0..3 {
+            let mut generator = Generator::new(config.clone(), process, dice.fork(&process.to_string()));
+            for _ in 0..200 {
+                let request = generator.request();
+                kinds.insert(format!("{request:?}").split(['(', ' ']).next().unwrap().to_owned());
+                let written = match request {
+                    Request::Put(_, value) => vec![value],
+                    Request::CompareAndSwap { new, .. } => new.into_iter().collect(),
+                    Request::BatchPut(pairs) => pairs.into_iter().map(|(_, value)| value).collect(),
+                    _ => Vec::new(),
+                };
+                for value in written {
+                    assert!(values.insert(value.clone()), "{value:?} is written twice");
+                }
+            }
+        }
+        assert_eq!(kinds.len(), 8, "{kinds:?}");
+    }
+}
