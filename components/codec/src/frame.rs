@@ -108,7 +108,9 @@ pub fn take_frame(input: &mut BytesMut, size_max: usize) -> Result<Option<Frame>
         return Ok(None);
     }
     let mut bytes = &input[..HEAD_SIZE];
-    if crc32c::crc32c(&bytes[..HEAD_SIZE - 4]) != u32::from_le_bytes(bytes[HEAD_SIZE - 4..].try_into().expect("4 bytes")) {
+    if crc32c::crc32c(&bytes[..HEAD_SIZE - 4])
+        != u32::from_le_bytes(bytes[HEAD_SIZE - 4..].try_into().expect("4 bytes"))
+    {
         return Err(FrameError::HeadChecksum);
     }
     let length = bytes.get_u32_le() as usize;

@@ -191,6 +191,7 @@ impl<T: Decode> Decode for Vec<T> {
         // In memory an item may be larger than on the wire, so the first allocation is bounded too.
         const FIRST_ALLOCATION: usize = 256;
         let count = reader.length()?;
+        reader.spend(count.saturating_mul(size_of::<T>()))?;
         let mut items = Self::with_capacity(count.min(FIRST_ALLOCATION));
         for _ in 0..count {
             let before = reader.remaining();
@@ -257,6 +258,20 @@ mod tests {
         let input = out.freeze();
         assert!(matches!(Vec::<u64>::from_bytes(&input), Err(DecodeError::Truncated { .. })));
         assert!(matches!(Bytes::from_bytes(&input), Err(DecodeError::Truncated { .. })));
+    }
+
+    #[test]
+    fn a_list_of_large_items_in_few_bytes_is_refused() {
+        let mut out = BytesMut::new();
+        put_varint(&mut out, 100_000);
+        out.resize(out.len() + 100_000, 0);
+        let input = out.freeze();
+        assert!(Vec::<Option<Bytes>>::from_bytes(&input).is_ok());
+        type Large = (String, (String, (String, String)));
+        assert_eq!(
+            Vec::<Large>::from_bytes(&input).unwrap_err(),
+            DecodeError::Invalid("list far larger than its input")
+        );
     }
 
     #[test]

@@ -10,13 +10,22 @@ pub struct Reader<'a> {
     pos: usize,
     // Invariant: pos <= end <= buf.len().
     end: usize,
+    /// Bytes that lists may still take in memory.
+    budget: usize,
 }
+
+/// What decoded lists may take in memory, in bytes for each byte of input. An absent value, the shortest item of any
+/// message, takes 32 bytes in memory for one on the wire; a hostile list of empty structs would take hundreds.
+const MEMORY_PER_INPUT_BYTE: usize = 64;
+/// And beside that, so that short messages need not count.
+const MEMORY_FREE: usize = 64 << 10;
 
 impl<'a> Reader<'a> {
     /// A reader over the whole of `buf`.
     #[must_use]
     pub fn new(buf: &'a Bytes) -> Self {
-        Self { buf, pos: 0, end: buf.len() }
+        let budget = buf.len().saturating_mul(MEMORY_PER_INPUT_BYTE).saturating_add(MEMORY_FREE);
+        Self { buf, pos: 0, end: buf.len(), budget }
     }
 
     /// How many bytes are left (in the struct that is being read).
@@ -84,6 +93,16 @@ impl<'a> Reader<'a> {
             return Err(DecodeError::Truncated { needed: len, left: self.remaining() });
         }
         Ok(len)
+    }
+
+    /// Counts `bytes` of memory that a list is about to take.
+    ///
+    /// # Errors
+    /// [`DecodeError::Invalid`] when all lists together take far more than their input justifies.
+    pub fn spend(&mut self, bytes: usize) -> Result<(), DecodeError> {
+        self.budget =
+            self.budget.checked_sub(bytes).ok_or(DecodeError::Invalid("list far larger than its input"))?;
+        Ok(())
     }
 
     /// Reads a length and then, with `body`, what it delimits; skips what `body` leaves unread.

@@ -36,7 +36,7 @@ impl EntryCache {
         }
         for entry in entries {
             self.bytes += entry.size_bytes();
-            self.entries.push_back(entry.clone());
+            self.entries.push_back(own(entry));
         }
     }
 
@@ -111,5 +111,14 @@ impl EntryCache {
         if self.entries.is_empty() && self.entries.capacity() > IDLE_CAPACITY {
             self.entries = VecDeque::new();
         }
+    }
+}
+
+/// An entry as it is kept. A small one that came in a large receive buffer would keep all of that buffer.
+fn own(entry: &Entry) -> Entry {
+    const COPIED_BELOW: usize = 4 << 10;
+    match entry.data.len() < COPIED_BELOW {
+        true => Entry { data: bytes::Bytes::copy_from_slice(&entry.data), ..*entry },
+        false => entry.clone(),
     }
 }
