@@ -347,18 +347,29 @@ impl<E: Engine> Storage for GroupLog<E> {
             self.cache.read(low, high, bytes_max, out);
             return Ok(());
         }
+        // Only what left the cache is sure to be in the engine.
+        let on_disk = self.cache.first_index().map_or(high, |first| high.min(first));
         // Entries to apply cannot wait; those for a follower that lags behind can.
         if context.to.is_zero() {
-            return read_entries(&self.engine, self.group, low, high, bytes_max, out);
+            let bytes = read_entries(&self.engine, self.group, low, on_disk, bytes_max, out)?;
+            if bytes < bytes_max
+                && on_disk < high
+                && out.last().is_some_and(|last| last.index.next() == on_disk)
+            {
+                // The page began on disk, so the cache's part of it may be cut short, but not be forced in.
+                let from = out.len();
+                self.cache.read(on_disk, high, bytes_max - bytes, out);
+                let first_fits = out.get(from).is_none_or(|entry| entry.size_bytes() <= bytes_max - bytes);
+                out.truncate(if first_fits { out.len() } else { from });
+            }
+            return Ok(());
         }
         let fetched = self.fetched.take();
         if fetched.first().is_some_and(|first| first.index == low) {
             out.extend(fetched.into_iter().take_while(|entry| entry.index < high));
             return Ok(());
         }
-        // Only what the engine already has can be fetched; the rest is in the cache.
-        let high = self.cache.first_index().map_or(high, |first| high.min(first));
-        self.fetch_wanted.set(Some(FetchRequest { low, high, bytes_max, context }));
+        self.fetch_wanted.set(Some(FetchRequest { low, high: on_disk, bytes_max, context }));
         Err(StorageError::LogTemporarilyUnavailable)
     }
 
@@ -380,6 +391,7 @@ pub fn destroy(group: RegionId, batch: &mut WriteBatch) {
     batch.delete_range(Cf::Raft, &start, &end);
 }
 
+/// Reads entries from the engine, within `bytes_max` but for the first. Returns how much of it they take.
 fn read_entries<E: Engine>(
     engine: &E,
     group: RegionId,
@@ -387,7 +399,7 @@ fn read_entries<E: Engine>(
     high: LogIndex,
     bytes_max: u64,
     out: &mut Vec<Entry>,
-) -> Result<(), StorageError> {
+) -> Result<u64, StorageError> {
     let before = out.len();
     let mut bytes = 0;
     let mut index = low;
@@ -396,14 +408,14 @@ fn read_entries<E: Engine>(
             return Err(lost(group, index));
         };
         let entry = Entry::from_bytes(&value).map_err(|error| broken_entry(group, index, &error))?;
-        bytes += entry.size_bytes();
-        if bytes > bytes_max && out.len() > before {
+        if bytes + entry.size_bytes() > bytes_max && out.len() > before {
             break;
         }
+        bytes += entry.size_bytes();
         out.push(entry);
         index = index.next();
     }
-    Ok(())
+    Ok(bytes)
 }
 
 fn broken(error: EngineError) -> StorageError {
