@@ -18,6 +18,8 @@ mod effects;
 mod install;
 mod lease;
 mod membership;
+#[cfg(test)]
+mod membership_tests;
 mod meta;
 mod peer;
 mod read;
