@@ -21,6 +21,9 @@ use types::{LogIndex, MonoTime, PeerId, RegionId, Term};
 /// PD's log is the only one in its engine.
 const GROUP: RegionId = RegionId(1);
 
+/// Commands are small; what followers a little behind need is read from memory up to here.
+const CACHE_BYTES_MAX: u64 = 1 << 20;
+
 /// A leader's right to answer alone lasts so long after it last asked a quorum: less than the minimum election timeout
 /// of ten ticks, less a tick for rounding, less a tenth for clocks that run apart.
 const LEASE_TICKS: u32 = 8;
@@ -85,6 +88,7 @@ impl<E: Engine> Group<E> {
             )));
         }
         let mut log = GroupLog::load(engine, GROUP, state.truncated(), state.conf_state().clone())?;
+        log.on_recovered(state.applied().index)?;
         log.on_recovered(state.applied().index)?;
         let newborn = log.hard_state() == HardState::default();
         let raft_config = raft::Config {
@@ -189,7 +193,7 @@ impl<E: Engine> Group<E> {
             }
             effects.messages.extend(write.messages);
         }
-        self.node.storage_mut().evict_cache(self.state.applied().index, 1 << 20);
+        self.node.storage_mut().evict_cache(self.state.applied().index, CACHE_BYTES_MAX);
     }
 
     /// Carries out all that Raft asks for.

@@ -23,15 +23,23 @@ struct Spread {
 }
 
 impl Spread {
-    fn new(mut sources: Vec<(i64, StoreId)>, mut targets: Vec<(i64, StoreId)>) -> Self {
+    /// `takers` can take more; `givers` cannot, and count only where they hold more than their share: what they lack
+    /// nobody can give them.
+    fn new(takers: Vec<(i64, StoreId)>, givers: Vec<(i64, StoreId)>) -> Self {
+        let sum = |stores: &[(i64, StoreId)]| stores.iter().map(|(count, _)| *count).sum::<i64>();
+        let (total, stores) = (sum(&takers), takers.len() as i64);
+        let givers = givers.into_iter().filter(|(count, _)| count * stores > total);
+        let mut sources: Vec<_> = takers.iter().copied().chain(givers).collect();
+        let mut targets = takers;
         sources.sort_unstable_by(|a, b| b.cmp(a));
         targets.sort_unstable();
-        let (total, stores) = (sources.iter().map(|(count, _)| count).sum(), sources.len() as i64);
-        Self { targets, sources, total, stores }
+        Self { total: sum(&sources), stores: sources.len() as i64, sources, targets }
     }
 
-    /// The pairs between which a move brings the stores closer together, where one of the two is off the mean by more
-    /// than the tolerance: one, or 5 % of the mean. The gap of two makes every move an improvement, so moves end.
+    /// The pairs between which a move brings both stores closer to the mean, where one of the two is off it by more
+    /// than the tolerance: one, or 5 % of the mean. Only from above the mean to below it: while the emptiest store is
+    /// busy, nothing moves to one that will have to give it away again. The gap of two makes every move an improvement,
+    /// so moves end.
     fn pairs(&self) -> impl Iterator<Item = (StoreId, StoreId)> {
         // All in units of one part in `stores`, so that the mean is a whole number.
         let tolerance = self.stores.max(self.total / 20);
@@ -41,7 +49,8 @@ impl Spread {
             targets.filter_map(move |(target, to)| {
                 let above = source * self.stores - self.total;
                 let below = self.total - target * self.stores;
-                (source - target >= 2 && (above > tolerance || below > tolerance)).then_some((*from, *to))
+                let is_off = above > tolerance || below > tolerance;
+                (is_off && above > 0 && below > 0 && source - target >= 2).then_some((*from, *to))
             })
         })
     }
@@ -94,7 +103,7 @@ impl<'a> Planner<'a> {
     fn balance_one_leader(&mut self, dice: &mut dyn Dice) -> bool {
         let able = self.view.stores.values().filter(|store| store.takes_leaders());
         let counts: Vec<_> = able.map(|store| (self.load(store.id).leaders, store.id)).collect();
-        let spread = Spread::new(counts.clone(), counts);
+        let spread = Spread::new(counts, Vec::new());
         for (from, to) in spread.pairs() {
             for info in self.leaders_of(from, dice) {
                 let target = info.region.peer_on(to).copied();
@@ -119,19 +128,16 @@ impl<'a> Planner<'a> {
     }
 
     fn balance_one_region(&mut self, dice: &mut dyn Dice) -> bool {
-        let count = |store: &StoreView| (self.load(store.id).regions, store.id);
+        let up = self.view.stores.values().filter(|store| store.is_up());
+        let (takers, givers): (Vec<_>, Vec<_>) =
+            up.partition(|store| store.refuses_peer(0, self.view.config).is_none());
+        let counts = |stores: Vec<&StoreView>| -> Vec<_> {
+            stores.into_iter().map(|store| (self.load(store.id).regions, store.id)).collect()
+        };
+        let spread = Spread::new(counts(takers), counts(givers));
         let limit = self.view.config.store_limit;
-        let up = || self.view.stores.values().filter(|store| store.is_up());
-        let sources = up().map(count).collect();
-        let targets = up()
-            .filter(|store| {
-                store.refuses_peer(0, self.view.config).is_none() && self.load(store.id).adding < limit
-            })
-            .map(count)
-            .collect();
-        let spread = Spread::new(sources, targets);
         for (from, to) in spread.pairs() {
-            if self.load(from).removing >= limit {
+            if self.load(from).removing >= limit || self.load(to).adding >= limit {
                 continue;
             }
             let target = &self.view.stores[&to];

@@ -56,9 +56,14 @@ impl Planner<'_> {
         }
     }
 
-    /// A learner that no operator accounts for: an interrupted one left it behind.
+    /// A learner that no operator accounts for: an interrupted one left it behind. On a store that is silent but not
+    /// given up, it is waited for like a voter.
     fn settle_learner(&mut self, info: &RegionInfo, learner: Peer, has: usize, down: Option<Peer>) {
-        let usable = self.is_up(learner.store_id) && !info.down_peers.contains(&learner.id);
+        let is_down = self.is_down(&learner, info);
+        if !is_down && !self.is_up(learner.store_id) {
+            return;
+        }
+        let usable = !is_down;
         let wanted = self.view.config.replicas;
         // Adding it again is how an operator waits until it has the data.
         let wait = Step::AddLearner { peer: learner };

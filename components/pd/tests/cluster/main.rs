@@ -4,5 +4,7 @@
 
 mod driver;
 mod group;
+mod model;
+mod placement;
 mod requests;
 mod windows;
