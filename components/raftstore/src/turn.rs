@@ -222,7 +222,7 @@ impl<E: Engine> PeerState<E> {
                 let expected = membership::conf_state(&self.region);
                 assert!(
                     same_members(&conf_state, &expected),
-                    "INV-STORE-4: region {} and its group disagree on the members: {expected:?}, {conf_state:?}",
+                    "INV-STORE-15: region {} and its group disagree on the members: {expected:?}, {conf_state:?}",
                     self.region.id
                 );
                 self.raft.storage_mut().set_conf_state(conf_state);

@@ -185,7 +185,7 @@ impl<E: Engine> Worker<E> {
             let status = peer.raft.status();
             if peer.is_normal() && peer.applying.applied.index > status.persisted {
                 return Err(format!(
-                    "INV-STORE-2: region {id} applied {} beyond what is durable, {}",
+                    "INV-RAFT-7: region {id} applied {} beyond what is durable, {}",
                     peer.applying.applied.index, status.persisted
                 ));
             }
