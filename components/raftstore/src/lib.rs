@@ -39,9 +39,10 @@ pub use effects::{
 };
 pub use membership::{ChangeError, apply_change, conf_state};
 pub use meta::{Delegate, StoreMeta};
+pub use raft::Snapshot as RaftSnapshot;
 pub use records::{
     ApplyRecord, LOG_START, PeerState, RegionRecord, RemovedPeer, all_regions, delete_data, forget_region,
-    put_apply, put_region, records_in, region_record,
+    put_apply, put_region, raft_snapshot, records_in, region_record,
 };
 pub use recover::{RecoverError, Recovered, recover};
 pub use worker::{Worker, WorkerStats, worker_of};

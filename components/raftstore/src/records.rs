@@ -143,6 +143,14 @@ pub fn records_in<S: Snapshot>(
     }
 }
 
+/// What Raft sends for a region as it is in these records; the data travels apart.
+#[must_use]
+pub fn raft_snapshot(record: &RegionRecord, apply: ApplyRecord) -> raft::Snapshot {
+    let conf_state = crate::membership::conf_state(&record.region);
+    let meta = raft::SnapshotMeta { index: apply.applied.index, term: apply.applied.term, conf_state };
+    raft::Snapshot { meta, data: record.region.to_bytes() }
+}
+
 /// All regions that an engine knows of, in order of their ids, with their apply records (tombstones have none).
 ///
 /// # Errors

@@ -5,10 +5,8 @@
 
 use crate::snapshot_receive::Checksum;
 use bytes::Bytes;
-use codec::Encode;
 use engine::{Cf, Engine, EngineError};
-use raft::SnapshotMeta;
-use raftstore::{conf_state, records_in};
+use raftstore::{RaftSnapshot, raft_snapshot, records_in};
 use std::collections::VecDeque;
 use std::sync::Arc;
 use types::{Key, KeyRange, PeerId, Region, RegionId};
@@ -35,7 +33,7 @@ impl<E: Engine> SnapshotBuilder<E> {
     ///
     /// # Errors
     /// [`EngineError`] when the records cannot be read.
-    pub fn build(&mut self, region_id: RegionId, to: PeerId) -> Result<Option<raft::Snapshot>, EngineError> {
+    pub fn build(&mut self, region_id: RegionId, to: PeerId) -> Result<Option<RaftSnapshot>, EngineError> {
         let view = self.engine.snapshot();
         let Some((record, apply)) = records_in(&view, region_id)? else { return Ok(None) };
         if record.state != raftstore::PeerState::Normal {
@@ -43,19 +41,14 @@ impl<E: Engine> SnapshotBuilder<E> {
         }
         let key =
             SnapshotKey { region_id, to_peer: to, term: apply.applied.term, index: apply.applied.index };
-        let meta = SnapshotMeta {
-            index: apply.applied.index,
-            term: apply.applied.term,
-            conf_state: conf_state(&record.region),
-        };
+        let snapshot = raft_snapshot(&record, apply);
         // One view per peer: an older one would not be asked for again.
         self.views.retain(|(other, ..)| (other.region_id, other.to_peer) != (region_id, to));
         if self.views.len() >= self.views_max {
             self.views.pop_front();
         }
-        let data = record.region.to_bytes();
         self.views.push_back((key, record.region, Arc::new(view)));
-        Ok(Some(raft::Snapshot { meta, data }))
+        Ok(Some(snapshot))
     }
 
     /// The pieces of a snapshot that Raft now wants sent; `None` if its view is gone.

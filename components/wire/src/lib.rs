@@ -11,3 +11,5 @@ pub mod pd;
 pub mod store;
 
 pub use kind::FrameKind;
+// Its words appear in ours.
+pub use raft;

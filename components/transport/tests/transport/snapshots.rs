@@ -29,7 +29,7 @@ fn pieces(
     move || {
         let n = pulled.fetch_add(1, Ordering::Relaxed);
         let message =
-            raft::Message { from: PeerId(1), to: PeerId(9), term: Term(4), body: raft::Body::TimeoutNow };
+            wire::raft::Message { from: PeerId(1), to: PeerId(9), term: Term(4), body: wire::raft::Body::TimeoutNow };
         match n {
             0 => Some(SnapshotPiece::Start {
                 key: key(),
