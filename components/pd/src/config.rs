@@ -8,7 +8,8 @@ use types::Timestamp;
 pub struct Config {
     /// How many voters each region is to have.
     pub replicas: usize,
-    /// A store that was silent for so long is no target any more: two missed heartbeats.
+    /// A store that was silent for so long is no target any more, and its address may pass to another store. Several
+    /// heartbeats of a store (3 s by default), so that one that is lost does not count.
     pub disconnected_after: Duration,
     /// A store that was silent for so long is given up: its copies are made again elsewhere. Long enough for a
     /// restart, a reboot or a short repair, since copying a disk costs more than waiting.

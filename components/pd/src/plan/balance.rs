@@ -12,6 +12,13 @@ const REGIONS_TRIED: usize = 64;
 /// How many of the fullest stores, and of the emptiest, are tried against each other. Bounds the work of one plan.
 const STORES_TRIED: usize = 16;
 
+/// Whether a move ends where it should.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Way {
+    Straight,
+    Detour,
+}
+
 /// Stores with their count, and what lies too far off.
 struct Spread {
     /// Ascending by count.
@@ -36,11 +43,12 @@ impl Spread {
         Self { total: sum(&sources), stores: sources.len() as i64, sources, targets }
     }
 
-    /// The pairs between which a move brings both stores closer to the mean, where one of the two is off it by more
-    /// than the tolerance: one, or 5 % of the mean. Only from above the mean to below it: while the emptiest store is
-    /// busy, nothing moves to one that will have to give it away again. The gap of two makes every move an improvement,
-    /// so moves end.
-    fn pairs(&self) -> impl Iterator<Item = (StoreId, StoreId)> {
+    /// The pairs between which a move evens things out, where one of the two is off the mean by more than the
+    /// tolerance: one, or 5 % of the mean. The gap of two makes every move an improvement, so moves end.
+    ///
+    /// A straight move goes from above the mean to below it, so that no store gets what it will have to give away
+    /// again. A detour over a store in between is for when nothing that the one holds may go to the other.
+    fn pairs(&self, way: Way) -> impl Iterator<Item = (StoreId, StoreId)> {
         // All in units of one part in `stores`, so that the mean is a whole number.
         let tolerance = self.stores.max(self.total / 20);
         let sources = self.sources.iter().take(STORES_TRIED);
@@ -50,7 +58,9 @@ impl Spread {
                 let above = source * self.stores - self.total;
                 let below = self.total - target * self.stores;
                 let is_off = above > tolerance || below > tolerance;
-                (is_off && above > 0 && below > 0 && source - target >= 2).then_some((*from, *to))
+                let is_straight = above > 0 && below > 0;
+                let goes = is_off && source - target >= 2 && is_straight == (way == Way::Straight);
+                goes.then_some((*from, *to))
             })
         })
     }
@@ -104,7 +114,7 @@ impl<'a> Planner<'a> {
         let able = self.view.stores.values().filter(|store| store.takes_leaders());
         let counts: Vec<_> = able.map(|store| (self.load(store.id).leaders, store.id)).collect();
         let spread = Spread::new(counts, Vec::new());
-        for (from, to) in spread.pairs() {
+        for (from, to) in spread.pairs(Way::Straight).chain(spread.pairs(Way::Detour)) {
             for info in self.leaders_of(from, dice) {
                 let target = info.region.peer_on(to).copied();
                 let target = target.filter(|peer| peer.role == PeerRole::Voter && self.is_well(peer, info));
@@ -136,8 +146,14 @@ impl<'a> Planner<'a> {
         };
         let spread = Spread::new(counts(takers), counts(givers));
         let limit = self.view.config.store_limit;
-        for (from, to) in spread.pairs() {
-            if self.load(from).removing >= limit || self.load(to).adding >= limit {
+        let is_busy = |(from, to)| self.load(from).removing >= limit || self.load(to).adding >= limit;
+        // While stores are busy with straight moves, a detour would only add to their work.
+        let detours = match spread.pairs(Way::Straight).any(is_busy) {
+            true => None,
+            false => Some(spread.pairs(Way::Detour)),
+        };
+        for (from, to) in spread.pairs(Way::Straight).chain(detours.into_iter().flatten()) {
+            if is_busy((from, to)) {
                 continue;
             }
             let target = &self.view.stores[&to];

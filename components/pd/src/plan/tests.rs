@@ -338,3 +338,22 @@ fn a_region_in_a_joint_configuration_is_left_alone() {
     cluster.tell(heartbeat);
     assert_eq!(cluster.planned(), Vec::<String>::new());
 }
+
+#[test]
+fn leaders_take_a_detour_where_no_region_of_the_fullest_store_has_a_voter_on_the_emptiest() {
+    let mut cluster = Cluster::new(4);
+    cluster.config.replicas = 2;
+    // Store 1 leads four, store 4 none, the others two each; 1 and 4 share no region.
+    for peers in [[1, 2], [1, 2], [1, 3], [1, 3], [2, 4], [2, 4], [3, 4], [3, 4]] {
+        cluster.region(&peers);
+    }
+    cluster.config.region_balance_limit = 0;
+    cluster.config.leader_balance_limit = 1;
+    let transfer = |cluster: &Cluster| {
+        let planned = cluster.plan();
+        let [operator] = &planned[..] else { panic!("{planned:#?}") };
+        operator.why.clone()
+    };
+    let why = transfer(&cluster);
+    assert!(why.contains("store 4 has 0") || why.contains("store 1 has 4"), "{why}");
+}
