@@ -1,0 +1,187 @@
+//! `flotilla ctl`: looks at regions and stores, and moves them.
+
+mod view;
+mod wait;
+
+use crate::connect::Remote;
+use crate::outcome::{Outcome, Usage};
+use crate::text::{parse_key, show_key};
+use anyhow::Context as _;
+use clap::{Args, Subcommand};
+use client::{Admin, Client, KeyRange, Keyspace, RegionId, StoreId};
+use std::io::Write as _;
+use std::time::Duration;
+use types::Key;
+use wire::pd::{RegionRoute, StoreState, StoreStatus};
+
+/// Looks at regions and stores, and moves them.
+#[derive(Args, Debug)]
+pub(crate) struct Ctl {
+    #[command(flatten)]
+    remote: Remote,
+    /// Print JSON instead of a table.
+    #[arg(long, global = true)]
+    json: bool,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand, Debug)]
+enum Command {
+    /// List the stores.
+    Stores,
+    /// List the regions, in key order.
+    Regions {
+        /// At most so many.
+        #[arg(long, default_value_t = usize::MAX, hide_default_value = true)]
+        limit: usize,
+    },
+    /// Show one region.
+    Region {
+        /// Its id.
+        id: u64,
+    },
+    /// Cut a region at keys (raw keys, written as for `kv`).
+    Split {
+        /// The keys at which new regions begin.
+        #[arg(value_parser = parse_key, required = true)]
+        keys: Vec<Key>,
+    },
+    /// Have a region's leader hand over to the peer on another store.
+    TransferLeader {
+        /// The region.
+        region: u64,
+        /// The store.
+        store: u64,
+    },
+    /// List what the placement driver is doing, and what it did last.
+    Operators,
+    /// Wait until the cluster is as it should be; exit code 1 with the reason if it is not in time.
+    Wait {
+        /// Every region has three voters (or as many as stores are up), all of them well.
+        #[arg(long, required_unless_present = "balanced")]
+        replicated: bool,
+        /// Leaders and peers are spread evenly over the stores, and the regions cover all keys.
+        #[arg(long)]
+        balanced: bool,
+        /// For so long at most.
+        #[arg(long, default_value = "60s", value_parser = humantime::parse_duration)]
+        timeout: Duration,
+    },
+}
+
+/// Runs one command.
+pub(crate) async fn run(ctl: Ctl) -> anyhow::Result<Outcome> {
+    if let Command::Wait { replicated, balanced, timeout } = ctl.command {
+        // It connects by itself, again and again: a cluster that starts is what it is for.
+        return wait::run(&ctl.remote, wait::Wanted { replicated, balanced }, timeout, ctl.json).await;
+    }
+    let client = ctl.remote.connect().await?;
+    let admin = client.admin();
+    match ctl.command {
+        Command::Stores => {
+            let stores = stores(&admin).await?;
+            print(if ctl.json { view::stores_json(&stores).to_string() } else { view::stores_table(&stores) })
+        }
+        Command::Regions { limit } => {
+            let regions = admin.regions(KeyRange::full(), limit).await.context("listing the regions")?;
+            print(if ctl.json {
+                view::regions_json(&regions).to_string()
+            } else {
+                view::regions_table(&regions)
+            })
+        }
+        Command::Region { id } => {
+            let Some(route) = admin.region(RegionId(id)).await? else {
+                eprintln!("no region {id}: `flotilla ctl regions` lists those there are");
+                return Ok(Outcome::No);
+            };
+            print(if ctl.json {
+                view::region_json(&route).to_string()
+            } else {
+                view::regions_table(std::slice::from_ref(&route))
+            })
+        }
+        Command::Split { keys } => split(&admin, &keys, ctl.json).await,
+        Command::TransferLeader { region, store } => {
+            transfer_leader(&client, RegionId(region), StoreId(store), ctl.json).await
+        }
+        Command::Operators => {
+            let operators = admin.operators().await.context("listing the operators")?;
+            print(if ctl.json {
+                view::operators_json(&operators).to_string()
+            } else {
+                view::operators_table(&operators)
+            })
+        }
+        Command::Wait { .. } => unreachable!("answered above"),
+    }
+}
+
+/// All stores by their ids.
+async fn stores(admin: &Admin) -> anyhow::Result<Vec<StoreStatus>> {
+    let mut stores = admin.stores().await.context("listing the stores")?;
+    stores.sort_by_key(|store| store.info.id);
+    Ok(stores)
+}
+
+async fn split(admin: &Admin, keys: &[Key], json: bool) -> anyhow::Result<Outcome> {
+    let inner: Vec<Key> = keys.iter().map(|key| Keyspace::RAW.encode(key)).collect();
+    let shown = || keys.iter().map(|key| show_key(key)).collect::<Vec<_>>().join(", ");
+    let made = admin.split_region(inner).await.with_context(|| format!("splitting at {}", shown()))?;
+    let routes: Vec<RegionRoute> =
+        made.into_iter().map(|region| RegionRoute { region, ..RegionRoute::default() }).collect();
+    if json {
+        return print(view::regions_json(&routes).to_string());
+    }
+    if routes.is_empty() {
+        return print("regions begin at these keys already: nothing to do".to_owned());
+    }
+    let ids: Vec<String> = routes.iter().map(|route| route.region.id.to_string()).collect();
+    print(format!("made regions {}", ids.join(", ")))
+}
+
+async fn transfer_leader(
+    client: &Client,
+    region: RegionId,
+    store: StoreId,
+    json: bool,
+) -> anyhow::Result<Outcome> {
+    let admin = client.admin();
+    let Some(route) = admin.region(region).await? else {
+        return Err(Usage(format!("no region {region}: `flotilla ctl regions` lists those there are")).into());
+    };
+    if route.region.peer_on(store).is_none() {
+        let holders: Vec<String> = route.region.peers.iter().map(|peer| peer.store_id.to_string()).collect();
+        let message = format!(
+            "region {region} has no peer on store {store}; it has peers on stores {}",
+            holders.join(", ")
+        );
+        return Err(Usage(message).into());
+    }
+    admin
+        .transfer_leader(region, store)
+        .await
+        .with_context(|| format!("handing region {region} over to store {store}"))?;
+    print(if json {
+        serde_json::json!({"ok": true}).to_string()
+    } else {
+        format!(
+            "region {region} is handing over to store {store}; `flotilla ctl region {region}` shows who leads"
+        )
+    })
+}
+
+/// Whether the store is up, as it is shown.
+pub(crate) const fn state_name(state: StoreState) -> &'static str {
+    match state {
+        StoreState::Up => "up",
+        StoreState::Disconnected => "disconnected",
+        StoreState::Down => "down",
+    }
+}
+
+fn print(text: String) -> anyhow::Result<Outcome> {
+    writeln!(std::io::stdout(), "{text}").context("writing to the standard output")?;
+    Ok(Outcome::Done)
+}

@@ -1,0 +1,295 @@
+//! `flotilla kv`: raw keys and values, one command each.
+
+use crate::connect::Remote;
+use crate::outcome::{Outcome, Usage};
+use crate::text::{from_hex, parse_key, show_key, to_hex};
+use anyhow::Context as _;
+use bytes::Bytes;
+use clap::{Args, Subcommand};
+use client::{RawClient, ScanOptions};
+use serde_json::{Value, json};
+use std::io::{Read as _, Write as _};
+use std::path::PathBuf;
+use types::{Key, KeyRange};
+
+/// Reads and writes raw keys.
+///
+/// KEY is text; `\xNN`, `\n`, `\t`, `\0` and `\\` are escapes, and `hex:00ff` is a key in hexadecimal. (A key that begins with
+/// `hex:` is written `\x68ex:`.) Keys are printed so that they can be typed again.
+#[derive(Args, Debug)]
+pub(crate) struct Kv {
+    #[command(flatten)]
+    remote: Remote,
+    /// Print JSON: one object, or for a scan one object on each line.
+    #[arg(long, global = true)]
+    json: bool,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand, Debug)]
+enum Command {
+    /// Print the value of a key, and a newline; exit code 1 if it has none.
+    Get {
+        /// The key.
+        #[arg(value_parser = parse_key)]
+        key: Key,
+        /// Print the value alone, without a newline.
+        #[arg(long)]
+        raw: bool,
+    },
+    /// Set a key.
+    Put {
+        /// The key.
+        #[arg(value_parser = parse_key)]
+        key: Key,
+        #[command(flatten)]
+        value: ValueArgs,
+        /// Only if the key has no value; exit code 1 if it has one.
+        #[arg(long)]
+        if_absent: bool,
+    },
+    /// Remove keys; those that are not there stay so.
+    Delete {
+        /// The keys.
+        #[arg(value_parser = parse_key, required = true)]
+        keys: Vec<Key>,
+    },
+    /// Remove all keys of a range.
+    DeleteRange {
+        #[command(flatten)]
+        range: RangeArgs,
+        /// Really all keys: needed when no bound is given.
+        #[arg(long)]
+        all: bool,
+    },
+    /// Print keys and values in order: `key<TAB>value`, both escaped.
+    Scan {
+        #[command(flatten)]
+        range: RangeArgs,
+        /// At most so many pairs.
+        #[arg(long)]
+        limit: Option<u64>,
+        /// From the end to the start.
+        #[arg(long)]
+        reverse: bool,
+        /// Leave the values out.
+        #[arg(long)]
+        keys_only: bool,
+    },
+    /// Compare and swap: set or remove a key if it holds what is expected; exit code 1 if it does not.
+    Cas {
+        /// The key.
+        #[arg(value_parser = parse_key)]
+        key: Key,
+        /// What it must hold.
+        #[arg(long, required_unless_present = "expected_absent", conflicts_with = "expected_absent")]
+        expected: Option<String>,
+        /// It must hold nothing.
+        #[arg(long)]
+        expected_absent: bool,
+        /// What it then holds.
+        #[arg(long, required_unless_present = "delete", conflicts_with = "delete")]
+        new: Option<String>,
+        /// It then holds nothing.
+        #[arg(long)]
+        delete: bool,
+    },
+}
+
+/// A value: given, or read.
+#[derive(Args, Debug)]
+#[group(required = true, multiple = false)]
+struct ValueArgs {
+    /// The value, as it is.
+    value: Option<String>,
+    /// The value in hexadecimal.
+    #[arg(long, value_parser = from_hex)]
+    hex: Option<Bytes>,
+    /// The value is what this file holds; `-` is the standard input.
+    #[arg(long)]
+    file: Option<PathBuf>,
+}
+
+/// A range of keys, `[start, end)`.
+#[derive(Args, Debug)]
+struct RangeArgs {
+    /// The first key.
+    #[arg(long, value_parser = parse_key, conflicts_with = "prefix")]
+    start: Option<Key>,
+    /// The key before which it ends.
+    #[arg(long, value_parser = parse_key, conflicts_with = "prefix")]
+    end: Option<Key>,
+    /// All keys that begin so.
+    #[arg(long, value_parser = parse_key)]
+    prefix: Option<Key>,
+}
+
+impl ValueArgs {
+    fn read(self) -> anyhow::Result<Bytes> {
+        if let Some(text) = self.value {
+            return Ok(text.into());
+        }
+        if let Some(bytes) = self.hex {
+            return Ok(bytes);
+        }
+        let path = self.file.expect("clap asks for one of the three");
+        // One byte more than allowed is read, so that a value that is too long is refused rather than cut.
+        let read_max = types::VALUE_SIZE_MAX as u64 + 1;
+        let mut value = Vec::new();
+        if path.as_os_str() == "-" {
+            std::io::stdin().take(read_max).read_to_end(&mut value).context("reading the standard input")?;
+        } else {
+            let file = std::fs::File::open(&path).with_context(|| format!("opening {}", path.display()))?;
+            file.take(read_max)
+                .read_to_end(&mut value)
+                .with_context(|| format!("reading {}", path.display()))?;
+        }
+        Ok(value.into())
+    }
+}
+
+impl RangeArgs {
+    fn is_everything(&self) -> bool {
+        self.start.is_none() && self.end.is_none() && self.prefix.is_none()
+    }
+
+    fn range(self) -> KeyRange {
+        match self.prefix {
+            Some(prefix) => KeyRange::prefix(prefix),
+            None => KeyRange::new(self.start.unwrap_or_default(), self.end.unwrap_or_default()),
+        }
+    }
+}
+
+/// Runs one command.
+pub(crate) async fn run(kv: Kv) -> anyhow::Result<Outcome> {
+    let client = kv.remote.connect().await?.raw();
+    match kv.command {
+        Command::Get { key, raw } => get(&client, key, raw, kv.json).await,
+        Command::Put { key, value, if_absent } => {
+            let value = value.read()?;
+            if if_absent {
+                let swap = client.put_if_absent(key, value).await?;
+                return swapped(swap.succeeded, swap.previous.as_deref(), kv.json);
+            }
+            client.put(key, value).await?;
+            done(kv.json)
+        }
+        Command::Delete { keys } => {
+            client.batch_delete(keys).await?;
+            done(kv.json)
+        }
+        Command::DeleteRange { range, all } => {
+            if range.is_everything() && !all {
+                let message = "this would remove all keys: say --all, or give --start, --end or --prefix";
+                return Err(Usage(message.to_owned()).into());
+            }
+            client.delete_range(range.range()).await?;
+            done(kv.json)
+        }
+        Command::Scan { range, limit, reverse, keys_only } => {
+            let options = ScanOptions { limit, reverse, keys_only, ..ScanOptions::default() };
+            scan(&client, range.range(), options, kv.json).await
+        }
+        Command::Cas { key, expected, new, .. } => {
+            let swap = client.compare_and_swap(key, expected.map(Bytes::from), new.map(Bytes::from)).await?;
+            swapped(swap.succeeded, swap.previous.as_deref(), kv.json)
+        }
+    }
+}
+
+async fn get(client: &RawClient, key: Key, raw: bool, json: bool) -> anyhow::Result<Outcome> {
+    let Some(value) = client.get(key.clone()).await? else {
+        if json {
+            print_line(json!({"key": show_key(&key), "key_hex": to_hex(&key), "found": false}))?;
+        } else {
+            eprintln!("not found: {}", show_key(&key));
+        }
+        return Ok(Outcome::No);
+    };
+    if json {
+        let mut line = pair_json(&key, Some(&value));
+        line["found"] = Value::Bool(true);
+        print_line(line)?;
+    } else {
+        let mut out = std::io::stdout().lock();
+        out.write_all(&value)?;
+        if !raw {
+            out.write_all(b"\n")?;
+        }
+        out.flush()?;
+    }
+    Ok(Outcome::Done)
+}
+
+async fn scan(
+    client: &RawClient,
+    range: KeyRange,
+    options: ScanOptions,
+    json: bool,
+) -> anyhow::Result<Outcome> {
+    let keys_only = options.keys_only;
+    let mut scan = client.scan(range, options)?;
+    let mut out = std::io::BufWriter::new(std::io::stdout().lock());
+    while let Some(pair) = scan.next_pair().await? {
+        let written = if json {
+            writeln!(out, "{}", pair_json(&pair.key, (!keys_only).then_some(&pair.value)))
+        } else if keys_only {
+            writeln!(out, "{}", show_key(&pair.key))
+        } else {
+            // A tab is escaped, so the first one divides.
+            writeln!(out, "{}\t{}", show_key(&pair.key), types::escape_key(&pair.value))
+        };
+        if stopped_reading(&written) {
+            return Ok(Outcome::Done);
+        }
+        written?;
+    }
+    let flushed = out.flush();
+    if !stopped_reading(&flushed) {
+        flushed?;
+    }
+    Ok(Outcome::Done)
+}
+
+/// The reader of a pipe has seen enough (`… | head`): nothing is wrong.
+fn stopped_reading(written: &std::io::Result<()>) -> bool {
+    written.as_ref().is_err_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
+}
+
+fn pair_json(key: &[u8], value: Option<&Bytes>) -> Value {
+    let mut line = json!({"key": show_key(key), "key_hex": to_hex(key)});
+    if let Some(value) = value {
+        line["value"] = types::escape_key(value).into();
+        line["value_hex"] = to_hex(value).into();
+    }
+    line
+}
+
+fn done(json: bool) -> anyhow::Result<Outcome> {
+    if json {
+        print_line(json!({"ok": true}))?;
+    }
+    Ok(Outcome::Done)
+}
+
+fn swapped(succeeded: bool, previous: Option<&[u8]>, json: bool) -> anyhow::Result<Outcome> {
+    if json {
+        print_line(json!({
+            "succeeded": succeeded,
+            "previous": previous.map(types::escape_key),
+            "previous_hex": previous.map(to_hex),
+        }))?;
+    } else if !succeeded {
+        match previous {
+            Some(previous) => eprintln!("not done: the key holds {}", types::escape_key(previous)),
+            None => eprintln!("not done: the key holds nothing"),
+        }
+    }
+    Ok(if succeeded { Outcome::Done } else { Outcome::No })
+}
+
+fn print_line(line: Value) -> anyhow::Result<()> {
+    writeln!(std::io::stdout(), "{line}").context("writing to the standard output")
+}

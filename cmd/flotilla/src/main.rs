@@ -1,0 +1,69 @@
+//! `flotilla`: the one binary a user needs.
+//!
+//! It turns a command line into calls of `server` and `client`, and what comes back into text, JSON and an exit code
+//! (`outcome`). It decides nothing about data: no protocol lives here. Start with [`Command`], whose variants are the
+//! modules.
+
+mod clock;
+mod connect;
+mod ctl;
+mod import;
+mod kv;
+mod outcome;
+mod text;
+
+use anyhow::Context as _;
+use clap::{Parser, Subcommand};
+use outcome::Outcome;
+use std::process::ExitCode;
+
+/// A sharded, replicated key-value store.
+#[derive(Parser, Debug)]
+#[command(name = "flotilla", version, after_help = outcome::HELP, propagate_version = true, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand, Debug)]
+enum Command {
+    #[command(after_help = outcome::HELP)]
+    Kv(kv::Kv),
+    #[command(after_help = outcome::HELP)]
+    Import(import::Import),
+    #[command(after_help = outcome::HELP)]
+    Export(import::Export),
+    #[command(after_help = outcome::HELP)]
+    Ctl(ctl::Ctl),
+}
+
+fn main() -> ExitCode {
+    match run(Cli::parse().command) {
+        Ok(outcome) => ExitCode::from(outcome.code()),
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            if let Some(advice) = outcome::advice(&error) {
+                eprintln!("  {advice}");
+            }
+            ExitCode::from(outcome::code_of(&error))
+        }
+    }
+}
+
+fn run(command: Command) -> anyhow::Result<Outcome> {
+    match command {
+        Command::Kv(kv) => on_this_thread(kv::run(kv)),
+        Command::Import(import) => on_this_thread(import::import(import)),
+        Command::Export(export) => on_this_thread(import::export(export)),
+        Command::Ctl(ctl) => on_this_thread(ctl::run(ctl)),
+    }
+}
+
+/// Tools wait for the network far more than they compute: one thread drives them.
+fn on_this_thread(tool: impl Future<Output = anyhow::Result<Outcome>>) -> anyhow::Result<Outcome> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("starting the runtime: are there file descriptors left?")?;
+    runtime.block_on(tool)
+}
