@@ -82,6 +82,7 @@ impl<S: Storage> RawNode<S> {
             self.abort_transfer();
         }
         self.expire_rounds();
+        self.expire_snapshots();
     }
 
     /// What a leader says is built now, from all that came in.

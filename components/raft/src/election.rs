@@ -65,7 +65,10 @@ impl<S: Storage> RawNode<S> {
 
     /// No other vote counts, nor can one by any change that we know of.
     pub(crate) fn is_sole_voter(&self) -> bool {
-        self.conf.voters == [self.config.id] && !self.conf.is_joint() && !self.log.has_conf_entry()
+        self.conf.voters == [self.config.id]
+            && !self.conf.is_joint()
+            && !self.log.has_conf_entry()
+            && !self.log.is_installing()
     }
 
     /// A leader may count on our silence.

@@ -23,7 +23,10 @@ use types::{LogIndex, PeerId, Term};
 pub struct RawNode<S: Storage> {
     pub(crate) config: Config,
     pub(crate) log: RaftLog<S>,
+    /// The members as of what is applied.
     pub(crate) conf: ConfState,
+    /// The members as of the snapshot that is being installed.
+    pub(crate) installing_conf: Option<Box<ConfState>>,
     pub(crate) term: Term,
     /// Whom we voted for in `term`; zero for nobody.
     ///
@@ -72,6 +75,7 @@ impl<S: Storage> RawNode<S> {
         let mut node = Self {
             config: config.clone(),
             conf: initial.conf_state,
+            installing_conf: None,
             term: state.term,
             vote: state.vote,
             lead: PeerId::ZERO,
@@ -307,12 +311,18 @@ impl<S: Storage> RawNode<S> {
         }
     }
 
-    /// Everything up to `index` is applied; for a snapshot, its index, once it is durable and installed.
+    /// Everything up to `index` is applied; for a snapshot, its index, once it is durable and installed. Its members are
+    /// ours from then on. Entries before it that are still out may be applied and reported first, or never.
     ///
     /// # Panics
     /// When that was not handed out for applying, or is not durable.
     pub fn on_applied(&mut self, index: LogIndex) {
         self.log.on_applied(index);
+        if !self.log.is_installing()
+            && let Some(conf) = self.installing_conf.take()
+        {
+            self.conf = *conf;
+        }
         // A leader may leave a joint configuration now.
         self.dirty |= self.leader.is_some();
     }
@@ -409,6 +419,9 @@ impl<S: Storage> RawNode<S> {
         }
         if let Err(what) = self.conf.validate() {
             return violated(format!("members {:?}: {what}", self.conf));
+        }
+        if self.log.is_installing() != self.installing_conf.is_some() {
+            return violated(format!("members to come: {:?}", self.installing_conf));
         }
         if self.durable_term > self.term || self.log.last().term > self.term {
             return violated(format!(

@@ -16,6 +16,10 @@ use bytes::Bytes;
 use std::collections::VecDeque;
 use types::{LogIndex, PeerId};
 
+/// How many election timeouts a snapshot may take without a word. If it is merely slow, storage is asked for another
+/// and can say that it is not available yet.
+const SNAPSHOT_TIMEOUT_ELECTIONS: u64 = 30;
+
 /// What only a leader needs.
 #[derive(Debug)]
 pub(crate) struct LeaderState {
@@ -211,22 +215,41 @@ impl<S: Storage> RawNode<S> {
         if !progress.is_active(self.tick, self.config.election_tick) {
             return Ok(());
         }
-        let at_least = self.log.first_index().prev();
-        match self.log.storage().snapshot(at_least, to) {
+        let mut at_least = self.log.first_index().prev();
+        let mut snapshot = self.log.storage().snapshot(at_least, to);
+        if snapshot.as_ref().is_ok_and(|snapshot| !snapshot.meta.conf_state.contains(to)) {
+            // It is older than the peer's membership, and so the peer would ignore it.
+            at_least = self.log.applied();
+            snapshot = self.log.storage().snapshot(at_least, to);
+        }
+        match snapshot {
             Ok(snapshot) => {
-                if snapshot.meta.index < at_least || snapshot.meta.index > self.log.committed() {
+                let (meta, committed) = (&snapshot.meta, self.log.committed());
+                if meta.index < at_least || meta.index > committed {
                     return Err(Poison(format!(
-                        "storage gave a snapshot at {}, asked for {at_least} at least, committed is {}",
-                        snapshot.meta.index,
-                        self.log.committed()
+                        "storage gave {meta:?} for peer {to}, asked for {at_least} at least, committed is {committed}"
                     )));
                 }
-                progress.become_snapshot(snapshot.meta.index);
+                if !meta.conf_state.contains(to) {
+                    return Ok(());
+                }
+                progress.become_snapshot(meta.index, self.tick);
                 self.send(to, Body::Snapshot { snapshot: Box::new(snapshot) });
                 Ok(())
             }
             Err(StorageError::Other(what)) => Err(Poison(format!("storage, snapshot at {at_least}: {what}"))),
             Err(_) => Ok(()),
+        }
+    }
+
+    /// Gives up on snapshots of which nothing was heard for very long: whoever was to report them has forgotten.
+    pub(crate) fn expire_snapshots(&mut self) {
+        let (tick, timeout) = (self.tick, SNAPSHOT_TIMEOUT_ELECTIONS * u64::from(self.config.election_tick));
+        let Some(leader) = &mut self.leader else { return };
+        for (_, progress) in leader.peers.iter_mut() {
+            if tick - progress.moved_tick >= timeout {
+                progress.abort_snapshot();
+            }
         }
     }
 
@@ -293,7 +316,9 @@ impl<S: Storage> RawNode<S> {
         } else if self.log.holds(at)? {
             self.log.commit_to(at.index)?;
         } else if meta.conf_state.contains(self.config.id) {
-            self.conf = meta.conf_state.clone();
+            // Its members become ours when it is installed. Until then entries before it may still be applied, on the
+            // members that we had (tikv#6344).
+            self.installing_conf = Some(Box::new(meta.conf_state.clone()));
             self.log.restore(self.term, snapshot);
         } else {
             // We were removed: whatever this is, it is not for us (thesis §4.2.3).
@@ -340,6 +365,8 @@ impl<S: Storage> RawNode<S> {
             }
             // Any snapshot that reconnects will do, also one that we did not send (etcd-io/raft#110).
             ProgressState::Snapshot { .. } if progress.matched.next() >= first => progress.become_replicate(),
+            // It has arrived, but our log has been compacted beyond it meanwhile.
+            ProgressState::Snapshot { index } if progress.matched >= index => progress.become_probe(),
             ProgressState::Replicate => progress.inflights.free_to(index),
             _ => {}
         }
@@ -357,7 +384,7 @@ impl<S: Storage> RawNode<S> {
         round: u64,
     ) -> Result<(), StepError> {
         let tick = self.tick;
-        let (first, last) = (self.log.first_index(), self.log.last().index);
+        let last = self.log.last().index;
         let Some(leader) = &mut self.leader else { return Ok(()) };
         let Some(progress) = leader.peers.get_mut(from) else {
             return Err(StepError::UnknownSender { from });
@@ -383,7 +410,7 @@ impl<S: Storage> RawNode<S> {
             }
             // It has taken the snapshot, or another, and only its word was lost.
             ProgressState::Snapshot { index } => {
-                if commit >= index && commit.next() >= first {
+                if commit >= index {
                     progress.become_probe();
                     self.dirty = true;
                 }

@@ -51,7 +51,8 @@ pub trait Storage {
         out: &mut Vec<Entry>,
     ) -> Result<(), StorageError>;
 
-    /// A snapshot at or after `at_least`, to be sent to `to`.
+    /// A snapshot at or after `at_least`, and not beyond what is applied, to be sent to `to`. An older one that `to` is
+    /// no member of is of no use to it; the group then asks for one that is as new as what is applied.
     ///
     /// # Errors
     /// [`StorageError::SnapshotTemporarilyUnavailable`] while it is being built; the group asks again.

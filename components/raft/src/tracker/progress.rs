@@ -59,7 +59,7 @@ pub(crate) struct Progress {
     pub(crate) answered: bool,
     /// When it was last heard, by tick count; until then, since when we keep its progress.
     pub(crate) heard_tick: u64,
-    /// When `matched` last moved, by tick count.
+    /// When `matched` last moved, or a snapshot was sent, by tick count.
     pub(crate) moved_tick: u64,
     /// The latest heartbeat round that it answered.
     pub(crate) acked_round: u64,
@@ -114,8 +114,9 @@ impl Progress {
         self.inflights.clear();
     }
 
-    pub(crate) fn become_snapshot(&mut self, index: LogIndex) {
+    pub(crate) fn become_snapshot(&mut self, index: LogIndex, tick: u64) {
         self.state = ProgressState::Snapshot { index };
+        self.moved_tick = tick;
         self.paused = false;
         self.poked = false;
         self.inflights.clear();
