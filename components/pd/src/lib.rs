@@ -25,6 +25,8 @@ mod pd;
 mod plan;
 mod serve;
 mod state;
+#[cfg(test)]
+mod state_tests;
 mod tso;
 mod view;
 

@@ -1,0 +1,130 @@
+//! The state is on disk what it is in memory, and damage there is told, not believed.
+
+use crate::Error;
+use crate::state::{Command, Outcome, State};
+use bytes::Bytes;
+use codec::{Decode as _, Encode as _};
+use engine::{Cf, Engine as _, MemEngine, WriteBatch};
+use raft::{ConfState, EntryId};
+use types::{ClusterId, Epoch, KeyRange, LogIndex, Peer, PeerId, Region, RegionId, StoreId, Term};
+use wire::pd::StoreInfo;
+
+fn info(id: u64, address: &str) -> StoreInfo {
+    StoreInfo { id: StoreId(id), address: address.to_owned(), ..StoreInfo::default() }
+}
+
+fn commands() -> Vec<Command> {
+    let region = Region {
+        id: RegionId(2),
+        range: KeyRange::full(),
+        epoch: Epoch { conf_ver: 1, version: 1 },
+        peers: vec![Peer::voter(PeerId(3), StoreId(1))],
+    };
+    let put = |id, address, takes_over: Option<u64>| Command::PutStore {
+        store: info(id, address),
+        takes_over: takes_over.map(StoreId),
+        retires: takes_over.is_some(),
+    };
+    vec![
+        Command::Init { cluster_id: ClusterId(77) },
+        Command::ReserveIds { count: 100 },
+        Command::Bootstrap { store: info(1, "a"), region },
+        Command::ExtendTso { upper_ms: 5000 },
+        put(4, "b", None),
+        put(4, "c", None),
+        put(5, "b", None),
+        put(6, "c", Some(4)),
+    ]
+}
+
+/// A state that went through all commands, on an engine that holds it.
+fn lived() -> (State, MemEngine) {
+    let engine = MemEngine::new();
+    let mut state = State::load(&engine).unwrap();
+    state.found(ConfState { voters: vec![PeerId(1)], ..ConfState::default() });
+    for (index, command) in (1..).zip(commands()) {
+        let mut batch = WriteBatch::new();
+        let outcome = state.apply(EntryId::new(Term(1), LogIndex(index)), Some(command), &mut batch);
+        assert!(!matches!(outcome, Outcome::Refused(_)), "{outcome:?}");
+        state.check_invariants();
+        engine.write(&batch).unwrap();
+    }
+    (state, engine)
+}
+
+#[test]
+fn a_restart_and_a_snapshot_bring_back_the_same_state() {
+    let (state, engine) = lived();
+    assert_eq!(State::load(&engine).unwrap(), state);
+    assert!(state.stores()[&StoreId(4)].retired && state.address_holder("c") == Some(StoreId(6)));
+    let other = MemEngine::new();
+    let mut restored = State::load(&other).unwrap();
+    let mut batch = WriteBatch::new();
+    restored.restore(state.applied(), &state.image(), &mut batch).unwrap();
+    other.write(&batch).unwrap();
+    restored.check_invariants();
+    assert_eq!(State::load(&other).unwrap(), restored);
+    assert_eq!(restored.stores(), state.stores());
+    assert_eq!((restored.truncated(), restored.id_bound()), (state.applied(), state.id_bound()));
+    let elsewhere = EntryId::new(Term(1), LogIndex(3));
+    assert!(matches!(restored.restore(elsewhere, &state.image(), &mut batch), Err(Error::Corrupt(_))));
+}
+
+#[test]
+fn bounds_never_fall_and_the_clusters_id_never_changes() {
+    let (mut state, _) = lived();
+    let mut next = |command| {
+        let at = EntryId::new(Term(2), state.applied().index.next());
+        let outcome = state.apply(at, Some(command), &mut WriteBatch::new());
+        (outcome, state.cluster_id(), state.tso_upper_ms())
+    };
+    assert_eq!(
+        next(Command::ExtendTso { upper_ms: 10 }),
+        (Outcome::Tso { before_ms: 5000, upper_ms: 5000 }, ClusterId(77), 5000)
+    );
+    assert_eq!(next(Command::Init { cluster_id: ClusterId(1) }).1, ClusterId(77));
+    assert_eq!(next(Command::ReserveIds { count: 5 }).0, Outcome::Ids { first: 101, end: 106 });
+}
+
+#[test]
+fn damaged_records_are_told() {
+    let (_, engine) = lived();
+    for key in [&b"pd/meta"[..], &[&b"pd/store/"[..], &4u64.to_be_bytes()].concat()] {
+        let whole = engine.get(Cf::Default, key).unwrap().unwrap();
+        let mut batch = WriteBatch::new();
+        batch.put(Cf::Default, key, &whole[..whole.len() - 1]);
+        engine.write(&batch).unwrap();
+        assert!(matches!(State::load(&engine), Err(Error::Corrupt(_))));
+        batch.clear();
+        batch.put(Cf::Default, key, &whole);
+        engine.write(&batch).unwrap();
+        State::load(&engine).unwrap();
+    }
+    let mut batch = WriteBatch::new();
+    let misplaced =
+        engine.get(Cf::Default, &[&b"pd/store/"[..], &4u64.to_be_bytes()].concat()).unwrap().unwrap();
+    batch.put(Cf::Default, b"pd/store/misplaced", &misplaced);
+    engine.write(&batch).unwrap();
+    assert!(matches!(State::load(&engine), Err(Error::Corrupt(_))));
+}
+
+#[test]
+fn commands_keep_their_encoding() {
+    // A log outlives the version that wrote it: these bytes must be read for ever.
+    let golden: [(Command, &[u8]); 3] = [
+        (Command::Init { cluster_id: ClusterId(300) }, &[1, 2, 0xac, 2]),
+        (Command::ReserveIds { count: 5 }, &[4, 1, 5]),
+        (Command::ExtendTso { upper_ms: 128 }, &[5, 2, 0x80, 1]),
+    ];
+    for (command, bytes) in golden {
+        assert_eq!(&command.to_bytes()[..], bytes);
+        assert_eq!(Command::from_bytes(&Bytes::from_static(bytes)), Ok(command));
+    }
+    for command in commands() {
+        let bytes = command.to_bytes();
+        assert_eq!(Command::from_bytes(&bytes), Ok(command));
+        for len in 0..bytes.len() {
+            assert!(Command::from_bytes(&bytes.slice(..len)).is_err(), "a cut at {len} is noticed");
+        }
+    }
+}
