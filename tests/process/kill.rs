@@ -1,0 +1,1 @@
+//! Processes are killed while clients write.
