@@ -5,6 +5,7 @@
 //! §6.4.1); the lease is shorter than that by a tick and by the clocks' drift, as `Config::validate` checks.
 
 use crate::meta::Delegate;
+use crate::mistake::Mistake;
 use crate::peer::{PeerState, Turn};
 use engine::Engine;
 use std::collections::VecDeque;
@@ -44,7 +45,9 @@ impl TickTimes {
 impl<E: Engine> PeerState<E> {
     /// Extends the lease as far as the quorum's acknowledgements reach, making the delegate if there is none.
     pub(crate) fn renew_lease(&mut self, turn: &Turn<E>, ticks: &TickTimes) {
-        if !self.is_leader() || !self.is_normal() || self.applying.split_at.is_some() || turn.stalled {
+        let over_split = turn.shared.config.breaks(Mistake::LeaseOverSplit);
+        let split = self.applying.split_at.is_some() && !over_split;
+        if !self.is_leader() || !self.is_normal() || split || turn.stalled {
             return;
         }
         let Some(lease) = self.raft.lease() else { return };

@@ -21,6 +21,7 @@ mod membership;
 #[cfg(test)]
 mod membership_tests;
 mod meta;
+mod mistake;
 mod peer;
 mod read;
 mod records;
@@ -39,6 +40,7 @@ pub use effects::{
 };
 pub use membership::{ChangeError, apply_change, conf_state};
 pub use meta::{Delegate, StoreMeta};
+pub use mistake::Mistake;
 pub use raft::Snapshot as RaftSnapshot;
 pub use records::{
     ApplyRecord, LOG_START, PeerState, RegionRecord, RemovedPeer, all_regions, delete_data, forget_region,

@@ -5,6 +5,7 @@ use crate::config::Config;
 use crate::effects::{CreatePeer, Input, Persisted, TurnEffects};
 use crate::lease::TickTimes;
 use crate::meta::StoreMeta;
+use crate::mistake::Mistake;
 use crate::peer::{Birth, PeerState, Phase, QueuedWrite, Shared, Turn};
 use crate::records::{ApplyRecord, LOG_START, PeerState as State};
 use crate::recover::Recovered;
@@ -137,11 +138,17 @@ impl<E: Engine> Worker<E> {
     /// after the last of the inputs arrived.
     pub fn turn(&mut self, now: MonoTime, inputs: &mut Vec<Input>) -> TurnEffects<E> {
         let mut turn = self.begin(now);
-        if now >= self.next_tick {
+        if now >= self.next_tick && !self.shared.config.breaks(Mistake::MissedTicksCount) {
             self.tick(&mut turn);
         }
         for input in inputs.drain(..) {
             self.step(&mut turn, input);
+        }
+        if now >= self.next_tick && self.shared.config.breaks(Mistake::MissedTicksCount) {
+            let missed = now.since(self.next_tick).as_nanos() / self.shared.config.tick.as_nanos();
+            for _ in 0..=missed {
+                self.tick(&mut turn);
+            }
         }
         self.dirty.extend(turn.dirty.drain(..));
         self.hand_out(&mut turn);
