@@ -21,12 +21,13 @@ impl EntryId {
     }
 }
 
-/// "This log is a prefix of the log of the leader of `accepted_term`, up to `index`." Orders all writes to one log.
+/// A log as one write leaves it. Two writes may leave the same entry at the same place and yet not the same log, when it
+/// was overwritten in between; the terms of the leaders they came from then tell them apart.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Debug)]
 pub struct LogMark {
-    /// The term of the leader whose log this is a prefix of.
+    /// The term of the last leader whose entries were taken. Never falls.
     pub accepted_term: Term,
-    /// The last index written.
+    /// Where the log ends.
     pub index: LogIndex,
 }
 

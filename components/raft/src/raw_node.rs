@@ -467,3 +467,28 @@ impl<S: Storage> RawNode<S> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::MemStorage;
+
+    #[test]
+    fn an_idle_group_is_small() {
+        // A store keeps 100,000 groups, most of them idle followers. Without storage and members (three ids).
+        let inline = size_of::<RawNode<MemStorage>>() - size_of::<MemStorage>();
+        assert!(inline <= 720, "{inline} bytes inline");
+        let config = Config { id: PeerId(1), ..Config::default() };
+        let mut node = RawNode::new(&config, MemStorage::with_voters(3)).expect("a fresh group starts");
+        for round in 0..100 {
+            let body = crate::Body::Heartbeat { commit: LogIndex(0), round };
+            let message = Message { from: PeerId(2), to: PeerId(1), term: Term(1), body };
+            node.step(message).expect("well-formed");
+            if let Some(append) = node.ready().append {
+                node.on_persist(append.token);
+            }
+        }
+        assert!(node.outbox.capacity() <= 16 && node.votes.capacity() == 0 && node.leader.is_none());
+        assert!(!node.has_ready());
+    }
+}

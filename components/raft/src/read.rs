@@ -89,10 +89,10 @@ impl Rounds {
         reads
     }
 
-    /// Gives up the rounds that were sent before `tick`; returns their reads.
-    fn expire(&mut self, tick: u64) -> Vec<Read> {
+    /// Gives up the rounds that were sent `timeout` ticks ago or earlier; returns their reads.
+    fn expire(&mut self, tick: u64, timeout: u64) -> Vec<Read> {
         let mut reads = Vec::new();
-        while self.open.front().is_some_and(|round| round.start_tick < tick) {
+        while self.open.front().is_some_and(|round| round.start_tick + timeout <= tick) {
             reads.extend(self.open.pop_front().expect("there is a first one").reads);
         }
         self.reads -= reads.len();
@@ -215,9 +215,9 @@ impl<S: Storage> RawNode<S> {
 
     /// Refuses the reads that have waited for an election timeout.
     pub(crate) fn expire_rounds(&mut self) {
-        let oldest = self.tick.saturating_sub(u64::from(self.config.election_tick));
+        let (tick, timeout) = (self.tick, u64::from(self.config.election_tick));
         if let Some(leader) = &mut self.leader {
-            let reads = leader.rounds.expire(oldest);
+            let reads = leader.rounds.expire(tick, timeout);
             self.refuse(reads);
         }
     }
@@ -274,9 +274,9 @@ impl<S: Storage> RawNode<S> {
 
     /// Refuses forwarded reads that were not answered for an election timeout: question or answer was lost.
     pub(crate) fn expire_forwards(&mut self) {
-        let oldest = self.tick.saturating_sub(u64::from(self.config.election_tick));
+        let (tick, timeout) = (self.tick, u64::from(self.config.election_tick));
         let Some(forwards) = &mut self.forwards else { return };
-        while forwards.sent.front().is_some_and(|batch| batch.sent_tick <= oldest) {
+        while forwards.sent.front().is_some_and(|batch| batch.sent_tick + timeout <= tick) {
             let batch = forwards.sent.pop_front().expect("there is a first one");
             forwards.reads -= batch.tokens.len();
             let refused = batch.tokens.into_iter().map(|token| ReadState { token, index: None });

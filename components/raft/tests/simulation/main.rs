@@ -4,6 +4,7 @@
 //!
 //! The second half of this file breaks a rule of the driver at a time and shows that the checks notice.
 //!
+//! To try more seeds: `RAFT_SIM_SEEDS=20000 cargo test -p flotilla-raft --test simulation no_seed`.
 //! To replay one seed with its trace: `RAFT_SIM_SEED=17 cargo test -p flotilla-raft --test simulation replay -- --nocapture`.
 
 mod host;
@@ -36,19 +37,20 @@ fn outcome(seed: u64, broken: Broken) -> Result<Summary, String> {
 #[test]
 fn no_seed_breaks_a_rule() {
     let mut total = Summary::default();
-    for seed in 0..SEEDS {
+    let seeds = std::env::var("RAFT_SIM_SEEDS").map_or(SEEDS, |seeds| seeds.parse().expect("a number"));
+    for seed in 0..seeds {
         match run(seed, Broken::Nothing, false) {
             Ok(summary) => total.add(&summary),
             Err(what) => panic!("seed {seed}: {what}\nreplay with RAFT_SIM_SEED={seed}"),
         }
     }
-    println!("{SEEDS} seeds: {total:?}");
+    println!("{seeds} seeds: {total:?}");
     // A simulation in which nothing happens finds nothing.
-    assert!(total.committed > 40 * SEEDS, "{total:?}");
-    assert!(total.elections > 2 * SEEDS && total.crashes > 5 * SEEDS, "{total:?}");
-    assert!(total.conf_changes > SEEDS && total.joint > SEEDS / 4, "{total:?}");
-    assert!(total.snapshots > SEEDS && total.transfers > SEEDS / 4, "{total:?}");
-    assert!(total.reads > 5 * SEEDS && total.leases > 50 * SEEDS, "{total:?}");
+    assert!(total.committed > 40 * seeds, "{total:?}");
+    assert!(total.elections > 2 * seeds && total.crashes > 5 * seeds, "{total:?}");
+    assert!(total.conf_changes > seeds && total.joint > seeds / 4, "{total:?}");
+    assert!(total.snapshots > seeds && total.transfers > seeds / 4, "{total:?}");
+    assert!(total.reads > 5 * seeds && total.leases > 50 * seeds, "{total:?}");
 }
 
 #[test]
