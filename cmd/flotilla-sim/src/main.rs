@@ -76,15 +76,17 @@ struct SoakArguments {
 #[derive(Args, Clone)]
 struct Common {
     /// What is simulated.
-    #[arg(long, value_enum, default_value_t = SystemName::Reference)]
+    #[arg(long, value_enum, default_value_t = SystemName::Cluster)]
     system: SystemName,
     /// How long faults may begin, in simulated seconds.
-    #[arg(long, default_value_t = 20)]
+    #[arg(long, default_value_t = 30)]
     seconds: u64,
 }
 
 #[derive(ValueEnum, Clone, Copy, PartialEq, Eq)]
 enum SystemName {
+    /// Stores, placement driver and clients.
+    Cluster,
     /// One store without peers, to try the simulator itself.
     Reference,
     /// The same with a planted mistake: it is answered before it is durable.
@@ -94,6 +96,7 @@ enum SystemName {
 impl SystemName {
     const fn system(self) -> System {
         match self {
+            Self::Cluster => System::Cluster,
             Self::Reference => System::Reference(None),
             Self::AnswerBeforeSync => System::Reference(Some(Flaw::AnswerBeforeSync)),
         }

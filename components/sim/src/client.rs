@@ -11,7 +11,7 @@ use crate::observer::Observer;
 use crate::time::SimTime;
 use crate::workload::{Generator, Request, Session};
 use bytes::Bytes;
-use client_core::{Core, Error, Options, Ports, RawClient, Rpc, RpcError, ScanOptions, Timers};
+use client_core::{Core, Error, Keyspace, Options, Ports, RawClient, Rpc, RpcError, ScanOptions, Timers};
 use codec::Encode;
 use codec::frame::Frame;
 use env::{Dice, SplitMix};
@@ -262,6 +262,19 @@ impl Node for ClientNode {
                 };
                 handle.spawn(task.run());
             }
+            let operator = Operator {
+                core: core.clone(),
+                session: Arc::clone(&self.session),
+                handle: handle.clone(),
+                dice: dice.fork("operator"),
+            };
+            handle.spawn(operator.run());
+            handle.spawn(ask_timestamps(
+                core.clone(),
+                Arc::clone(&self.session),
+                handle.clone(),
+                dice.fork("tso"),
+            ));
         }
         drop(session);
         self.process = Some(Process { executor, calls, core, run_set: false, timer_set: None });
@@ -322,8 +335,8 @@ impl Node for ClientNode {
         self.has_probed = false;
     }
 
-    fn observe(&self, _now: SimTime, _observer: &mut Observer) -> Result<(), Broken> {
-        Ok(())
+    fn observe(&mut self, _now: SimTime, _clock: MonoTime, _observer: &mut Observer) -> Result<(), Broken> {
+        self.session.lock().broken.take().map_or(Ok(()), Err)
     }
 }
 
@@ -486,6 +499,56 @@ fn batch_outcome(result: &Result<(), Error>, key: &Bytes) -> Outcome {
         Some(0) => Outcome::Written,
         Some(1) => Outcome::Unknown,
         _ => Outcome::NotDone,
+    }
+}
+
+/// Splits regions and moves leaders, as often as the workload says.
+struct Operator {
+    core: Core,
+    session: Arc<Mutex<Session>>,
+    handle: Handle,
+    dice: SplitMix,
+}
+
+impl Operator {
+    async fn run(mut self) {
+        let config = self.session.lock().config.clone();
+        let Some(interval) = config.operator_interval else { return };
+        let admin = self.core.admin().with_deadline(config.deadline);
+        while !self.session.lock().is_over {
+            self.handle.sleep(self.dice.duration(interval / 4, interval * 2)).await;
+            // Whether it works out does not matter: what clients see must be right either way.
+            if self.dice.chance(1, 3) {
+                let key = config.key(self.dice.below(config.keys));
+                let _outcome = admin.split_region([Keyspace::RAW.encode(&key)]).await;
+            } else if let Ok(regions) = admin.regions(KeyRange::full(), 100).await
+                && !regions.is_empty()
+            {
+                let route =
+                    &regions[usize::try_from(self.dice.below(regions.len() as u64)).expect("an index")];
+                let peers = &route.region.peers;
+                let to = peers[usize::try_from(self.dice.below(peers.len() as u64)).expect("an index")];
+                let _outcome = admin.transfer_leader(route.region.id, to.store_id).await;
+            }
+        }
+    }
+}
+
+/// Asks for timestamps, which must grow whoever asks.
+async fn ask_timestamps(core: Core, session: Arc<Mutex<Session>>, handle: Handle, mut dice: SplitMix) {
+    let (has_timestamps, rest_max) = {
+        let session = session.lock();
+        (session.config.timestamps, session.config.rest_max * 4)
+    };
+    while has_timestamps && !session.lock().is_over {
+        handle.sleep(dice.duration(Duration::ZERO, rest_max)).await;
+        let floor = session.lock().timestamps.floor();
+        if let Ok(timestamp) = core.admin().timestamp().await {
+            let mut session = session.lock();
+            if let Err(broken) = session.timestamps.answered(floor, timestamp, timestamp) {
+                session.broken.get_or_insert(broken);
+            }
+        }
     }
 }
 

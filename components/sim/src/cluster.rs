@@ -6,7 +6,7 @@ use crate::network::{ConnectionId, Lane};
 use crate::observer::Observer;
 use crate::time::SimTime;
 use codec::frame::Frame;
-use env::SplitMix;
+use env::{Dice, SplitMix};
 use std::collections::BTreeMap;
 use std::time::Duration;
 use types::MonoTime;
@@ -39,11 +39,12 @@ pub trait Node {
     /// say so.
     fn crash(&mut self, kind: CrashKind, dice: &mut SplitMix);
 
-    /// Shows what must hold, after each thing that happened to the node while it is up.
+    /// Shows what must hold, after each thing that happened to the node while it is up. `now` is true time, `clock` what
+    /// the node's monotonic clock shows.
     ///
     /// # Errors
     /// What does not hold.
-    fn observe(&self, now: SimTime, observer: &mut Observer) -> Result<(), Broken>;
+    fn observe(&mut self, now: SimTime, clock: MonoTime, observer: &mut Observer) -> Result<(), Broken>;
 }
 
 /// One node's view of the kernel.
@@ -95,6 +96,13 @@ impl World<'_> {
     /// Asks to be woken when a sync that begins now has ended.
     pub fn wake_after_sync(&mut self, token: u64) {
         self.kernel.wake_after_sync(self.node, token);
+    }
+
+    /// A moment of up to `most`, as a thread takes to do a little or to notice that there is something to do. Mostly
+    /// much shorter.
+    pub fn delay(&mut self, most: Duration) -> Duration {
+        let drawn = self.dice().duration(Duration::ZERO, most);
+        if self.dice().chance(7, 8) { drawn / 64 } else { drawn }
     }
 
     /// Its own random numbers.
@@ -178,8 +186,8 @@ impl Cluster {
     }
 
     fn observe(&mut self, id: NodeId) -> Result<(), Broken> {
-        let now = self.kernel.now();
-        self.nodes.get(&id).expect("every machine has a node").observe(now, &mut self.observer)
+        let (now, clock) = (self.kernel.now(), self.kernel.mono(id));
+        self.nodes.get_mut(&id).expect("every machine has a node").observe(now, clock, &mut self.observer)
     }
 
     fn node(&mut self, id: NodeId) -> (&mut Box<dyn Node>, World<'_>) {

@@ -16,7 +16,7 @@ use engine::{Cf, Engine, MemEngine, Snapshot, SyncTicket, WriteBatch};
 use env::{Dice, SplitMix};
 use std::collections::VecDeque;
 use std::time::Duration;
-use types::{Epoch, KeyRange, Peer, PeerId, Region, RegionId, StoreId};
+use types::{Epoch, KeyRange, MonoTime, Peer, PeerId, Region, RegionId, StoreId};
 use wire::FrameKind;
 use wire::kv::{KvCommand, KvError, KvPair, KvReply, KvRequest, KvResponse, WriteOp};
 use wire::pd::{
@@ -297,7 +297,7 @@ impl Node for ReferenceStore {
         self.torn.clear();
     }
 
-    fn observe(&self, _now: SimTime, _observer: &mut Observer) -> Result<(), Broken> {
+    fn observe(&mut self, _now: SimTime, _clock: MonoTime, _observer: &mut Observer) -> Result<(), Broken> {
         Ok(())
     }
 }
@@ -365,7 +365,7 @@ impl Node for ReferencePd {
 
     fn crash(&mut self, _kind: CrashKind, _dice: &mut SplitMix) {}
 
-    fn observe(&self, _now: SimTime, _observer: &mut Observer) -> Result<(), Broken> {
+    fn observe(&mut self, _now: SimTime, _clock: MonoTime, _observer: &mut Observer) -> Result<(), Broken> {
         Ok(())
     }
 }

@@ -8,7 +8,9 @@ use crate::disk::DiskConfig;
 use crate::faults::{DRIFT_PPM_MAX, Fault, FaultPlan, Targets};
 use crate::kernel::{Kernel, MachineConfig, NodeId};
 use crate::network::NetworkConfig;
+use crate::nodes::{AddressBook, PdNode, StoreNode};
 use crate::reference::{Flaw, ReferencePd, ReferenceStore};
+use crate::setup::Setup;
 use crate::time::SimTime;
 use crate::trace::{Trace, TraceHash, TraceMode};
 use crate::workload::{Session, Tally, WorkloadConfig};
@@ -24,6 +26,8 @@ use std::time::Duration;
 pub enum System {
     /// The [reference](crate::reference), whole or with a flaw.
     Reference(Option<Flaw>),
+    /// The product's stores and placement driver.
+    Cluster,
 }
 
 /// How to run.
@@ -46,8 +50,8 @@ pub struct RunOptions {
 impl Default for RunOptions {
     fn default() -> Self {
         Self {
-            system: System::Reference(None),
-            safety: Duration::from_secs(20),
+            system: System::Cluster,
+            safety: Duration::from_secs(30),
             liveness: Duration::from_secs(60),
             trace: TraceMode::Off,
             filter: None,
@@ -224,12 +228,16 @@ impl Run {
         let mut topology = root.fork("topology");
         let client_count = 1 + u32::try_from(topology.below(4)).expect("small");
         let clients: Vec<NodeId> = (0..client_count).map(|number| NodeId(101 + number)).collect();
-        let (servers, pd_members) = match options.system {
-            System::Reference(_) => (vec![NodeId(1)], vec![NodeId(51)]),
+        let setup = Setup::draw(&mut root.fork("setup"));
+        let (stores, members) = match options.system {
+            System::Reference(_) => (1, 1),
+            System::Cluster => (setup.stores, setup.pd_members),
         };
+        let stores: Vec<NodeId> = (0..stores).map(|number| NodeId(1 + number)).collect();
+        let pd_members: Vec<NodeId> = (0..members).map(|number| NodeId(51 + number)).collect();
         let targets = Targets {
-            servers: servers.clone(),
-            clients: clients.iter().chain(&pd_members).copied().collect(),
+            servers: stores.iter().chain(&pd_members).copied().collect(),
+            clients: clients.clone(),
         };
         let safety_end = SimTime::ZERO + options.safety;
         let mut plan = FaultPlan::draw(&root.fork("faults"), &targets, safety_end);
@@ -251,8 +259,26 @@ impl Run {
         };
         match options.system {
             System::Reference(flaw) => {
-                cluster.add(servers[0], &machine(), Box::new(ReferenceStore::new(flaw)));
-                cluster.add(pd_members[0], &machine(), Box::new(ReferencePd::new(servers[0])));
+                cluster.add(stores[0], &machine(), Box::new(ReferenceStore::new(flaw)));
+                cluster.add(pd_members[0], &machine(), Box::new(ReferencePd::new(stores[0])));
+            }
+            System::Cluster => {
+                for member in &pd_members {
+                    let (members, lane) = (pd_members.clone(), setup.links.lane);
+                    let node =
+                        PdNode::new(*member, members, setup.pd.clone(), lane, setup.links.hand_over_max);
+                    cluster.add(*member, &machine(), Box::new(node));
+                }
+                let book = AddressBook::default();
+                for store in &stores {
+                    let node = StoreNode::new(
+                        setup.store.clone(),
+                        setup.links,
+                        Arc::clone(&book),
+                        pd_members.clone(),
+                    );
+                    cluster.add(*store, &machine(), Box::new(node));
+                }
             }
         }
         for client in &clients {
@@ -267,7 +293,7 @@ impl Run {
     }
 
     fn phases(&mut self) -> Result<(), Fail> {
-        let clients = self.targets.clients.iter().filter(|node| node.0 > 100).count();
+        let clients = self.targets.clients.len();
         let mut deadline = SimTime::MAX;
         loop {
             let Some(token) = self.cluster.step().map_err(Fail::Invariant)? else { continue };

@@ -1,5 +1,6 @@
 //! What clients do: operations on a few keys that many want at once, each written value unique.
 
+use crate::check::invariants::{Broken, Timestamps};
 use crate::check::{Action, OpId, Outcome, Recorder};
 use crate::time::SimTime;
 use bytes::Bytes;
@@ -20,6 +21,10 @@ pub struct WorkloadConfig {
     pub deadline: Duration,
     /// Weights of [`Request`]'s variants, in their order.
     pub weights: [u64; 8],
+    /// How often each client node splits a region or moves a leader, about; `None` for never.
+    pub operator_interval: Option<Duration>,
+    /// Whether timestamps are asked for.
+    pub timestamps: bool,
 }
 
 impl WorkloadConfig {
@@ -37,6 +42,8 @@ impl WorkloadConfig {
             rest_max: Duration::from_millis(4 << dice.below(7)),
             deadline: Duration::from_millis(500 + dice.below(10_000)),
             weights,
+            operator_interval: dice.chance(2, 3).then(|| Duration::from_millis(200 << dice.below(6))),
+            timestamps: dice.chance(1, 3),
         }
     }
 
@@ -179,6 +186,10 @@ pub struct Session {
     pub probes_done: usize,
     /// Why a probe failed last.
     pub probe_failure: Option<String>,
+    /// Timestamps that were answered.
+    pub timestamps: Timestamps,
+    /// What clients have seen broken.
+    pub broken: Option<Broken>,
 }
 
 /// How requests ended.
@@ -205,6 +216,8 @@ impl Session {
             tally: Tally::default(),
             probes_done: 0,
             probe_failure: None,
+            timestamps: Timestamps::default(),
+            broken: None,
         }
     }
 

@@ -132,6 +132,33 @@ impl AppliedChains {
     }
 }
 
+/// State-machine safety, seen from the result: where peers of a region have applied the same entry last, they hold the
+/// same. For observers that see states and not each entry.
+#[derive(Clone, Default, Debug)]
+pub struct AppliedStates {
+    states: BTreeMap<(RegionId, LogIndex), (Applied, PeerId)>,
+}
+
+impl AppliedStates {
+    /// `peer` of `region` has applied the entry at `index` last; `applied` holds its term and a checksum of all that the
+    /// peer holds of the region.
+    ///
+    /// # Errors
+    /// When another peer held something else there.
+    pub fn state(
+        &mut self,
+        region: RegionId,
+        peer: PeerId,
+        index: LogIndex,
+        applied: Applied,
+    ) -> Result<(), Broken> {
+        let (first, by) = *self.states.entry((region, index)).or_insert((applied, peer));
+        require(first == applied, "state-machine safety", || {
+            format!("region {region} after {index}: peer {by} held {first:?}, peer {peer} holds {applied:?}")
+        })
+    }
+}
+
 /// What one voter's disk would still hold after a power loss now.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct DurableLog {

@@ -134,3 +134,13 @@ fn timestamps_grow_in_real_time() {
     let floor = timestamps.floor();
     broken(timestamps.answered(floor, Timestamp(7), Timestamp(9)), "growing timestamps");
 }
+
+#[test]
+fn peers_that_have_applied_the_same_hold_the_same() {
+    let mut states = AppliedStates::default();
+    let held = |checksum| Applied { term: Term(1), checksum };
+    states.state(R, P1, LogIndex(6), held(1)).unwrap();
+    states.state(R, P2, LogIndex(6), held(1)).unwrap();
+    states.state(R, P1, LogIndex(8), held(2)).unwrap();
+    broken(states.state(R, P2, LogIndex(8), held(3)), "state-machine safety");
+}

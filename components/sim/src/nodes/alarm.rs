@@ -1,0 +1,33 @@
+//! Wake-ups that are not asked for twice.
+
+use crate::cluster::World;
+use std::time::Duration;
+use types::MonoTime;
+
+/// A wake-up at the earliest of the moments that somebody waits for.
+#[derive(Default, Debug)]
+pub(super) struct Alarm(Option<MonoTime>);
+
+impl Alarm {
+    /// Asks to be woken with `token` at `at`, unless a wake-up comes no later.
+    pub(super) fn set(&mut self, world: &mut World<'_>, at: MonoTime, token: u64) {
+        if at < MonoTime::MAX && self.0.is_none_or(|set| at < set) {
+            self.0 = Some(at);
+            world.wake_after(at.since(world.mono()), token);
+        }
+    }
+
+    /// Asks to be woken after a moment of up to `most`, as long as another thread would take to notice; unless that is
+    /// on its way.
+    pub(super) fn soon(&mut self, world: &mut World<'_>, most: Duration, token: u64) {
+        if self.0.is_none() {
+            let delay = world.delay(most);
+            self.set(world, world.mono() + delay, token);
+        }
+    }
+
+    /// It rings.
+    pub(super) fn rings(&mut self) {
+        self.0 = None;
+    }
+}

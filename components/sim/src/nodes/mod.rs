@@ -1,0 +1,34 @@
+//! The product's processes as nodes: what threads, sockets and RocksDB do in `server`, done here one step at a time.
+
+mod alarm;
+mod pd;
+mod pd_calls;
+mod snapshots;
+mod store;
+
+pub use pd::PdNode;
+pub use store::{AddressBook, StoreLinks, StoreNode};
+
+use crate::kernel::CrashKind;
+use engine::MemEngine;
+use env::{Clock, Dice, SplitMix};
+use types::MonoTime;
+
+/// A clock that shows one reading: that of the moment at which a node is driven.
+struct Moment(MonoTime);
+
+impl Clock for Moment {
+    fn now(&self) -> MonoTime {
+        self.0
+    }
+}
+
+/// What a crash leaves of an engine.
+fn crash_engine(engine: &MemEngine, kind: CrashKind, dice: &mut SplitMix) -> MemEngine {
+    engine.crash(|choices| match (kind, dice.below(3)) {
+        // Nothing that was not synced, everything, or something between.
+        (CrashKind::Process, _) | (CrashKind::Power, 0) => *choices.end(),
+        (CrashKind::Power, 1) => *choices.start(),
+        (CrashKind::Power, _) => choices.start() + dice.below(choices.end() - choices.start() + 1),
+    })
+}

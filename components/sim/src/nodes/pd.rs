@@ -1,0 +1,238 @@
+//! A placement driver member's process.
+
+use crate::check::invariants::Broken;
+use crate::client::address_of;
+use crate::cluster::{Node, World};
+use crate::frame::{frame, kind_of, payload_of};
+use crate::kernel::{CrashKind, NodeId};
+use crate::network::{ConnectionId, Lane};
+use crate::nodes::alarm::Alarm;
+use crate::nodes::crash_engine;
+use crate::observer::Observer;
+use crate::time::SimTime;
+use codec::frame::Frame;
+use engine::{Engine, MemEngine, SyncTicket};
+use env::{Dice, SplitMix};
+use pd::{Config, Member, Pd, PdInput, WriteToken};
+use raft::{Message, Role};
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+use types::{Epoch, KeyRange, MonoTime, Peer, PeerId, RegionId, StoreId};
+use wire::FrameKind;
+use wire::store::{DiskState, RaftMessage, StoreBatch, StoreMessage};
+
+/// Wake-up: take a turn.
+const RUN: u64 = 0;
+/// Wake-up: a deadline.
+const TIMER: u64 = 1;
+/// Wake-up: a sync has ended.
+const SYNC: u64 = 2;
+
+/// The group of the placement driver, where groups are told apart by a region's id.
+const PD_GROUP: RegionId = RegionId::ZERO;
+
+struct Process {
+    pd: Pd<MemEngine>,
+    inputs: Vec<PdInput>,
+    tokens: BTreeMap<u64, (ConnectionId, u64)>,
+    tokens_made: u64,
+    /// Written, in order; with whether a sync must come before the token is handed back.
+    written: VecDeque<(WriteToken, bool)>,
+    /// The sync under way, and how many of `written` it covers.
+    syncing: Option<(SyncTicket, usize)>,
+    run: Alarm,
+    timer: Alarm,
+}
+
+/// A member of the placement driver with its disk.
+pub struct PdNode {
+    id: PeerId,
+    members: Vec<NodeId>,
+    config: Config,
+    lane: Lane,
+    hand_over_max: Duration,
+    engine: MemEngine,
+    process: Option<Process>,
+}
+
+/// A member's id in its group is that of its node.
+fn member_id(node: NodeId) -> PeerId {
+    PeerId(u64::from(node.0))
+}
+
+fn node_of(id: PeerId) -> NodeId {
+    NodeId(u32::try_from(id.get()).expect("members are named by their nodes"))
+}
+
+impl PdNode {
+    /// The member on `node`, with an empty disk. Members talk to each other on `lane`.
+    #[must_use]
+    pub fn new(
+        node: NodeId,
+        members: Vec<NodeId>,
+        config: Config,
+        lane: Lane,
+        hand_over_max: Duration,
+    ) -> Self {
+        let engine = MemEngine::new();
+        Self { id: member_id(node), members, config, lane, hand_over_max, engine, process: None }
+    }
+
+    fn process(&mut self) -> &mut Process {
+        self.process.as_mut().expect("it is up")
+    }
+
+    fn carry_on(&mut self, world: &mut World<'_>) {
+        let hand_over_max = self.hand_over_max;
+        let process = self.process();
+        // Writes that wait for nothing before them are done.
+        while process.syncing.is_none()
+            && let Some((token, false)) = process.written.front().copied()
+        {
+            process.written.pop_front();
+            process.inputs.push(PdInput::Persisted(token));
+        }
+        if !process.inputs.is_empty() {
+            process.run.soon(world, hand_over_max, RUN);
+        }
+        process.timer.set(world, process.pd.next_deadline(), TIMER);
+        if process.syncing.is_none() && !process.written.is_empty() {
+            let covered = process.written.len();
+            let ticket = self.engine.begin_sync();
+            self.process().syncing = Some((ticket, covered));
+            world.wake_after_sync(SYNC);
+        }
+    }
+
+    fn step(&mut self, world: &mut World<'_>) {
+        let (now, wall_ms) = (world.mono(), world.wall_ms());
+        let process = self.process();
+        let effects = process.pd.step(now, wall_ms, &mut process.inputs).expect("no fault was injected");
+        process.pd.check_invariants();
+        if let Some(append) = effects.append {
+            self.engine.write(&append.batch).expect("no fault was injected");
+            self.process().written.push_back((append.token, append.must_sync));
+        }
+        for message in effects.messages {
+            let to = node_of(message.to);
+            world.send(to, self.lane, self.envelope(message));
+        }
+        for (token, response) in effects.replies {
+            let asked = self.process().tokens.remove(&token);
+            let (connection, request_id) = asked.expect("each request is answered once");
+            world.reply(connection, frame(FrameKind::PdResponse, request_id, None, &response));
+        }
+    }
+
+    fn envelope(&self, message: Message) -> Frame {
+        let peer = |id: PeerId| Peer::voter(id, StoreId::ZERO);
+        let message = RaftMessage {
+            region_id: PD_GROUP,
+            from: peer(self.id),
+            to: peer(message.to),
+            epoch: Epoch::default(),
+            range: KeyRange::full(),
+            message,
+        };
+        let messages = vec![StoreMessage::Raft(message)];
+        let batch = StoreBatch { from_store: StoreId::ZERO, disk: DiskState::Ok, messages };
+        frame(FrameKind::StoreBatch, 0, None, &batch)
+    }
+}
+
+impl Node for PdNode {
+    fn start(&mut self, world: &mut World<'_>) {
+        let members: Vec<Member> = self
+            .members
+            .iter()
+            .map(|node| Member { id: member_id(*node), address: address_of(*node) })
+            .collect();
+        let seed = world.dice().next_u64();
+        let pd = Pd::open(self.config.clone(), self.engine.clone(), &members, self.id, seed);
+        let pd = pd.unwrap_or_else(|error| panic!("member {} cannot open: {error}", self.id));
+        self.process = Some(Process {
+            pd,
+            inputs: Vec::new(),
+            tokens: BTreeMap::new(),
+            tokens_made: 0,
+            written: VecDeque::new(),
+            syncing: None,
+            run: Alarm::default(),
+            timer: Alarm::default(),
+        });
+        self.step(world);
+        self.carry_on(world);
+    }
+
+    fn arrived(
+        &mut self,
+        world: &mut World<'_>,
+        _from: NodeId,
+        connection: Option<ConnectionId>,
+        frame: Frame,
+    ) {
+        let process = self.process();
+        match kind_of(&frame) {
+            FrameKind::PdRequest => {
+                process.tokens_made += 1;
+                let token = process.tokens_made;
+                let connection = connection.expect("requests come on streams");
+                process.tokens.insert(token, (connection, frame.head.request_id));
+                process.inputs.push(PdInput::Request { token, request: payload_of(&frame) });
+            }
+            FrameKind::StoreBatch => {
+                for message in payload_of::<StoreBatch>(&frame).messages {
+                    match message {
+                        StoreMessage::Raft(envelope) if envelope.region_id == PD_GROUP => {
+                            process.inputs.push(PdInput::Message(envelope.message));
+                        }
+                        other => panic!("members say nothing but Raft messages of their group: {other:?}"),
+                    }
+                }
+            }
+            kind => panic!("no member takes {kind:?}"),
+        }
+        self.carry_on(world);
+    }
+
+    fn disconnected(
+        &mut self,
+        _world: &mut World<'_>,
+        _peer: NodeId,
+        _connection: ConnectionId,
+        _carried: bool,
+    ) {
+    }
+
+    fn woken(&mut self, world: &mut World<'_>, token: u64) {
+        match token {
+            RUN => self.process().run.rings(),
+            TIMER => self.process().timer.rings(),
+            _ => {
+                let (ticket, covered) = self.process().syncing.take().expect("a sync is under way");
+                self.engine.finish_sync(ticket).expect("no fault was injected");
+                let process = self.process();
+                let durable: Vec<_> = process.written.drain(..covered).collect();
+                process.inputs.extend(durable.into_iter().map(|(token, _)| PdInput::Persisted(token)));
+            }
+        }
+        if token != SYNC {
+            self.step(world);
+        }
+        self.carry_on(world);
+    }
+
+    fn crash(&mut self, kind: CrashKind, dice: &mut SplitMix) {
+        self.process = None;
+        self.engine = crash_engine(&self.engine, kind, dice);
+    }
+
+    fn observe(&mut self, _now: SimTime, _clock: MonoTime, observer: &mut Observer) -> Result<(), Broken> {
+        let Some(process) = &self.process else { return Ok(()) };
+        let status = process.pd.status();
+        if status.role == Role::Leader {
+            observer.elections.leader(PD_GROUP, status.term, status.id)?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,539 @@
+//! A store's process.
+
+use crate::check::invariants::{Applied, Broken, ranges_are_disjoint};
+use crate::client::address_of;
+use crate::cluster::{Node, World};
+use crate::frame::{frame, kind_of, payload_of};
+use crate::kernel::{CrashKind, NodeId};
+use crate::network::{ConnectionId, Lane};
+use crate::nodes::alarm::Alarm;
+use crate::nodes::pd_calls::{Ended, PdCalls};
+use crate::nodes::snapshots::{Sent, Transfers};
+use crate::nodes::{Moment, crash_engine};
+use crate::observer::Observer;
+use crate::time::SimTime;
+use crate::trace::TraceHash;
+use codec::Encode;
+use codec::frame::Frame;
+use engine::{Cf, Engine, MemEngine, Snapshot, SyncTicket};
+use env::{Dice, SplitMix};
+use parking_lot::Mutex;
+use raft::Role;
+use raftstore::{PeerState, Token, all_regions};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+use store::{Config, Effect, Event, Join, JoinStep, Merged, PdCall, Store, StoreIdent};
+use types::{KeyRange, LogIndex, MonoTime, RegionId, StoreId};
+use wire::FrameKind;
+use wire::kv::{KvError, KvReply, KvRequest, KvResponse};
+use wire::pd::{PdError, StoreInfo};
+use wire::store::{DiskState, SnapshotPiece, SnapshotVerdict, StoreBatch, StoreMessage};
+
+/// Where stores are: what each of them learns from the placement driver in the product.
+pub type AddressBook = Arc<Mutex<BTreeMap<StoreId, NodeId>>>;
+
+/// How stores talk to each other.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct StoreLinks {
+    /// On connections, as in the product, or by datagrams, which is harder on Raft.
+    pub lane: Lane,
+    /// Each message travels alone.
+    pub one_by_one: bool,
+    /// How long a thread may take to notice that there is work.
+    pub hand_over_max: Duration,
+}
+
+/// Wake-up: an actor may run.
+const RUN: u64 = 0;
+/// Wake-up: a deadline of the store, of a call to the placement driver, or of the next attempt to join.
+const TIMER: u64 = 1;
+/// Wake-up: the log writer looks for work.
+const LOG_BEGIN: u64 = 2;
+/// Wake-up: the log writer's sync has ended.
+const LOG_END: u64 = 3;
+/// Wake-up: pieces of snapshots may leave.
+const PIECES: u64 = 4;
+
+/// What the placement driver is asked for.
+enum Purpose {
+    Join,
+    Call(Box<PdCall>),
+}
+
+#[expect(clippy::large_enum_variant, reason = "one of each store, which is mostly running")]
+enum Phase {
+    /// Between two attempts, or at one.
+    Joining(Option<Join<MemEngine>>),
+    Running(Store<MemEngine>),
+}
+
+/// What lives as long as the process.
+struct Process {
+    phase: Phase,
+    join_at: MonoTime,
+    calls: PdCalls<Purpose>,
+    tokens: BTreeMap<Token, (ConnectionId, u64)>,
+    tokens_made: Token,
+    /// Something ran that may have handed work to the log writer.
+    log_may_have_work: bool,
+    /// What the log writer is at.
+    log: Option<(Merged, SyncTicket)>,
+    transfers: Transfers,
+    run: Alarm,
+    timer: Alarm,
+    log_begin: Alarm,
+    pieces: Alarm,
+    /// Peers last seen on the connections that messages leave on.
+    links: BTreeMap<ConnectionId, StoreId>,
+}
+
+/// A store's process with its disk.
+pub struct StoreNode {
+    engine: MemEngine,
+    config: Config,
+    links: StoreLinks,
+    book: AddressBook,
+    pd_members: Vec<NodeId>,
+    process: Option<Process>,
+    /// The store has been seen since it started.
+    was_observed: bool,
+    /// Something was applied since the store was looked at.
+    has_changed: bool,
+    /// What was applied when it was looked at.
+    seen: BTreeMap<RegionId, LogIndex>,
+}
+
+impl StoreNode {
+    /// A store with an empty disk.
+    #[must_use]
+    pub fn new(config: Config, links: StoreLinks, book: AddressBook, pd_members: Vec<NodeId>) -> Self {
+        Self {
+            engine: MemEngine::new(),
+            config,
+            links,
+            book,
+            pd_members,
+            process: None,
+            was_observed: false,
+            has_changed: false,
+            seen: BTreeMap::new(),
+        }
+    }
+
+    /// Its disk.
+    #[must_use]
+    pub const fn engine(&self) -> &MemEngine {
+        &self.engine
+    }
+
+    fn process(&mut self) -> &mut Process {
+        self.process.as_mut().expect("it is up")
+    }
+
+    fn event(&mut self, world: &mut World<'_>, event: Event) {
+        let clock = Moment(world.mono());
+        if let Phase::Running(store) = &mut self.process().phase {
+            store.on_event(&clock, event).expect("no fault was injected");
+        }
+    }
+
+    fn begin_join(&mut self, world: &mut World<'_>) {
+        let info = StoreInfo { address: address_of(world.node()), ..StoreInfo::default() };
+        let (join, step) = Join::new(self.engine.clone(), info).expect("no fault was injected");
+        self.process().phase = Phase::Joining(Some(join));
+        self.join_step(world, step);
+    }
+
+    fn join_step(&mut self, world: &mut World<'_>, step: JoinStep) {
+        match step {
+            JoinStep::Ask(request) => self.process().calls.ask(world, Purpose::Join, request),
+            JoinStep::Joined(ident) => self.open(world, ident),
+            JoinStep::Refused(why) => panic!("store {} may not join: {why}", world.node()),
+        }
+    }
+
+    fn open(&mut self, world: &mut World<'_>, ident: StoreIdent) {
+        world.note(|| format!("runs as store {}", ident.store_id));
+        self.book.lock().insert(ident.store_id, world.node());
+        let seed = world.dice().next_u64();
+        let store = Store::open(self.engine.clone(), self.config.clone(), ident, seed, world.mono());
+        let store = store.unwrap_or_else(|error| panic!("store {} cannot open: {error}", ident.store_id));
+        self.process().phase = Phase::Running(store);
+        let (capacity_bytes, available_bytes) = (1 << 40, 1 << 39);
+        self.event(world, Event::Disk { capacity_bytes, available_bytes, state: DiskState::Ok });
+    }
+
+    fn on_pd_answer(&mut self, world: &mut World<'_>, (purpose, answer): Ended<Purpose>) {
+        match purpose {
+            Purpose::Call(call) => self.event(world, Event::PdAnswer { call: *call, answer }),
+            Purpose::Join => {
+                let Phase::Joining(join) = &mut self.process().phase else {
+                    unreachable!("only a store that joins asks to join");
+                };
+                let joining = join.take();
+                match answer {
+                    // Nobody there who could say: once more from the beginning, which is always safe.
+                    None
+                    | Some(Err(
+                        PdError::NotLeader { .. } | PdError::ServerIsBusy { .. } | PdError::NotBootstrapped,
+                    )) => {
+                        self.process().join_at = world.mono() + Duration::from_millis(300);
+                    }
+                    Some(answer) => {
+                        let mut joining = joining.expect("an answer follows its question");
+                        let step = joining.on_answer(answer).expect("no fault was injected");
+                        if let Phase::Joining(join) = &mut self.process().phase {
+                            *join = Some(joining);
+                        }
+                        self.join_step(world, step);
+                    }
+                }
+            }
+        }
+    }
+
+    fn on_request(&mut self, world: &mut World<'_>, connection: ConnectionId, frame: &Frame) {
+        let request: KvRequest = payload_of(frame);
+        let process = self.process();
+        if let Phase::Joining(_) = process.phase {
+            let refusal = KvResponse::Err(KvError::RegionNotFound { region_id: request.region_id });
+            reply(world, connection, frame.head.request_id, &refusal);
+            return;
+        }
+        process.tokens_made += 1;
+        let token = process.tokens_made;
+        process.tokens.insert(token, (connection, frame.head.request_id));
+        let deadline = match frame.head.deadline_ms {
+            0 => MonoTime::MAX,
+            left => world.mono() + Duration::from_millis(u64::from(left)),
+        };
+        self.event(world, Event::Request { token, request, deadline });
+    }
+
+    fn on_sent(&mut self, world: &mut World<'_>, (key, ok): Sent) {
+        self.event(world, Event::SnapshotSent { key, ok });
+    }
+
+    /// Does what the store asks for, and sees to it that whatever has work runs.
+    fn carry_on(&mut self, world: &mut World<'_>) {
+        let hand_over_max = self.links.hand_over_max;
+        let store_id = match &mut self.process().phase {
+            Phase::Running(store) => store.store_id(),
+            Phase::Joining(join) => {
+                let is_idle = join.is_none();
+                let join_at = self.process().join_at;
+                if is_idle && world.mono() >= join_at {
+                    self.begin_join(world);
+                }
+                let process = self.process();
+                let idle_until = if is_idle { join_at } else { MonoTime::MAX };
+                let deadline = process.calls.next_deadline().min(idle_until);
+                process.timer.set(world, deadline, TIMER);
+                return;
+            }
+        };
+        loop {
+            let Phase::Running(store) = &mut self.process().phase else { unreachable!("a store runs on") };
+            let effects = store.take_effects();
+            if effects.is_empty() {
+                break;
+            }
+            for effect in effects {
+                self.carry_out(world, store_id, effect);
+            }
+        }
+        let process = self.process.as_mut().expect("it is up");
+        process.transfers.forget_replies();
+        if process.transfers.wants_to_send() {
+            process.pieces.soon(world, hand_over_max, PIECES);
+        }
+        let Phase::Running(store) = &process.phase else { unreachable!("a store runs on") };
+        if !store.runnable(world.mono()).is_empty() {
+            process.run.soon(world, hand_over_max, RUN);
+        }
+        if process.log.is_none() && process.log_may_have_work {
+            process.log_begin.soon(world, hand_over_max, LOG_BEGIN);
+        }
+        // An actor whose time has come is runnable, and was seen to above.
+        let deadline =
+            if store.next_deadline() > world.mono() { store.next_deadline() } else { MonoTime::MAX };
+        process.timer.set(world, deadline.min(process.calls.next_deadline()), TIMER);
+    }
+
+    fn carry_out(&mut self, world: &mut World<'_>, store_id: StoreId, effect: Effect<MemEngine>) {
+        match effect {
+            Effect::Reply { token, answer } => self.answer(world, token, answer),
+            Effect::Send { to, messages } => self.send(world, store_id, to, messages),
+            Effect::SendSnapshot { to, source } => {
+                let to_node = self.book.lock().get(&to).copied();
+                match to_node {
+                    Some(node) => self.process().transfers.begin(node, source),
+                    None => self.on_sent(world, (source.key(), false)),
+                }
+            }
+            Effect::Verdict { reply_to, verdict } => {
+                self.process().transfers.send_verdict(world, reply_to, &verdict);
+            }
+            Effect::AskPd(call) => {
+                let request = call.request.clone();
+                self.process().calls.ask(world, Purpose::Call(Box::new(call)), request);
+            }
+        }
+    }
+
+    fn answer(&mut self, world: &mut World<'_>, token: Token, answer: Result<KvReply, KvError>) {
+        let asked = self.process().tokens.remove(&token);
+        let (connection, request_id) = asked.expect("each request is answered once");
+        reply(world, connection, request_id, &KvResponse::from(answer));
+    }
+
+    fn send(&mut self, world: &mut World<'_>, from_store: StoreId, to: StoreId, messages: Vec<StoreMessage>) {
+        let Some(node) = self.book.lock().get(&to).copied() else { return };
+        let batches = if self.links.one_by_one {
+            messages.into_iter().map(|message| vec![message]).collect()
+        } else {
+            vec![messages]
+        };
+        for messages in batches {
+            let batch = StoreBatch { from_store, disk: DiskState::Ok, messages };
+            let frame = frame(FrameKind::StoreBatch, 0, None, &batch);
+            if let Some(connection) = world.send(node, self.links.lane, frame) {
+                self.process().links.insert(connection, to);
+            }
+        }
+    }
+
+    fn run(&mut self, world: &mut World<'_>) {
+        let now = world.mono();
+        self.process().run.rings();
+        let Phase::Running(store) = &mut self.process().phase else { return };
+        let runnable = store.runnable(now);
+        if runnable.is_empty() {
+            return;
+        }
+        let actor = runnable[usize::try_from(world.dice().below(runnable.len() as u64)).expect("an index")];
+        world.note(|| format!("runs {actor:?}"));
+        store.run(actor, now).expect("no fault was injected");
+        self.process().log_may_have_work = true;
+        self.has_changed |= !matches!(actor, store::Actor::PdAgent);
+    }
+
+    fn begin_log(&mut self, world: &mut World<'_>) {
+        let engine = self.engine.clone();
+        let process = self.process();
+        process.log_begin.rings();
+        let Phase::Running(store) = &mut process.phase else { return };
+        if process.log.is_some() {
+            return;
+        }
+        process.log_may_have_work = false;
+        let Some(merged) = store.begin_log() else { return };
+        engine.write(&merged.batch).expect("no fault was injected");
+        if merged.must_sync {
+            process.log = Some((merged, engine.begin_sync()));
+            world.wake_after_sync(LOG_END);
+        } else {
+            store.finish_log(merged);
+        }
+    }
+
+    fn end_log(&mut self) {
+        let engine = self.engine.clone();
+        let process = self.process();
+        let (merged, ticket) = process.log.take().expect("a sync is under way");
+        process.log_may_have_work = true;
+        engine.finish_sync(ticket).expect("no fault was injected");
+        if let Phase::Running(store) = &mut process.phase {
+            store.finish_log(merged);
+        }
+    }
+
+    /// Compares what was applied with what other stores have applied.
+    fn observe_applied(&mut self, store_id: StoreId, observer: &mut Observer) -> Result<(), Broken> {
+        let regions = all_regions(&self.engine).expect("no fault was injected");
+        for (record, apply) in regions {
+            let Some(apply) = apply else { continue };
+            if record.state != PeerState::Normal || record.region.peers.is_empty() {
+                continue;
+            }
+            let region = &record.region;
+            observer.epochs.region(store_id, region)?;
+            if self.seen.insert(region.id, apply.applied.index) == Some(apply.applied.index) {
+                continue;
+            }
+            let mut hash = TraceHash::default();
+            hash.fold_bytes(&region.to_bytes());
+            fold_data(&self.engine, &region.range, &mut hash);
+            let applied = Applied { term: apply.applied.term, checksum: hash.value() };
+            observer.states.state(region.id, record.peer_id, apply.applied.index, applied)?;
+        }
+        Ok(())
+    }
+}
+
+fn reply(world: &mut World<'_>, connection: ConnectionId, request_id: u64, response: &KvResponse) {
+    world.reply(connection, frame(FrameKind::KvResponse, request_id, None, response));
+}
+
+/// Folds all data of a range.
+fn fold_data(engine: &MemEngine, range: &KeyRange, hash: &mut TraceHash) {
+    let snapshot = engine.snapshot();
+    for cf in Cf::DATA {
+        hash.fold(cf as u64);
+        let mut iterator = snapshot.iter(cf, range);
+        let mut found = iterator.seek_to_first();
+        while found {
+            hash.fold_bytes(iterator.key());
+            hash.fold_bytes(iterator.value());
+            found = iterator.next();
+        }
+        iterator.status().expect("no fault was injected");
+    }
+}
+
+impl Node for StoreNode {
+    fn start(&mut self, world: &mut World<'_>) {
+        self.was_observed = false;
+        self.has_changed = true;
+        self.process = Some(Process {
+            phase: Phase::Joining(None),
+            join_at: world.mono(),
+            calls: PdCalls::new(self.pd_members.clone()),
+            tokens: BTreeMap::new(),
+            tokens_made: 0,
+            log_may_have_work: true,
+            log: None,
+            transfers: Transfers::default(),
+            run: Alarm::default(),
+            timer: Alarm::default(),
+            log_begin: Alarm::default(),
+            pieces: Alarm::default(),
+            links: BTreeMap::new(),
+        });
+        self.carry_on(world);
+    }
+
+    fn arrived(
+        &mut self,
+        world: &mut World<'_>,
+        _from: NodeId,
+        connection: Option<ConnectionId>,
+        frame: Frame,
+    ) {
+        match kind_of(&frame) {
+            FrameKind::KvRequest => self.on_request(world, connection.expect("clients use streams"), &frame),
+            FrameKind::StoreBatch => {
+                let StoreBatch { from_store, disk, messages } = payload_of(&frame);
+                self.event(world, Event::Messages { from: from_store, disk, messages });
+            }
+            FrameKind::SnapshotPiece => {
+                let piece: SnapshotPiece = payload_of(&frame);
+                let connection = connection.expect("snapshots use streams");
+                if matches!(self.process().phase, Phase::Running(_)) {
+                    let reply_to = self.process().transfers.on_piece(connection, &piece);
+                    self.event(world, Event::Piece { reply_to, piece });
+                }
+            }
+            FrameKind::SnapshotVerdict => {
+                let verdict: SnapshotVerdict = payload_of(&frame);
+                if let Some(sent) = self.process().transfers.on_verdict(&verdict) {
+                    self.on_sent(world, sent);
+                }
+            }
+            FrameKind::PdResponse => {
+                if let Some(ended) = self.process().calls.on_answer(world, &frame) {
+                    self.on_pd_answer(world, ended);
+                }
+            }
+            kind => panic!("no store takes {kind:?}"),
+        }
+        self.carry_on(world);
+    }
+
+    fn disconnected(
+        &mut self,
+        world: &mut World<'_>,
+        _peer: NodeId,
+        connection: ConnectionId,
+        carried: bool,
+    ) {
+        for ended in self.process().calls.on_disconnected(world, connection, carried) {
+            self.on_pd_answer(world, ended);
+        }
+        let (sent, arriving) = self.process().transfers.on_disconnected(connection);
+        for sent in sent {
+            self.on_sent(world, sent);
+        }
+        for key in arriving {
+            self.event(world, Event::PieceLost(key));
+        }
+        if let Some(store_id) = self.process().links.remove(&connection) {
+            self.event(world, Event::Unreachable(store_id));
+        }
+        self.carry_on(world);
+    }
+
+    fn woken(&mut self, world: &mut World<'_>, token: u64) {
+        match token {
+            RUN => self.run(world),
+            LOG_BEGIN => self.begin_log(world),
+            LOG_END => self.end_log(),
+            PIECES => {
+                let process = self.process();
+                process.pieces.rings();
+                process.transfers.send_piece(world);
+            }
+            _ => {
+                self.process().timer.rings();
+                for ended in self.process().calls.expire(world.mono()) {
+                    self.on_pd_answer(world, ended);
+                }
+            }
+        }
+        self.carry_on(world);
+    }
+
+    fn crash(&mut self, kind: CrashKind, dice: &mut SplitMix) {
+        self.process = None;
+        self.engine = crash_engine(&self.engine, kind, dice);
+        self.seen.clear();
+    }
+
+    fn observe(&mut self, now: SimTime, clock: MonoTime, observer: &mut Observer) -> Result<(), Broken> {
+        let Some(Process { phase: Phase::Running(store), .. }) = &self.process else { return Ok(()) };
+        let store_id = store.store_id();
+        if !std::mem::replace(&mut self.was_observed, true) {
+            observer.epochs.restarted(store_id);
+        }
+        let mut result = Ok(());
+        for worker in store.workers() {
+            let holds = worker.check_invariants();
+            let broken = |facts| Broken {
+                invariant: "an invariant of the store",
+                facts: format!("store {store_id}: {facts}"),
+            };
+            holds.map_err(broken)?;
+            worker.visit(&mut |region, status, _| {
+                if status.role == Role::Leader && result.is_ok() {
+                    result = observer.elections.leader(region.id, status.term, status.id);
+                }
+            });
+        }
+        result?;
+        let regions = store.meta().regions();
+        for region in &regions {
+            if let Some(delegate) = store.meta().delegate(region.id)
+                && delegate.covers(clock)
+            {
+                observer.leases.serves(region.id, delegate.term, delegate.peer.id, now.0)?;
+            }
+        }
+        if std::mem::take(&mut self.has_changed) {
+            let ranges: Vec<_> = regions.into_iter().map(|region| (region.id, region.range)).collect();
+            ranges_are_disjoint(store_id, &ranges)?;
+            self.observe_applied(store_id, observer)?;
+        }
+        Ok(())
+    }
+}

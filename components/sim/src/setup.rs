@@ -1,0 +1,115 @@
+//! How a cluster is set up: drawn for each seed, every limit included, so that rare paths are walked often.
+
+use crate::network::Lane;
+use crate::nodes::StoreLinks;
+use env::{Dice, SplitMix};
+use std::time::Duration;
+
+/// The stream between two stores, or two members of the placement driver.
+const PEER_LANE: Lane = Lane::Stream(1);
+
+/// How a cluster is set up.
+#[derive(Clone, Debug)]
+pub struct Setup {
+    /// How many stores there are.
+    pub stores: u32,
+    /// How many members the placement driver has.
+    pub pd_members: u32,
+    /// How stores behave.
+    pub store: store::Config,
+    /// How the placement driver does.
+    pub pd: pd::Config,
+    /// How they talk to each other.
+    pub links: StoreLinks,
+}
+
+impl Setup {
+    /// A setup for one seed.
+    ///
+    /// # Panics
+    /// When a configuration was drawn that is not valid: a mistake here.
+    #[must_use]
+    pub fn draw(dice: &mut SplitMix) -> Self {
+        let setup = Self {
+            stores: [1, 3, 3, 3, 4, 5][usize::try_from(dice.below(6)).expect("an index")],
+            pd_members: if dice.chance(1, 2) { 1 } else { 3 },
+            store: draw_store(dice),
+            pd: draw_pd(dice),
+            links: StoreLinks {
+                lane: if dice.chance(1, 2) { Lane::Datagram } else { PEER_LANE },
+                one_by_one: dice.chance(1, 2),
+                hand_over_max: Duration::from_micros(20 << dice.below(8)),
+            },
+        };
+        setup.store.validate().expect("drawn within what is valid");
+        setup.pd.validate().expect("drawn within what is valid");
+        setup
+    }
+}
+
+/// Mostly a small value that makes something happen often, sometimes the product's.
+fn tight(dice: &mut SplitMix, low: u64, high: u64, usual: u64) -> u64 {
+    if dice.chance(1, 3) { usual } else { low + dice.below(high - low) }
+}
+
+fn draw_store(dice: &mut SplitMix) -> store::Config {
+    let size = |value: u64| usize::try_from(value).expect("small");
+    let usual = store::Config::default();
+    let raft = raftstore::Config::default();
+    let mut raftstore = raftstore::Config {
+        lease: Duration::from_millis([700, 800, 500, 100][size(dice.below(4))]),
+        heartbeat_ticks: 1 + u32::try_from(dice.below(2)).expect("small"),
+        entry_bytes_max: size(tight(dice, 1, 400, 1 << 20)),
+        region_split_bytes: tight(dice, 60, 2_000, raft.region_split_bytes),
+        log_gc_entries_max: tight(dice, 5, 200, raft.log_gc_entries_max),
+        log_gc_entries_min: tight(dice, 1, 50, raft.log_gc_entries_min),
+        log_gc_interval: Duration::from_millis(tight(dice, 100, 3_000, 3_000)),
+        region_heartbeat_interval: Duration::from_millis(tight(dice, 200, 3_000, 10_000)),
+        entry_cache_bytes: tight(dice, 1, 2_000, raft.entry_cache_bytes),
+        ..raft
+    };
+    if dice.chance(1, 3) {
+        raftstore.unpersisted_bytes_max = size(1 + dice.below(2_000));
+        raftstore.unapplied_bytes_max = 1 + dice.below(2_000);
+    }
+    store::Config {
+        raftstore,
+        workers: 1 + size(dice.below(3)),
+        appliers: 1 + size(dice.below(2)),
+        read_bytes_max: size(tight(dice, 20, 400, 1 << 20)),
+        scan_pairs_max: size(tight(dice, 1, 6, 10_000)),
+        snapshot_batch_bytes_max: size(tight(dice, 1, 200, 4 << 20)),
+        snapshot_piece_bytes: size(tight(dice, 1, 100, 512 << 10)),
+        snapshots_receiving_max: size(tight(dice, 1, 3, 4)),
+        snapshots_building_max: size(tight(dice, 1, 3, 8)),
+        store_heartbeat_interval: Duration::from_millis(tight(dice, 300, 2_000, 3_000)),
+        ..usual
+    }
+}
+
+fn draw_pd(dice: &mut SplitMix) -> pd::Config {
+    let disconnected_ms = tight(dice, 4_000, 10_000, 20_000);
+    pd::Config {
+        disconnected_after: Duration::from_millis(disconnected_ms),
+        down_after: Duration::from_millis(disconnected_ms + tight(dice, 1_000, 10_000, 1_800_000)),
+        plan_interval: Duration::from_millis(tight(dice, 50, 500, 500)),
+        prepare_timeout: Duration::from_millis(tight(dice, 500, 5_000, 20_000)),
+        tso_window: Duration::from_millis(tight(dice, 100, 3_000, 3_000)),
+        id_window: tight(dice, 1, 20, 4_096),
+        log_entries_max: tight(dice, 1, 50, 1_024),
+        retry_after: Duration::from_millis(tight(dice, 100, 3_000, 30_000)),
+        ..pd::Config::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_drawn_setup_is_valid() {
+        for seed in 0..500 {
+            let _valid = Setup::draw(&mut SplitMix::new(seed));
+        }
+    }
+}
