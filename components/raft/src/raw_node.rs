@@ -191,9 +191,12 @@ impl<S: Storage> RawNode<S> {
         self.begin_read(token)
     }
 
-    /// The lease, if we hold one: we lead, an entry of our term is committed, no transfer is under way, and a quorum has
-    /// answered a heartbeat of ours. How long it lasts is the caller's to say: less than the minimum election timeout by
-    /// a tick and the drift of clocks.
+    /// The lease, if we hold one: we lead, an entry of our term is committed, no transfer is under way, no change of
+    /// members is committed and unapplied, and a quorum has answered a heartbeat of ours. How long it lasts is the
+    /// caller's to say: less than the minimum election timeout by a tick and the drift of clocks.
+    ///
+    /// Whoever keeps a copy must ask again after every [`RawNode::ready`], before what it says is carried out: its
+    /// messages may tell others what ends the lease.
     #[must_use]
     pub fn lease(&self) -> Option<Lease> {
         self.current_lease().filter(|_| self.poison.is_none())

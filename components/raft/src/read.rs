@@ -300,6 +300,11 @@ impl<S: Storage> RawNode<S> {
         {
             return None;
         }
+        // Others may have applied a change that we have only committed. If it makes one of them the sole voter, that
+        // one owes nobody silence after a restart, and leads while we still count on what it said before.
+        if self.log.has_unapplied_conf_change() {
+            return None;
+        }
         // Whoever needs nobody else's word holds it at any time.
         let others = |peer: PeerId| u64::from(peer == self.config.id);
         let alone = quorum::reached(&self.conf, others) >= 1;

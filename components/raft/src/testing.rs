@@ -25,7 +25,8 @@ pub struct MemStorage {
 }
 
 impl MemStorage {
-    /// An empty log of a group with these members, as at its bootstrap.
+    /// An empty log of a group with these members, as at its bootstrap. They stand in no entry, so a newcomer cannot learn
+    /// them from the log: for a group that grows, begin with [`MemStorage::apply_snapshot`] instead.
     #[must_use]
     pub fn with_conf_state(conf_state: ConfState) -> Self {
         let meta = SnapshotMeta { conf_state: conf_state.clone(), ..SnapshotMeta::default() };

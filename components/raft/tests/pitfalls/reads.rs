@@ -254,6 +254,26 @@ fn after_a_transfer_that_was_given_up_the_lease_begins_anew() {
 }
 
 #[test]
+fn a_committed_change_of_members_suspends_the_lease_until_it_is_applied() {
+    // Found by our simulation: the leader of {1, 2} had committed its own demotion and not applied it. Peer 1 had, and was
+    // restarted: as the sole voter it waited for nobody, and committed while the leader's lease, resting on what peer 1
+    // had said before the restart, still ran.
+    let mut peer = Peer::settled_leader(&config(1), MemStorage::with_voters(2));
+    peer.answer_heartbeats();
+    assert!(peer.node.lease().is_some());
+    let term = peer.term();
+    peer.node.propose_conf_change(change(&[(ConfChangeKind::AddLearner, 1)])).expect("the other is near");
+    let _ = peer.ready();
+    peer.persist();
+    assert!(peer.node.lease().is_some(), "nobody can have applied it yet");
+    peer.step(2, term, stored(2));
+    assert_eq!(peer.node.lease(), None, "from the moment it is committed");
+    let committed = peer.ready().committed;
+    peer.apply(&committed);
+    assert_eq!((peer.node.status().role, peer.node.lease()), (Role::Follower, None));
+}
+
+#[test]
 fn there_is_no_lease_without_check_quorum() {
     // raft-rs#141: nobody owes silence then, so a lease would be worth nothing.
     let config = Config { check_quorum: false, ..config(1) };
