@@ -4,12 +4,16 @@
 //! (`outcome`). It decides nothing about data: no protocol lives here. Start with [`Command`], whose variants are the
 //! modules.
 
+mod bench;
 mod clock;
 mod connect;
 mod ctl;
 mod import;
 mod kv;
 mod outcome;
+mod playground;
+mod process;
+mod settings;
 mod text;
 
 use anyhow::Context as _;
@@ -28,6 +32,10 @@ struct Cli {
 #[derive(Subcommand, Debug)]
 enum Command {
     #[command(after_help = outcome::HELP)]
+    Playground(playground::Playground),
+    Store(process::Store),
+    Pd(process::Pd),
+    #[command(after_help = outcome::HELP)]
     Kv(kv::Kv),
     #[command(after_help = outcome::HELP)]
     Import(import::Import),
@@ -35,6 +43,8 @@ enum Command {
     Export(import::Export),
     #[command(after_help = outcome::HELP)]
     Ctl(ctl::Ctl),
+    #[command(after_help = outcome::HELP)]
+    Bench(bench::Bench),
 }
 
 fn main() -> ExitCode {
@@ -52,10 +62,14 @@ fn main() -> ExitCode {
 
 fn run(command: Command) -> anyhow::Result<Outcome> {
     match command {
+        Command::Playground(playground) => on_this_thread(playground::run(playground)),
+        Command::Store(store) => process::store(&store),
+        Command::Pd(pd) => process::pd(&pd),
         Command::Kv(kv) => on_this_thread(kv::run(kv)),
         Command::Import(import) => on_this_thread(import::import(import)),
         Command::Export(export) => on_this_thread(import::export(export)),
         Command::Ctl(ctl) => on_this_thread(ctl::run(ctl)),
+        Command::Bench(bench) => on_this_thread(bench::run(bench)),
     }
 }
 

@@ -1,6 +1,7 @@
 //! How the process ends: one number for each thing the caller may do next.
 
 use client::Error;
+use server::ServerError;
 use std::fmt;
 
 /// What `--help` says of it.
@@ -58,6 +59,12 @@ pub(crate) fn code_of(error: &anyhow::Error) -> u8 {
         }
         if let Some(error) = cause.downcast_ref::<Error>() {
             return client_code(error);
+        }
+        if matches!(
+            cause.downcast_ref::<ServerError>(),
+            Some(ServerError::Config(_) | ServerError::ConfigFile { .. })
+        ) {
+            return 2;
         }
     }
     6

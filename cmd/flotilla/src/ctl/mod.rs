@@ -14,6 +14,8 @@ use std::time::Duration;
 use types::Key;
 use wire::pd::{RegionRoute, StoreState, StoreStatus};
 
+pub(crate) use wait::{Cluster, Wanted};
+
 /// Looks at regions and stores, and moves them.
 #[derive(Args, Debug)]
 pub(crate) struct Ctl {

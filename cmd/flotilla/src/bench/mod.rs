@@ -1,0 +1,123 @@
+//! `flotilla bench`: what the cluster does per second, and what that costs.
+
+mod load;
+mod suite;
+mod system;
+
+use crate::connect::Remote;
+use crate::outcome::Outcome;
+use clap::Args;
+use load::{Load, Numbers, Workload};
+use serde_json::{Value, json};
+use std::path::PathBuf;
+use std::time::Duration;
+use suite::Suite;
+
+/// Measures a cluster: one workload on the cluster that is there, or a suite on one of its own.
+///
+/// Clients ask again as soon as they have their answer. They share connections, as the tasks of a program would.
+#[derive(Args, Debug)]
+pub(crate) struct Bench {
+    #[command(flatten)]
+    remote: Remote,
+    /// Run this suite on a cluster of three stores, started and removed for it.
+    #[arg(long, required_unless_present = "workload", conflicts_with = "workload")]
+    suite: Option<Suite>,
+    /// Where a suite appends its results.
+    #[arg(long, value_name = "DIRECTORY", default_value = "bench-results")]
+    results: PathBuf,
+    /// Run this on the cluster at --pd; its keys begin with `bench/` and stay.
+    #[arg(long)]
+    workload: Option<Workload>,
+    /// How many clients ask at the same time.
+    #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=65_536))]
+    clients: u32,
+    /// How many connections to each store they share.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1024))]
+    connections: u32,
+    /// Bytes of each value.
+    #[arg(long, default_value_t = 128)]
+    value_size: usize,
+    /// How many keys they draw from.
+    #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u64).range(1..))]
+    keys: u64,
+    /// How many pairs each scan reads.
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..))]
+    scan_pairs: u64,
+    /// How long it is measured.
+    #[arg(long, default_value = "10s", value_parser = humantime::parse_duration)]
+    duration: Duration,
+    /// How long it runs before that.
+    #[arg(long, default_value = "1s", value_parser = humantime::parse_duration)]
+    warm_up: Duration,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Runs it.
+pub(crate) async fn run(bench: Bench) -> anyhow::Result<Outcome> {
+    if let Some(suite) = bench.suite {
+        suite::run(suite, &bench.results, bench.json).await?;
+        return Ok(Outcome::Done);
+    }
+    let workload = bench.workload.expect("clap asks for one of the two");
+    let mut connections = Vec::new();
+    for _ in 0..bench.connections {
+        connections.push(bench.remote.connect().await?.raw());
+    }
+    let load = Load {
+        workload,
+        clients: bench.clients as usize,
+        value_size: bench.value_size,
+        keys: bench.keys,
+        scan_pairs: bench.scan_pairs,
+    };
+    let numbers = load::run(&connections, load, bench.warm_up, bench.duration).await?;
+    if bench.json {
+        println!("{}", as_json(&load, &numbers));
+    } else {
+        show(&load, &numbers);
+    }
+    Ok(Outcome::Done)
+}
+
+fn as_json(load: &Load, numbers: &Numbers) -> Value {
+    let at = |quantile: f64| numbers.latency.value_at_quantile(quantile);
+    json!({
+        "workload": load.workload.name(),
+        "clients": load.clients,
+        "value_size": load.value_size,
+        "keys": load.keys,
+        "seconds": numbers.seconds,
+        "operations": numbers.operations,
+        "errors": numbers.errors,
+        "undetermined": numbers.undetermined,
+        "first_error": numbers.first_error.as_ref().map(ToString::to_string),
+        "throughput": numbers.throughput(),
+        "latency_us": {
+            "mean": numbers.latency.mean(),
+            "p50": at(0.5), "p95": at(0.95), "p99": at(0.99), "p999": at(0.999),
+            "max": numbers.latency.max(),
+        },
+    })
+}
+
+fn show(load: &Load, numbers: &Numbers) {
+    let at = |quantile: f64| numbers.latency.value_at_quantile(quantile);
+    println!(
+        "{}: {} operations in {:.1} s by {} clients: {:.0} per second",
+        load.workload.name(),
+        numbers.operations,
+        numbers.seconds,
+        load.clients,
+        numbers.throughput()
+    );
+    println!("latency: p50 {} µs, p95 {} µs, p99 {} µs, p99.9 {} µs", at(0.5), at(0.95), at(0.99), at(0.999));
+    if let Some(error) = &numbers.first_error {
+        println!(
+            "failed: {}, of unknown outcome: {}; the first: {error}",
+            numbers.errors, numbers.undetermined
+        );
+    }
+}
