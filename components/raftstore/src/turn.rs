@@ -22,6 +22,10 @@ impl<E: Engine> PeerState<E> {
         if let Some(soft) = soft {
             self.on_role(turn, soft.role);
         }
+        if self.delegate.is_some() && self.raft.lease().is_none() {
+            // A transfer, or a change of members that is on its way: what leaves with this turn may let others vote.
+            self.revoke_lease(turn);
+        }
         if append.as_ref().is_some_and(|append| append.snapshot.is_some()) {
             assert!(committed.is_empty(), "nothing is committed beside a snapshot that replaces the log");
             self.on_read_states(turn, read_states);
@@ -43,12 +47,11 @@ impl<E: Engine> PeerState<E> {
         self.on_read_states(turn, read_states);
         self.apply(turn, committed);
         let log = self.raft.storage();
-        let (snapshot_wanted, fetch_wanted) = (log.take_snapshot_wanted(), log.take_fetch_wanted());
         let region_id = self.region.id;
-        if let Some(to) = snapshot_wanted {
+        if let Some(to) = log.take_snapshot_wanted() {
             turn.out.background.push(Background::BuildSnapshot { region_id, to });
         }
-        if let Some(request) = fetch_wanted {
+        while let Some(request) = log.take_fetch_wanted() {
             turn.out.background.push(Background::FetchEntries { region_id, request });
         }
     }
@@ -100,6 +103,10 @@ impl<E: Engine> PeerState<E> {
         for entry in &entries {
             if entry.kind == EntryKind::Normal && Command::is_split(&entry.data) {
                 self.applying.split_at = Some(entry.index);
+                if self.is_leader() {
+                    // The pieces can vote for each other only where the split is known to be committed.
+                    self.raft.ping();
+                }
             }
             while let Some(proposal) = self.proposals.front().filter(|front| front.id.index <= entry.index) {
                 let decided = proposal.id == entry.id();

@@ -239,7 +239,7 @@ impl<E: Engine> Worker<E> {
             Input::Applied(outcomes) => self.on_applied(turn, outcomes),
             Input::EntriesFetched { region_id, entries, context } => {
                 self.with_peer(turn, region_id, |peer, _| {
-                    peer.raft.storage_mut().offer_entries(entries);
+                    peer.raft.storage_mut().offer_entries(context.to, entries);
                     peer.raft.on_entries_fetched(context);
                 })
             }
