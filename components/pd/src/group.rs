@@ -271,10 +271,10 @@ impl<E: Engine> Group<E> {
             let data: Bytes = self.state.image();
             self.node.storage_mut().offer_snapshot(to, Snapshot { meta, data });
         }
-        if let Some(request) = self.node.storage().take_fetch_wanted() {
+        while let Some(request) = self.node.storage().take_fetch_wanted() {
             let engine = self.node.storage().engine().clone();
             match GroupLog::fetch(&engine, GROUP, &request) {
-                Ok(entries) => self.node.storage_mut().offer_entries(entries),
+                Ok(entries) => self.node.storage_mut().offer_entries(request.context.to, entries),
                 Err(raft::StorageError::Compacted) => {}
                 Err(error) => return Err(Error::Corrupt(error.to_string())),
             }

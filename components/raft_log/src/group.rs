@@ -8,6 +8,7 @@ use raft::{
     Storage, StorageError,
 };
 use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, VecDeque};
 use types::{LogIndex, PeerId, RegionId, Term};
 
 /// What is kept beside the entries of a group.
@@ -53,9 +54,10 @@ pub struct GroupLog<E> {
     /// Set when Raft asked for a snapshot for this peer; cleared by whoever builds it.
     snapshot_wanted: Cell<Option<PeerId>>,
     snapshot_offered: RefCell<Option<(PeerId, Snapshot)>>,
-    fetch_wanted: Cell<Option<FetchRequest>>,
-    /// Entries fetched from the engine for one follower; served once.
-    fetched: RefCell<Vec<Entry>>,
+    /// What followers wait for; at most one request for each, as Raft asks again only after an answer.
+    fetch_wanted: RefCell<VecDeque<FetchRequest>>,
+    /// Entries fetched from the engine, by follower; served once.
+    fetched: RefCell<BTreeMap<PeerId, Vec<Entry>>>,
 }
 
 impl<E: Engine> GroupLog<E> {
@@ -112,8 +114,8 @@ impl<E: Engine> GroupLog<E> {
             cache: EntryCache::default(),
             snapshot_wanted: Cell::new(None),
             snapshot_offered: RefCell::new(None),
-            fetch_wanted: Cell::new(None),
-            fetched: RefCell::new(Vec::new()),
+            fetch_wanted: RefCell::default(),
+            fetched: RefCell::default(),
         };
         match log.term_on_disk(last.index) {
             Ok(term) if term == last.term => Ok(log),
@@ -254,14 +256,15 @@ impl<E: Engine> GroupLog<E> {
         *self.snapshot_offered.get_mut() = Some((to, snapshot));
     }
 
-    /// Entries that Raft wants to send and that must be fetched, once after each time it asked.
+    /// Entries that Raft wants to send and that must be fetched, once after each time it asked. To be called until it
+    /// gives `None`: several followers may wait.
     pub fn take_fetch_wanted(&self) -> Option<FetchRequest> {
-        self.fetch_wanted.take()
+        self.fetch_wanted.borrow_mut().pop_front()
     }
 
-    /// Hands in fetched entries; tell Raft right afterwards.
-    pub fn offer_entries(&mut self, entries: Vec<Entry>) {
-        *self.fetched.get_mut() = entries;
+    /// Hands in entries that were fetched for the follower `to`; tell Raft right afterwards.
+    pub fn offer_entries(&mut self, to: PeerId, entries: Vec<Entry>) {
+        self.fetched.get_mut().insert(to, entries);
     }
 
     /// Reads entries of a group from an engine: what a [`FetchRequest`] asks for, on any thread.
@@ -364,12 +367,14 @@ impl<E: Engine> Storage for GroupLog<E> {
             }
             return Ok(());
         }
-        let fetched = self.fetched.take();
+        let fetched = self.fetched.borrow_mut().remove(&context.to).unwrap_or_default();
         if fetched.first().is_some_and(|first| first.index == low) {
             out.extend(fetched.into_iter().take_while(|entry| entry.index < high));
             return Ok(());
         }
-        self.fetch_wanted.set(Some(FetchRequest { low, high: on_disk, bytes_max, context }));
+        let mut wanted = self.fetch_wanted.borrow_mut();
+        wanted.retain(|request| request.context.to != context.to);
+        wanted.push_back(FetchRequest { low, high: on_disk, bytes_max, context });
         Err(StorageError::LogTemporarilyUnavailable)
     }
 

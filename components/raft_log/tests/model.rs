@@ -201,7 +201,7 @@ fn entries_that_left_the_cache_are_fetched_for_a_follower_and_served_once() {
     let request = model.log.take_fetch_wanted().expect("noted");
     assert!(model.log.take_fetch_wanted().is_none());
     let fetched = GroupLog::fetch(&model.engine, GROUP, &request).unwrap();
-    model.log.offer_entries(fetched);
+    model.log.offer_entries(context.to, fetched);
     model.log.entries(low, high, u64::MAX, context, &mut out).unwrap();
     assert_eq!(out, model.entries);
     out.clear();
@@ -220,4 +220,31 @@ fn a_log_that_lost_its_tail_is_refused() {
     assert!(GroupLog::load(model.engine.clone(), GROUP, model.truncated, ConfState::default()).is_err());
     let mut whole = GroupLog::load(MemEngine::new(), GROUP, model.truncated, ConfState::default()).unwrap();
     assert!(whole.on_recovered(model.truncated.index.next()).is_err());
+}
+
+#[test]
+fn two_followers_that_lag_behind_are_both_served() {
+    // The second request once took the place of the first, and its follower waited for ever (simulation seed 558).
+    let mut dice = SplitMix::new(3);
+    let mut model = Model::new();
+    for _ in 0..5 {
+        model.append(&mut dice);
+    }
+    model.restart();
+    let (low, high) = (model.log.first_index(), model.log.last_index().next());
+    let contexts = [2, 3].map(|peer| FetchContext { to: PeerId(peer), term: Term(model.term) });
+    let mut out = Vec::new();
+    for context in contexts {
+        let asked = model.log.entries(low, high, u64::MAX, context, &mut out);
+        assert_eq!(asked, Err(StorageError::LogTemporarilyUnavailable));
+    }
+    while let Some(request) = model.log.take_fetch_wanted() {
+        let fetched = GroupLog::fetch(&model.engine, GROUP, &request).unwrap();
+        model.log.offer_entries(request.context.to, fetched);
+    }
+    for context in contexts {
+        out.clear();
+        model.log.entries(low, high, u64::MAX, context, &mut out).unwrap();
+        assert_eq!(out, model.entries);
+    }
 }
