@@ -12,7 +12,10 @@ mod config;
 mod error;
 mod hooks;
 mod logging;
+mod mailbox;
+mod measure;
 pub mod pd;
+mod status;
 pub mod store;
 
 pub use clock::BootClock;
@@ -26,3 +29,24 @@ pub use logging::{abort_on_panic, init_logging};
 
 /// The version of this build.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// A runtime for sockets. Its threads carry `name`.
+pub(crate) fn runtime(name: &str, threads: usize) -> Result<tokio::runtime::Runtime, ServerError> {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(threads)
+        .thread_name(name)
+        .enable_all()
+        .build()
+        .map_err(ServerError::System)
+}
+
+/// Listens; tells where, since port 0 takes a free one. Within a runtime.
+pub(crate) fn bind(
+    setting: &'static str,
+    address: std::net::SocketAddr,
+) -> Result<(tokio::net::TcpListener, std::net::SocketAddr), ServerError> {
+    let unusable = |source| ServerError::Listen { setting, address: address.to_string(), source };
+    let listener = transport::listen(address).map_err(unusable)?;
+    let bound = listener.local_addr().map_err(unusable)?;
+    Ok((listener, bound))
+}

@@ -55,7 +55,7 @@ impl Default for StoreConfig {
             status_addr: "127.0.0.1:20180".to_owned(),
             pd_endpoints: vec!["127.0.0.1:2379".to_owned()],
             insecure: false,
-            reserve_space: ByteSize(2 << 30),
+            reserve_space: ByteSize(1 << 30),
             stop_deadline: Span(Duration::from_secs(20)),
             log: LogConfig::default(),
             threads: ThreadConfig::default(),

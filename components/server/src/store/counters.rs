@@ -1,0 +1,179 @@
+//! What a store process counts.
+
+use crate::measure::Durations;
+use std::sync::atomic::AtomicU64;
+use wire::kv::{BusyReason, KvCommand, KvError};
+use wire::store::StoreMessage;
+
+macro_rules! labelled {
+    ($(#[$doc:meta])* $name:ident { $($variant:ident = $label:literal,)* }) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+        pub(crate) enum $name {
+            $($variant,)*
+        }
+
+        impl $name {
+            /// Every one, in order.
+            pub(crate) const ALL: &'static [Self] = &[$(Self::$variant),*];
+
+            /// The label's value.
+            pub(crate) const fn label(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $label,)*
+                }
+            }
+        }
+    };
+}
+
+labelled!(
+    /// What a client asks for.
+    Method {
+        Get = "get",
+        BatchGet = "batch_get",
+        Scan = "scan",
+        Write = "write",
+        CompareAndSwap = "compare_and_swap",
+        Split = "split",
+        TransferLeader = "transfer_leader",
+    }
+);
+
+impl Method {
+    pub(crate) fn of(command: &KvCommand) -> Self {
+        match command {
+            KvCommand::Get { .. } => Self::Get,
+            KvCommand::BatchGet { .. } => Self::BatchGet,
+            KvCommand::Scan(_) => Self::Scan,
+            KvCommand::Write { .. } => Self::Write,
+            KvCommand::CompareAndSwap { .. } => Self::CompareAndSwap,
+            KvCommand::Split { .. } => Self::Split,
+            KvCommand::TransferLeader { .. } => Self::TransferLeader,
+        }
+    }
+}
+
+labelled!(
+    /// What is refused.
+    Code {
+        NotLeader = "not_leader",
+        EpochNotMatch = "epoch_not_match",
+        RegionNotFound = "region_not_found",
+        KeyNotInRegion = "key_not_in_region",
+        ServerIsBusy = "server_is_busy",
+        StaleCommand = "stale_command",
+        DiskFull = "disk_full",
+        DeadlineExceeded = "deadline_exceeded",
+        InvalidRequest = "invalid_request",
+        UndeterminedResult = "undetermined_result",
+    }
+);
+
+impl Code {
+    pub(crate) fn of(error: &KvError) -> Self {
+        match error {
+            KvError::NotLeader { .. } => Self::NotLeader,
+            KvError::EpochNotMatch { .. } => Self::EpochNotMatch,
+            KvError::RegionNotFound { .. } => Self::RegionNotFound,
+            KvError::KeyNotInRegion { .. } => Self::KeyNotInRegion,
+            KvError::ServerIsBusy { .. } => Self::ServerIsBusy,
+            KvError::StaleCommand => Self::StaleCommand,
+            KvError::DiskFull => Self::DiskFull,
+            KvError::DeadlineExceeded => Self::DeadlineExceeded,
+            KvError::InvalidRequest { .. } => Self::InvalidRequest,
+            KvError::UndeterminedResult => Self::UndeterminedResult,
+        }
+    }
+}
+
+/// Why a store was busy, with the label's value.
+pub(crate) const BUSY: [(BusyReason, &str); 5] = [
+    (BusyReason::ProposalQueue, "proposal_queue"),
+    (BusyReason::Memory, "memory"),
+    (BusyReason::WriteStall, "write_stall"),
+    (BusyReason::SlowDisk, "slow_disk"),
+    (BusyReason::RegionMoving, "region_moving"),
+];
+
+labelled!(
+    /// What stores say to each other.
+    Said {
+        Append = "append",
+        AppendResponse = "append_response",
+        Vote = "vote",
+        VoteResponse = "vote_response",
+        Heartbeat = "heartbeat",
+        HeartbeatResponse = "heartbeat_response",
+        Other = "other",
+        Removal = "removal",
+    }
+);
+
+impl Said {
+    pub(crate) fn of(message: &StoreMessage) -> Self {
+        use raft::Body;
+        match message {
+            StoreMessage::Raft(message) => match &message.message.body {
+                Body::Append { .. } => Self::Append,
+                Body::AppendResp { .. } => Self::AppendResponse,
+                Body::Vote { .. } => Self::Vote,
+                Body::VoteResp { .. } => Self::VoteResponse,
+                Body::Heartbeat { .. } => Self::Heartbeat,
+                Body::HeartbeatResp { .. } => Self::HeartbeatResponse,
+                _ => Self::Other,
+            },
+            StoreMessage::Removed { .. } | StoreMessage::RemovedConfirmed { .. } => Self::Removal,
+        }
+    }
+}
+
+/// What a store process counts. All grow only, but for those that are said to be current.
+#[derive(Default, Debug)]
+pub(crate) struct Counters {
+    /// From a request's arrival to its answer, by [`Method`].
+    pub(crate) rpc: [Durations; Method::ALL.len()],
+    pub(crate) rpc_errors: [[AtomicU64; Code::ALL.len()]; Method::ALL.len()],
+    busy: [AtomicU64; BUSY.len()],
+    /// Reads that a lease allowed.
+    pub(crate) reads_lease: AtomicU64,
+    /// From an input's arrival to its worker's turn; the oldest of each turn.
+    pub(crate) propose_wait: Durations,
+    /// From a turn's end until what it wrote was durable.
+    pub(crate) append: Durations,
+    pub(crate) log_sync: Durations,
+    /// From a write's arrival until it was committed; one write per turn.
+    pub(crate) commit: Durations,
+    pub(crate) apply_wait: Durations,
+    pub(crate) apply: Durations,
+    pub(crate) turns: AtomicU64,
+    pub(crate) log_writes: AtomicU64,
+    pub(crate) log_syncs: AtomicU64,
+    /// Turns of workers whose writes went to the log.
+    pub(crate) log_tasks: AtomicU64,
+    /// Appends of single groups in them.
+    pub(crate) log_appends: AtomicU64,
+    pub(crate) log_bytes: AtomicU64,
+    pub(crate) applied_entries: AtomicU64,
+    pub(crate) apply_writes: AtomicU64,
+    pub(crate) messages_sent: [AtomicU64; Said::ALL.len()],
+    pub(crate) messages_received: AtomicU64,
+    /// Messages that arrived while a worker had too much to do.
+    pub(crate) messages_refused: AtomicU64,
+    pub(crate) snapshots_sent: AtomicU64,
+    pub(crate) snapshots_failed: AtomicU64,
+    pub(crate) snapshots_received: AtomicU64,
+    /// Current.
+    pub(crate) snapshots_sending: AtomicU64,
+    /// Current.
+    pub(crate) snapshots_arriving: AtomicU64,
+    pub(crate) pd_calls: AtomicU64,
+    pub(crate) pd_failures: AtomicU64,
+}
+
+impl Counters {
+    pub(crate) fn busy(&self, reason: BusyReason) -> &AtomicU64 {
+        let index = BUSY.iter().position(|(other, _)| *other == reason);
+        &self.busy[index.expect("every reason is in the list")]
+    }
+}

@@ -1,0 +1,307 @@
+//! What all threads of a store share, and where the effects of a turn go.
+
+use super::agent::Agent;
+use super::answers::{Answer, Answers};
+use super::counters::{Counters, Said};
+use super::pressure::PressureCache;
+use crate::BootClock;
+use crate::mailbox::Mailbox;
+use crate::measure::{add, get};
+use engine_rocks::{RocksEngine, RocksSnapshot};
+use env::Clock as _;
+use parking_lot::Mutex;
+use raftstore::{
+    ApplyTask, Background, Input, LogTask, ReadRequest, ReadyRead, StoreMeta, Token, TurnEffects,
+    WorkerStats, worker_of,
+};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
+use store::{ReadLimits, SnapshotBuilder, execute};
+use tokio::runtime::Handle;
+use tokio::sync::Semaphore;
+use transport::{Receipt, StoreLinks};
+use types::{MonoTime, RegionId, StoreId};
+use wire::kv::{KvCommand, KvError};
+use wire::pd::StoreStats;
+use wire::store::{DiskState, SnapshotKey, SnapshotPiece, StoreMessage};
+
+/// Reads that hold more than this are not served on the threads of sockets and workers.
+const SHORT_READ: usize = 64;
+
+/// The workers, as seen from other threads.
+pub(crate) struct Workers {
+    pub(crate) inboxes: Vec<Mailbox<Input>>,
+    stats: Vec<Mutex<WorkerStats>>,
+    stalled: Vec<AtomicBool>,
+}
+
+impl Workers {
+    pub(crate) fn new(count: usize) -> Self {
+        Self {
+            inboxes: (0..count).map(|_| Mailbox::default()).collect(),
+            stats: (0..count).map(|_| Mutex::default()).collect(),
+            stalled: (0..count).map(|_| AtomicBool::new(false)).collect(),
+        }
+    }
+
+    /// Which one owns a region.
+    pub(crate) fn of(&self, region_id: RegionId) -> usize {
+        worker_of(region_id, self.inboxes.len())
+    }
+
+    pub(crate) fn input(&self, region_id: RegionId, input: Input) {
+        self.inboxes[self.of(region_id)].push(input);
+    }
+
+    pub(crate) fn tell_all(&self, input: impl Fn() -> Input) {
+        for inbox in &self.inboxes {
+            inbox.push(input());
+        }
+    }
+
+    pub(crate) fn publish(&self, index: usize, stats: WorkerStats, stalled: bool) {
+        *self.stats[index].lock() = stats;
+        self.stalled[index].store(stalled, Ordering::Relaxed);
+    }
+
+    /// What they have counted, together.
+    pub(crate) fn stats(&self) -> WorkerStats {
+        let mut sum = WorkerStats::default();
+        for stats in &self.stats {
+            let stats = *stats.lock();
+            sum.regions += stats.regions;
+            sum.leaders += stats.leaders;
+            sum.leaderless += stats.leaderless;
+            sum.poisoned += stats.poisoned;
+            sum.elections_won += stats.elections_won;
+            sum.snapshots_installed += stats.snapshots_installed;
+            sum.proposals += stats.proposals;
+            sum.writes += stats.writes;
+            sum.read_index += stats.read_index;
+            sum.splits += stats.splits;
+        }
+        sum
+    }
+
+    pub(crate) fn is_stalled(&self) -> bool {
+        self.stalled.iter().any(|stalled| stalled.load(Ordering::Relaxed))
+    }
+}
+
+/// A turn's writes on their way to the log.
+pub(crate) struct Logged {
+    pub(crate) worker: usize,
+    pub(crate) task: LogTask,
+    /// When the turn ended.
+    pub(crate) since: MonoTime,
+}
+
+/// A read that is served aside.
+pub(crate) enum PendingRead {
+    /// Perhaps a lease allows it.
+    Local(ReadRequest),
+    /// It may be served from this snapshot.
+    Ready(ReadyRead<RocksSnapshot>),
+}
+
+/// A snapshot that arrives.
+pub(crate) enum Arriving {
+    Piece(SnapshotPiece, Receipt),
+    Lost(SnapshotKey),
+}
+
+/// How this store's disk is.
+#[derive(Default, Debug)]
+pub(crate) struct Disk {
+    state: AtomicU8,
+    pub(crate) capacity_bytes: AtomicU64,
+    pub(crate) available_bytes: AtomicU64,
+    pub(crate) used_bytes: AtomicU64,
+}
+
+impl Disk {
+    pub(crate) fn state(&self) -> DiskState {
+        match self.state.load(Ordering::Relaxed) {
+            0 => DiskState::Ok,
+            1 => DiskState::Low,
+            _ => DiskState::Full,
+        }
+    }
+
+    pub(crate) fn set_state(&self, state: DiskState) {
+        let number = match state {
+            DiskState::Ok => 0,
+            DiskState::Low => 1,
+            DiskState::Full => 2,
+        };
+        self.state.store(number, Ordering::Relaxed);
+    }
+}
+
+/// What all threads of a store share.
+pub(crate) struct Hub {
+    pub(crate) store_id: StoreId,
+    pub(crate) config: Arc<store::Config>,
+    pub(crate) engine: RocksEngine,
+    pub(crate) meta: Arc<StoreMeta>,
+    pub(crate) limits: ReadLimits,
+    pub(crate) workers: Arc<Workers>,
+    pub(crate) log: Mailbox<Logged>,
+    pub(crate) appliers: Vec<Mailbox<ApplyTask>>,
+    /// Work that takes long: measuring, ingesting, removing files.
+    pub(crate) slow: Mailbox<Background>,
+    /// Work that somebody waits for: views for snapshots, log entries.
+    pub(crate) quick: Mailbox<Background>,
+    pub(crate) arriving: Mailbox<Arriving>,
+    pub(crate) reads: Mailbox<PendingRead>,
+    pub(crate) answers: Answers,
+    pub(crate) links: Arc<StoreLinks>,
+    pub(crate) agent: Agent,
+    pub(crate) builder: Mutex<SnapshotBuilder<RocksEngine>>,
+    pub(crate) disk: Arc<Disk>,
+    pub(crate) pressure: PressureCache,
+    pub(crate) counters: Arc<Counters>,
+    pub(crate) runtime: Handle,
+    /// Snapshots sent at once.
+    pub(crate) sending: Arc<Semaphore>,
+    /// Those that wait included.
+    pub(crate) to_send: AtomicUsize,
+    pub(crate) sender: super::snapshots::SendOptions,
+}
+
+impl Hub {
+    /// Sends messages, those to one store as one frame.
+    pub(crate) fn send(&self, messages: Vec<(StoreId, StoreMessage)>) {
+        let mut by_store: Vec<(StoreId, Vec<StoreMessage>)> = Vec::new();
+        for (to, message) in messages {
+            add(&self.counters.messages_sent[Said::of(&message) as usize], 1);
+            match by_store.iter_mut().find(|(store, _)| *store == to) {
+                Some((_, batch)) => batch.push(message),
+                None => by_store.push((to, vec![message])),
+            }
+        }
+        let disk = self.disk.state();
+        for (to, batch) in by_store {
+            self.links.send(to, disk, batch);
+        }
+    }
+
+    /// Hands a turn's effects to those whom they concern. The log comes first, since it takes longest.
+    pub(crate) fn route(self: &Arc<Self>, worker: usize, effects: TurnEffects<RocksEngine>) {
+        let TurnEffects { log, messages, apply, replies, reads, background, snapshots, pd, create } = effects;
+        if !log.is_empty() {
+            self.log.push(Logged { worker, task: log, since: BootClock.now() });
+        }
+        transport::hold_wakes(|| {
+            self.send(messages);
+            self.apply(apply);
+            self.answers.answer_all(replies);
+        });
+        for ready in reads {
+            match is_short(&ready.request.command) {
+                true => self.serve(ready),
+                false => self.reads.push(PendingRead::Ready(ready)),
+            }
+        }
+        for task in background {
+            match task {
+                Background::BuildSnapshot { .. } | Background::FetchEntries { .. } => self.quick.push(task),
+                Background::Ingest { .. } | Background::CheckSplit { .. } | Background::RemoveFiles(_) => {
+                    self.slow.push(task);
+                }
+            }
+        }
+        for wanted in snapshots {
+            super::snapshots::send(self, wanted);
+        }
+        if !pd.is_empty() {
+            self.agent.push_all(pd);
+        }
+        for peer in create {
+            self.workers.input(peer.record.region.id, Input::CreatePeer(Box::new(peer)));
+        }
+    }
+
+    fn apply(&self, mut tasks: Vec<ApplyTask>) {
+        if tasks.is_empty() {
+            return;
+        }
+        let first = tasks.iter().find_map(|task| match task {
+            ApplyTask::Entries { proposals, .. } => proposals.first()?.tokens.first(),
+            _ => None,
+        });
+        if let Some(since) = first.and_then(|token| self.answers.since(*token)) {
+            self.counters.commit.span(since, BootClock.now());
+        }
+        if let [applier] = self.appliers.as_slice() {
+            return applier.push_all(&mut tasks);
+        }
+        for task in tasks {
+            self.appliers[worker_of(region_of(&task), self.appliers.len())].push(task);
+        }
+    }
+
+    /// Serves a read that may be served.
+    pub(crate) fn serve(&self, ready: ReadyRead<RocksSnapshot>) {
+        let ReadyRead { request, region, snapshot } = ready;
+        let answer = execute(&*snapshot, &region, &request.command, self.limits)
+            .unwrap_or_else(|error| crate::logging::fatal("reading", &error));
+        self.answers.answer_all([(request.token, answer)]);
+    }
+
+    /// Answers a request of this process itself, or of a client.
+    pub(crate) fn answer(&self, token: Token, answer: Answer) {
+        self.answers.answer_all([(token, answer)]);
+    }
+
+    /// How the store is, for PD.
+    pub(crate) fn stats(&self) -> StoreStats {
+        let workers = self.workers.stats();
+        let count = |counter| u32::try_from(get(counter)).unwrap_or(u32::MAX);
+        StoreStats {
+            store_id: self.store_id,
+            capacity_bytes: get(&self.disk.capacity_bytes),
+            available_bytes: get(&self.disk.available_bytes),
+            used_bytes: get(&self.disk.used_bytes),
+            region_count: workers.regions,
+            leader_count: workers.leaders,
+            disk: self.disk.state(),
+            is_slow: self.workers.is_stalled(),
+            snapshots_receiving: count(&self.counters.snapshots_arriving),
+            snapshots_sending: count(&self.counters.snapshots_sending),
+        }
+    }
+
+    /// Takes no more work from anywhere but the workers.
+    pub(crate) fn close_aside(&self) {
+        self.log.close();
+        self.appliers.iter().for_each(Mailbox::close);
+        self.slow.close();
+        self.quick.close();
+        self.arriving.close();
+        self.reads.close();
+    }
+}
+
+/// True for a read that takes less than handing it to another thread.
+pub(crate) fn is_short(command: &KvCommand) -> bool {
+    match command {
+        KvCommand::BatchGet { keys } => keys.len() <= SHORT_READ,
+        KvCommand::Scan(scan) => scan.limit > 0 && scan.limit as usize <= SHORT_READ,
+        _ => true,
+    }
+}
+
+/// What a request is told that could not be taken on.
+pub(crate) fn too_many() -> KvError {
+    KvError::ServerIsBusy { reason: wire::kv::BusyReason::Memory, backoff_ms: 50 }
+}
+
+fn region_of(task: &ApplyTask) -> RegionId {
+    match task {
+        ApplyTask::Register { record, .. } => record.region.id,
+        ApplyTask::Entries { region_id, .. }
+        | ApplyTask::Confirmed { region_id, .. }
+        | ApplyTask::Stop { region_id } => *region_id,
+    }
+}

@@ -1,0 +1,336 @@
+//! What a store shows of itself.
+
+use super::counters::{BUSY, Code, Counters, Method, Said};
+use super::disk::Watch;
+use super::hub::Hub;
+use crate::BootClock;
+use crate::measure::{Durations, Exposition, get};
+use crate::status::{Page, Readiness, build_info, transport_metrics};
+use engine_rocks::EngineStats;
+use env::Clock as _;
+use parking_lot::Mutex;
+use serde_json::{Value, json};
+use std::sync::Arc;
+use types::{MonoTime, RegionId, escape_key};
+
+/// What a running store shows.
+#[derive(Clone)]
+pub(crate) struct Running {
+    pub(crate) hub: Arc<Hub>,
+    pub(crate) watch: Arc<Watch>,
+    pub(crate) cluster_id: u64,
+    pub(crate) address: String,
+    pub(crate) served: Arc<transport::Counters>,
+}
+
+/// A store's page, from before it has joined until after it has stopped.
+pub(crate) struct StorePage {
+    pub(crate) started: MonoTime,
+    pub(crate) readiness: Readiness,
+    /// While it runs.
+    pub(crate) running: Mutex<Option<Running>>,
+}
+
+impl Page for StorePage {
+    fn readiness(&self) -> &Readiness {
+        &self.readiness
+    }
+
+    fn status(&self) -> Value {
+        let uptime = BootClock.now().since(self.started).as_secs_f64();
+        let reason = self.readiness.reason();
+        let mut status = json!({
+            "component": "store",
+            "version": crate::VERSION,
+            "uptime_seconds": uptime,
+            "ready": reason.is_none(),
+            "reason": reason,
+        });
+        let Some(running) = self.running.lock().clone() else { return status };
+        let hub = &running.hub;
+        let (counters, workers) = (&hub.counters, hub.workers.stats());
+        let sum = |durations: &[Durations]| durations.iter().map(Durations::count).sum::<u64>();
+        let more = json!({
+            "cluster_id": running.cluster_id,
+            "store_id": hub.store_id.get(),
+            "address": running.address,
+            "regions": workers.regions,
+            "leaders": workers.leaders,
+            "leaderless": workers.leaderless,
+            "poisoned": workers.poisoned,
+            "disk": format!("{:?}", hub.disk.state()).to_lowercase(),
+            "capacity_bytes": get(&hub.disk.capacity_bytes),
+            "available_bytes": get(&hub.disk.available_bytes),
+            "used_bytes": get(&hub.disk.used_bytes),
+            "pending_requests": hub.answers.pending(),
+            "stalled": hub.workers.is_stalled(),
+            "counters": {
+                "requests": sum(&counters.rpc),
+                "fsyncs": get(&counters.log_syncs),
+                "log_writes": get(&counters.log_writes),
+                "log_tasks": get(&counters.log_tasks),
+                "log_appends": get(&counters.log_appends),
+                "log_bytes": get(&counters.log_bytes),
+                "turns": get(&counters.turns),
+                "proposals": workers.proposals,
+                "writes": workers.writes,
+                "applied_entries": get(&counters.applied_entries),
+                "apply_writes": get(&counters.apply_writes),
+                "elections_won": workers.elections_won,
+                "splits": workers.splits,
+                "snapshots_installed": workers.snapshots_installed,
+                "snapshots_sent": get(&counters.snapshots_sent),
+                "snapshots_failed": get(&counters.snapshots_failed),
+                "snapshots_received": get(&counters.snapshots_received),
+                "lease_reads": get(&counters.reads_lease),
+                "read_index_reads": workers.read_index,
+                "messages_received": get(&counters.messages_received),
+                "messages_refused": get(&counters.messages_refused),
+                "pd_calls": get(&counters.pd_calls),
+                "pd_failures": get(&counters.pd_failures),
+                "stray_answers": hub.answers.stray(),
+            },
+        });
+        if let (Value::Object(status), Value::Object(more)) = (&mut status, more) {
+            status.extend(more);
+        }
+        status
+    }
+
+    fn region(&self, id: u64) -> Option<Value> {
+        let running = self.running.lock().clone()?;
+        let meta = &running.hub.meta;
+        let region = meta.region(RegionId(id))?;
+        let delegate = meta.delegate(region.id);
+        let now = BootClock.now();
+        let peers: Vec<Value> = region
+            .peers
+            .iter()
+            .map(|peer| {
+                json!({
+                    "id": peer.id.get(),
+                    "store_id": peer.store_id.get(),
+                    "role": format!("{:?}", peer.role).to_lowercase(),
+                })
+            })
+            .collect();
+        Some(json!({
+            "id": id,
+            "start": escape_key(&region.range.start),
+            "end": escape_key(&region.range.end),
+            "epoch": { "conf_ver": region.epoch.conf_ver, "version": region.epoch.version },
+            "peers": peers,
+            "leads_in_term": delegate.as_ref().map(|delegate| delegate.term.get()),
+            "has_lease": delegate.is_some_and(|delegate| delegate.covers(now)),
+        }))
+    }
+
+    fn metrics(&self, exposition: &mut Exposition) {
+        build_info(exposition, "store");
+        let help = "One once the store has joined its cluster and serves.";
+        let ready = f64::from(u8::from(self.readiness.reason().is_none()));
+        exposition.gauge("flotilla_store_ready", help, &[], ready);
+        let Some(running) = self.running.lock().clone() else { return };
+        let hub = &running.hub;
+        store_metrics(exposition, hub);
+        request_metrics(exposition, hub);
+        raft_metrics(exposition, &hub.counters);
+        if let Some(stats) = &*running.watch.engine.lock() {
+            engine_metrics(exposition, stats);
+        }
+        transport_metrics(exposition, &[("server", &running.served), ("client", &hub.sender.counters)]);
+    }
+}
+
+fn store_metrics(e: &mut Exposition, hub: &Hub) {
+    let help = "The disk under the store, and what the store's data occupies of it.";
+    for (kind, value) in [
+        ("capacity", &hub.disk.capacity_bytes),
+        ("available", &hub.disk.available_bytes),
+        ("used", &hub.disk.used_bytes),
+    ] {
+        e.gauge("flotilla_store_size_bytes", help, &[("kind", kind)], get(value) as f64);
+    }
+    let stats = hub.workers.stats();
+    let help = "Regions with a peer on this store, by its role.";
+    for (role, count) in
+        [("leader", stats.leaders), ("follower", stats.regions.saturating_sub(stats.leaders))]
+    {
+        e.gauge("flotilla_store_regions", help, &[("role", role)], count as f64);
+    }
+    let help = "Regions whose peer here knows no leader; for longer than an election it means lost quorum or network.";
+    e.gauge("flotilla_raft_leader_missing_regions", help, &[], stats.leaderless as f64);
+    let help = "Groups that stopped because their state contradicts itself; any at all needs a person.";
+    e.counter("flotilla_critical_errors_total", help, &[("kind", "poisoned_region")], stats.poisoned);
+    let help = "Elections won by peers of this store.";
+    e.counter("flotilla_raft_elections_total", help, &[("result", "won")], stats.elections_won);
+    let help = "Log entries proposed by leaders of this store.";
+    e.counter("flotilla_raft_proposals_total", help, &[("kind", "entry")], stats.proposals);
+    let help = "Client writes in proposed entries; over the proposals: how well writes are merged.";
+    e.counter("flotilla_raft_writes_total", help, &[], stats.writes);
+    let help = "Commands on regions that were carried out.";
+    let labels = [("command", "split"), ("result", "ok")];
+    e.counter("flotilla_region_admin_total", help, &labels, stats.splits);
+    let help = "Reads, by the way they were allowed.";
+    e.counter("flotilla_reads_total", help, &[("path", "lease")], get(&hub.counters.reads_lease));
+    e.counter("flotilla_reads_total", help, &[("path", "read_index")], stats.read_index);
+    let help = "Region snapshots on their way now.";
+    for (direction, count) in
+        [("sending", &hub.counters.snapshots_sending), ("receiving", &hub.counters.snapshots_arriving)]
+    {
+        e.gauge("flotilla_snapshots_running", help, &[("direction", direction)], get(count) as f64);
+    }
+    let help = "Region snapshots, by what became of them.";
+    for (event, count) in [
+        ("sent", get(&hub.counters.snapshots_sent)),
+        ("failed", get(&hub.counters.snapshots_failed)),
+        ("received", get(&hub.counters.snapshots_received)),
+        ("installed", stats.snapshots_installed),
+    ] {
+        e.counter("flotilla_snapshots_total", help, &[("event", event)], count);
+    }
+    let help =
+        "Work that waits for a thread; a number that stays high means that the thread does not keep up.";
+    let workers = hub.workers.inboxes.iter().map(|inbox| inbox.len()).sum::<usize>();
+    let appliers = hub.appliers.iter().map(|inbox| inbox.len()).sum::<usize>();
+    for (worker, waiting) in [
+        ("worker", workers),
+        ("log", hub.log.len()),
+        ("apply", appliers),
+        ("slow", hub.slow.len()),
+        ("quick", hub.quick.len()),
+        ("snapshot", hub.arriving.len()),
+        ("read", hub.reads.len()),
+    ] {
+        e.gauge("flotilla_worker_pending_tasks", help, &[("worker", worker)], waiting as f64);
+    }
+    let help = "Zero while the disk has space, one when it is low and client writes are refused, two when it is full.";
+    let state = hub.disk.state() as u8;
+    e.gauge("flotilla_store_disk_state", help, &[], f64::from(state));
+    let help = "One while the log makes no progress: the store does not act as leader.";
+    e.gauge("flotilla_store_stalled", help, &[], f64::from(u8::from(hub.workers.is_stalled())));
+    let help = "Calls to the placement driver.";
+    e.counter("flotilla_pd_client_calls_total", help, &[], get(&hub.counters.pd_calls));
+    let help = "Calls to the placement driver that failed; a rise means it is away.";
+    e.counter("flotilla_pd_client_failures_total", help, &[], get(&hub.counters.pd_failures));
+}
+
+fn request_metrics(e: &mut Exposition, hub: &Hub) {
+    let counters = &hub.counters;
+    let help = "From a request's arrival to its answer.";
+    for method in Method::ALL {
+        let durations = &counters.rpc[*method as usize];
+        e.durations("flotilla_rpc_duration_seconds", help, &[("method", method.label())], durations);
+    }
+    let help = "Requests that were refused, or whose outcome is not known.";
+    for method in Method::ALL {
+        for code in Code::ALL {
+            let count = get(&counters.rpc_errors[*method as usize][*code as usize]);
+            let labels = [("method", method.label()), ("code", code.label())];
+            e.counter("flotilla_rpc_errors_total", help, &labels, count);
+        }
+    }
+    let help =
+        "Requests refused because the store is busy; a rise means that it is asked for more than it can do.";
+    for (reason, label) in BUSY {
+        e.counter("flotilla_server_busy_total", help, &[("reason", label)], get(counters.busy(reason)));
+    }
+    let help = "Requests under way.";
+    e.gauge("flotilla_requests_pending", help, &[], hub.answers.pending() as f64);
+}
+
+fn raft_metrics(e: &mut Exposition, counters: &Counters) {
+    for (name, help, durations) in [
+        (
+            "flotilla_raft_propose_wait_seconds",
+            "From an input's arrival to its worker's turn, the oldest of each turn; a rise means a worker is too busy.",
+            &counters.propose_wait,
+        ),
+        (
+            "flotilla_raft_append_duration_seconds",
+            "From a turn's end until what it wrote was durable.",
+            &counters.append,
+        ),
+        (
+            "flotilla_raft_log_sync_duration_seconds",
+            "One sync of the log; a rise means a slow disk.",
+            &counters.log_sync,
+        ),
+        (
+            "flotilla_raft_commit_duration_seconds",
+            "From a write's arrival until it was committed, one write of each turn.",
+            &counters.commit,
+        ),
+        (
+            "flotilla_apply_wait_seconds",
+            "From a commit to its applier, the oldest of each batch; a rise means an applier is too busy.",
+            &counters.apply_wait,
+        ),
+        ("flotilla_apply_duration_seconds", "One batch of an applier.", &counters.apply),
+    ] {
+        e.durations(name, help, &[], durations);
+    }
+    for (name, help, count) in [
+        ("flotilla_raft_turns_total", "Turns of the workers.", &counters.turns),
+        ("flotilla_raft_log_syncs_total", "Syncs of the log.", &counters.log_syncs),
+        ("flotilla_raft_log_writes_total", "Batches written to the log.", &counters.log_writes),
+        (
+            "flotilla_raft_log_appends_total",
+            "Appends of single groups; over the syncs: how well syncs are shared.",
+            &counters.log_appends,
+        ),
+        ("flotilla_raft_log_bytes_total", "Bytes of the batches written to the log.", &counters.log_bytes),
+        ("flotilla_apply_entries_total", "Log entries applied.", &counters.applied_entries),
+        ("flotilla_raft_messages_received_total", "Messages from other stores.", &counters.messages_received),
+    ] {
+        e.counter(name, help, &[], get(count));
+    }
+    let help = "Messages to other stores.";
+    for said in Said::ALL {
+        let count = get(&counters.messages_sent[*said as usize]);
+        e.counter("flotilla_raft_messages_sent_total", help, &[("type", said.label())], count);
+    }
+}
+
+fn engine_metrics(e: &mut Exposition, stats: &EngineStats) {
+    const DB: (&str, &str) = ("db", "store");
+    let families = || stats.families.iter().map(|family| ([DB, ("cf", family.cf.name())], family));
+    let help = "Bytes that compaction is behind; a rise means writes come faster than they are put in order.";
+    for (labels, family) in families() {
+        let bytes = family.pending_compaction_bytes as f64;
+        e.gauge("flotilla_rocksdb_pending_compaction_bytes", help, &labels, bytes);
+    }
+    let help = "Files of each level.";
+    for (labels, family) in families() {
+        for (level, files) in family.level_files.iter().enumerate() {
+            let level = level.to_string();
+            let labels = [labels[0], labels[1], ("level", level.as_str())];
+            e.gauge("flotilla_rocksdb_level_files", help, &labels, *files as f64);
+        }
+    }
+    let help = "Files of the newest version.";
+    for (labels, family) in families() {
+        e.gauge("flotilla_rocksdb_size_bytes", help, &labels, family.sst_bytes as f64);
+    }
+    let help = "Memtables, and what readers still hold of them.";
+    for (labels, family) in families() {
+        e.gauge("flotilla_rocksdb_memtable_bytes", help, &labels, family.memtable_bytes as f64);
+    }
+    let help = "Memtables that wait to be flushed.";
+    for (labels, family) in families() {
+        let count = family.immutable_memtables as f64;
+        e.gauge("flotilla_rocksdb_immutable_memtables", help, &labels, count);
+    }
+    for (name, help, value) in [
+        ("flotilla_rocksdb_block_cache_bytes", "What the block cache holds.", stats.block_cache_bytes),
+        ("flotilla_rocksdb_wal_bytes", "Write-ahead log on disk.", stats.wal_bytes),
+        ("flotilla_rocksdb_snapshots", "Views that are held.", stats.snapshots),
+        ("flotilla_rocksdb_running_compactions", "Compactions running now.", stats.running_compactions),
+        ("flotilla_rocksdb_running_flushes", "Flushes running now.", stats.running_flushes),
+    ] {
+        e.gauge(name, help, &[DB], value as f64);
+    }
+    let help = "Bytes of batches written.";
+    e.counter("flotilla_rocksdb_bytes_total", help, &[DB, ("kind", "written")], stats.written_bytes);
+    e.counter("flotilla_rocksdb_syncs_total", "Syncs of the write-ahead log.", &[DB], stats.syncs);
+}

@@ -1,0 +1,163 @@
+#![expect(clippy::disallowed_methods, reason = "the driver owns the threads, and waits for them")]
+//! The threads of a store, and their end in good order.
+
+use super::Started;
+use super::answers::Waiting;
+use super::counters::Method;
+use super::hub::Hub;
+use super::page::StorePage;
+use super::service::StoreService;
+use crate::{BootClock, ServerError, StoreConfig};
+use engine::Engine as _;
+use env::Clock as _;
+use raftstore::Input;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+use tokio::runtime::Runtime;
+use tokio::task::AbortHandle;
+use tracing::{info, warn};
+use transport::Server;
+use types::MonoTime;
+
+/// How often something is looked at that is about to end.
+const LOOK_AGAIN: Duration = Duration::from_millis(5);
+/// Handing leaders over may take this long, and no more than a third of the deadline.
+const HAND_OVER_MAX: Duration = Duration::from_secs(5);
+/// Connections are given this long to end by themselves, and no more than a third of the deadline.
+const FAREWELL_MAX: Duration = Duration::from_secs(3);
+
+/// Threads and tasks that run until they are told to end.
+#[derive(Default)]
+pub(crate) struct Threads {
+    handles: Vec<JoinHandle<()>>,
+    /// How many of them are workers, which end first.
+    workers: usize,
+    pub(crate) tasks: Vec<AbortHandle>,
+}
+
+impl Threads {
+    pub(crate) fn spawn(
+        &mut self,
+        name: String,
+        body: impl FnOnce() + Send + 'static,
+    ) -> Result<(), ServerError> {
+        let thread = std::thread::Builder::new().name(name);
+        self.handles.push(thread.spawn(body).map_err(ServerError::System)?);
+        Ok(())
+    }
+
+    /// From here on, threads are no workers.
+    pub(crate) fn begin_aside(&mut self) {
+        self.workers = self.handles.len();
+    }
+}
+
+/// Stops a store: leaders first, then connections, threads, and the engine. Whatever does not end by the deadline is
+/// left to the end of the process.
+pub(crate) fn stop(
+    config: &StoreConfig,
+    runtime: Runtime,
+    started: Started,
+    server: Server<StoreService>,
+    page: &Arc<StorePage>,
+) {
+    let deadline = BootClock.now() + config.stop_deadline.0;
+    let third = config.stop_deadline.0 / 3;
+    info!("store stops");
+    page.readiness.not_ready("stopping".to_owned());
+    let Started { hub, threads, watch, dispatcher } = started;
+    drop(dispatcher);
+    hand_over(&hub, BootClock.now() + HAND_OVER_MAX.min(third));
+    let cut = runtime.block_on(server.stop(FAREWELL_MAX.min(third)));
+    if cut > 0 {
+        info!(connections = cut, "connections were closed before they had come to their end");
+    }
+    let Threads { mut handles, workers, tasks } = threads;
+    tasks.iter().for_each(AbortHandle::abort);
+    watch.stop.close();
+    hub.workers.inboxes.iter().for_each(crate::mailbox::Mailbox::close);
+    let aside = handles.split_off(workers);
+    let mut ended = wait_for(&handles, deadline);
+    hub.close_aside();
+    ended &= wait_for(&aside, deadline);
+    let unanswered = hub.answers.abandon();
+    if unanswered > 0 {
+        info!(requests = unanswered, "requests were answered as undetermined");
+    }
+    let left = |deadline: MonoTime| deadline.since(BootClock.now());
+    runtime.block_on(hub.links.stop(left(deadline).min(Duration::from_millis(500))));
+    page.running.lock().take();
+    drop(server);
+    runtime.shutdown_timeout(left(deadline).min(Duration::from_secs(2)));
+    if !ended {
+        warn!("the store stops without waiting for all of its threads");
+        return;
+    }
+    handles.into_iter().chain(aside).for_each(|handle| {
+        // One that panicked has said so.
+        let _ = handle.join();
+    });
+    // Nothing depends on it: it saves the next start from reading the log.
+    let closed = hub.engine.sync().and_then(|()| hub.engine.flush());
+    if let Err(error) = closed {
+        crate::logging::fatal("closing the engine", &error);
+    }
+    let holders = Arc::strong_count(&hub);
+    if holders > 1 {
+        warn!(holders, "parts of the store are still in use");
+    }
+    info!("store has stopped");
+}
+
+/// Asks another voter of each region that we lead to take over, and waits until none is left.
+fn hand_over(hub: &Arc<Hub>, deadline: MonoTime) {
+    let mut asked = 0_usize;
+    for region in hub.meta.regions() {
+        if hub.meta.delegate(region.id).is_none() {
+            continue;
+        }
+        let others: Vec<_> = region
+            .peers
+            .iter()
+            .filter(|peer| peer.store_id != hub.store_id && peer.role == types::PeerRole::Voter)
+            .collect();
+        let Some(peer) = others.get(asked % others.len().max(1)) else { continue };
+        asked += 1;
+        let waiting =
+            Waiting { responder: None, method: Method::TransferLeader, bytes: 0, since: BootClock.now() };
+        let token = hub.answers.insert(0, waiting);
+        hub.workers.input(
+            region.id,
+            Input::TransferLeader {
+                token,
+                region_id: region.id,
+                epoch: region.epoch,
+                to_store: peer.store_id,
+            },
+        );
+    }
+    if asked == 0 {
+        return;
+    }
+    let leads = || {
+        let others = |region: &types::Region| region.peers.len() > 1;
+        let regions = hub.meta.regions();
+        regions.iter().filter(|region| others(region) && hub.meta.delegate(region.id).is_some()).count()
+    };
+    while leads() > 0 && BootClock.now() < deadline {
+        std::thread::sleep(LOOK_AGAIN);
+    }
+    info!(asked, left = leads(), "handed leaders over");
+}
+
+/// True once all have ended; false when the deadline was first.
+fn wait_for(handles: &[JoinHandle<()>], deadline: MonoTime) -> bool {
+    while !handles.iter().all(JoinHandle::is_finished) {
+        if BootClock.now() >= deadline {
+            return false;
+        }
+        std::thread::sleep(LOOK_AGAIN);
+    }
+    true
+}
