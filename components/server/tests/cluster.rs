@@ -1,7 +1,9 @@
 //! A placement driver and stores in one process, over loopback: the wiring, on real sockets and RocksDB.
 
 use client::{Client, KeyRange, Options, ScanOptions};
-use server::{ByteSize, Hooks, PdConfig, ReadyInfo, ServerError, Shutdown, StoreConfig};
+use server::{ByteSize, Hooks, PdConfig, ReadyInfo, RegionConfig, ServerError, Shutdown, Span, StoreConfig};
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
 use std::path::Path;
 use std::sync::mpsc::{Receiver, channel};
 use std::thread::JoinHandle;
@@ -40,6 +42,10 @@ impl Process {
 }
 
 fn pd(dir: &Path) -> Process {
+    if std::env::var_os("FLOTILLA_TEST_LOG").is_some() {
+        // Set up once, by whichever test is first.
+        let _ = server::init_logging(&server::LogConfig::default());
+    }
     let config = PdConfig {
         data_dir: dir.join("pd"),
         listen_addr: "127.0.0.1:0".to_owned(),
@@ -56,6 +62,11 @@ fn store_config(dir: &Path, name: &str, pd: &str) -> StoreConfig {
         status_addr: "127.0.0.1:0".to_owned(),
         pd_endpoints: vec![pd.to_owned()],
         reserve_space: ByteSize(0),
+        // What the placement driver wants done is told in its answers to these.
+        region: RegionConfig {
+            heartbeat_interval: Span(Duration::from_millis(200)),
+            ..RegionConfig::default()
+        },
         ..StoreConfig::default()
     }
 }
@@ -65,13 +76,113 @@ fn store(config: StoreConfig) -> Process {
 }
 
 fn runtime() -> tokio::runtime::Runtime {
-    tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime")
+    // With a thread of its own, so that the client hears what servers say while the test waits for something else.
+    tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime")
 }
 
 async fn connect(pd: &str) -> Client {
     let mut options = Options::default();
     options.calls.deadline = LONG;
     Client::connect([pd.to_owned()], options).await.expect("connected")
+}
+
+/// What a status page says.
+fn http(address: &str, path: &str) -> (String, String) {
+    let mut stream = TcpStream::connect(address).expect("it listens");
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n").expect("asked");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("answered");
+    let (head, body) = answer.split_once("\r\n\r\n").expect("a head and a body");
+    (head.to_owned(), body.to_owned())
+}
+
+fn status(info: &ReadyInfo) -> serde_json::Value {
+    serde_json::from_str(&http(&info.status_address, "/status").1).expect("a document")
+}
+
+/// Waits until the only region has three voters and a leader.
+async fn replicated(client: &Client) -> client::Region {
+    let mut often = tokio::time::interval(Duration::from_millis(20));
+    loop {
+        often.tick().await;
+        let route = client.admin().region_at("").await.expect("the placement driver answers");
+        let Some(route) = route else { continue };
+        if route.leader.is_some() && route.region.peers.len() == 3 && route.pending_peers.is_empty() {
+            let voters = route.region.peers.iter().filter(|peer| peer.role == types::PeerRole::Voter);
+            if voters.count() == 3 {
+                return route.region;
+            }
+        }
+    }
+}
+
+#[test]
+fn three_stores_replicate_and_writes_go_on_while_each_is_restarted() {
+    let dir = TempDir::new().expect("a directory");
+    let driver = pd(dir.path());
+    let pd_info = driver.ready();
+    let configs = ["a", "b", "c"].map(|name| store_config(dir.path(), name, &pd_info.address));
+    let mut stores: Vec<Process> = configs.iter().cloned().map(store).collect();
+    let mut infos: Vec<ReadyInfo> = stores.iter().map(Process::ready).collect();
+    let runtime = runtime();
+    let client = runtime.block_on(connect(&pd_info.address));
+    let raw = client.raw();
+    runtime.block_on(async {
+        // The second and third copy begin with a snapshot of this.
+        let pairs: Vec<_> = (0..500).map(|i| (format!("key{i:03}"), format!("value{i}"))).collect();
+        raw.batch_put(pairs).await.expect("written");
+        let region = tokio::time::timeout(LONG, replicated(&client)).await.expect("in time");
+        assert_eq!(region.peers.len(), 3);
+    });
+    for (index, config) in configs.iter().enumerate() {
+        stores.remove(0).stop().expect("stopped in good order");
+        // Two of three are a quorum.
+        runtime.block_on(raw.put(format!("while-{index}"), "away")).expect("written");
+        stores.push(store(config.clone()));
+        infos[index] = stores[2].ready();
+    }
+    let sum = |counter: &str| -> u64 {
+        let counts = infos.iter().map(|info| status(info)["counters"][counter].as_u64().expect("a count"));
+        counts.sum()
+    };
+    assert_eq!(sum("stray_answers"), 0);
+    assert!(sum("fsyncs") > 0 && sum("elections_won") > 0);
+    for info in &infos {
+        assert!(http(&info.status_address, "/ready?verbose").0.contains("200 OK"));
+        let metrics = http(&info.status_address, "/metrics").1;
+        for name in ["flotilla_build_info", "flotilla_rpc_duration_seconds_bucket", "process_open_fds"] {
+            assert!(metrics.contains(name), "{name} is missing");
+        }
+    }
+    runtime.block_on(async {
+        let scan = raw.scan(KeyRange::new("key", "kez"), ScanOptions::default()).expect("a range");
+        assert_eq!(scan.into_vec().await.expect("read").len(), 500);
+    });
+    drop((raw, client));
+    stores.into_iter().for_each(|store| store.stop().expect("stopped in good order"));
+    driver.stop().expect("stopped in good order");
+}
+
+#[test]
+fn what_keeps_a_store_from_starting_is_said_with_its_name() {
+    let dir = TempDir::new().expect("a directory");
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = taken.local_addr().expect("bound").to_string();
+    let config =
+        StoreConfig { listen_addr: address.clone(), ..store_config(dir.path(), "store", "127.0.0.1:1") };
+    let said = store(config).thread.join().expect("no panic").expect_err("the port is in use").to_string();
+    assert!(said.contains(&address) && said.contains("listen_addr"), "{said}");
+
+    // Nobody is at the placement driver's address: a store waits for it as long as it must, and its directory is its own.
+    let config = store_config(dir.path(), "store", "127.0.0.1:1");
+    let (one, other) = (store(config.clone()), store(config));
+    while !one.thread.is_finished() && !other.thread.is_finished() {
+        std::thread::yield_now();
+    }
+    let (refused, waiting) = if one.thread.is_finished() { (one, other) } else { (other, one) };
+    let said = refused.stop().expect_err("the other has the directory").to_string();
+    assert!(said.contains("in use by another process"), "{said}");
+    assert!(matches!(waiting.stop(), Err(ServerError::Interrupted)));
 }
 
 #[test]
