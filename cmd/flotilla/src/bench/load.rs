@@ -203,9 +203,10 @@ async fn work(client: RawClient, load: Load, mut dice: SplitMix, shared: Arc<Sha
         }
         let mut counts = shared.counts.lock();
         match result {
-            // A histogram begins at one.
             Ok(()) => {
-                counts.latency.saturating_record(u64::try_from(took.as_micros()).unwrap_or(u64::MAX).max(1))
+                // A histogram begins at one.
+                let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX).max(1);
+                counts.latency.record(micros).expect("the histogram grows as needed");
             }
             Err(error) => {
                 if matches!(error, Error::Undetermined { .. }) {

@@ -3,12 +3,13 @@
 mod view;
 mod wait;
 
+use crate::clock;
 use crate::connect::Remote;
 use crate::outcome::{Outcome, Usage};
 use crate::text::{parse_key, show_key};
 use anyhow::Context as _;
 use clap::{Args, Subcommand};
-use client::{Admin, Client, KeyRange, Keyspace, RegionId, StoreId};
+use client::{Admin, Client, KeyRange, Keyspace, Region, RegionId, StoreId};
 use std::io::Write as _;
 use std::time::Duration;
 use types::Key;
@@ -72,6 +73,9 @@ enum Command {
     },
 }
 
+/// How long the placement driver may take to hear of a split.
+const KNOWN_TIMEOUT: Duration = Duration::from_secs(5);
+
 /// Runs one command.
 pub(crate) async fn run(ctl: Ctl) -> anyhow::Result<Outcome> {
     if let Command::Wait { replicated, balanced, timeout } = ctl.command {
@@ -131,6 +135,7 @@ async fn split(admin: &Admin, keys: &[Key], json: bool) -> anyhow::Result<Outcom
     let inner: Vec<Key> = keys.iter().map(|key| Keyspace::RAW.encode(key)).collect();
     let shown = || keys.iter().map(|key| show_key(key)).collect::<Vec<_>>().join(", ");
     let made = admin.split_region(inner).await.with_context(|| format!("splitting at {}", shown()))?;
+    wait_known(admin, &made).await;
     let routes: Vec<RegionRoute> =
         made.into_iter().map(|region| RegionRoute { region, ..RegionRoute::default() }).collect();
     if json {
@@ -141,6 +146,21 @@ async fn split(admin: &Admin, keys: &[Key], json: bool) -> anyhow::Result<Outcom
     }
     let ids: Vec<String> = routes.iter().map(|route| route.region.id.to_string()).collect();
     print(format!("made regions {}", ids.join(", ")))
+}
+
+/// Waits until the placement driver has heard of these regions, so that whoever asks it next finds them. It hears of them by their
+/// heartbeats; if that takes longer than [`KNOWN_TIMEOUT`], the split was made all the same.
+async fn wait_known(admin: &Admin, made: &[Region]) {
+    let begin = clock::now();
+    for region in made {
+        while begin.elapsed() < KNOWN_TIMEOUT {
+            match admin.region(region.id).await {
+                Ok(Some(route)) if route.region.epoch.version >= region.epoch.version => break,
+                Ok(_) => clock::pause(Duration::from_millis(50)).await,
+                Err(_) => return,
+            }
+        }
+    }
 }
 
 async fn transfer_leader(

@@ -83,10 +83,10 @@ impl Cluster {
                 let number = u16::try_from(number).unwrap_or(u16::MAX);
                 first.saturating_add(number.saturating_mul(PORTS_PER_PROCESS))
             });
-            stores.push(start(&directory, "store", &format!("store-{number}"), settings, ports)?);
-        }
-        for store in &mut stores {
+            let mut store = start(&directory, "store", &format!("store-{number}"), settings, ports)?;
+            // One after another, so that their ids come in the order of their names.
             store.wait_ready().await?;
+            stores.push(store);
         }
         let mut cluster = Self { pd, stores, directory, temporary };
         cluster.wait_formed().await?;

@@ -24,6 +24,12 @@ const WATCH_INTERVAL: Duration = Duration::from_millis(100);
 /// How long a command may take to end after it was told to.
 const COMMAND_STOP_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// What differs from a cluster that works: so few regions can report often, and whoever kills a store wants to see it soon. `--set`
+/// comes after these and wins.
+const QUICK_STORE: [(&str, &str); 2] =
+    [("region.heartbeat_interval", "1s"), ("region.store_heartbeat_interval", "1s")];
+const QUICK_PD: [(&str, &str); 1] = [("schedule.disconnected_after", "5s")];
+
 /// Starts a cluster on this machine: a placement driver and stores, each a process of its own that can be killed.
 ///
 /// It listens on loopback alone, says when it is ready, and goes on until Ctrl-C or, with --exec, until the command has ended. A
@@ -66,6 +72,10 @@ impl Playground {
             ports: self.fixed_ports,
             ..ClusterOptions::default()
         };
+        let quick =
+            |(key, value): &(&str, &str)| Setting { key: (*key).to_owned(), value: (*value).to_owned() };
+        options.store_settings.extend(QUICK_STORE.iter().map(quick));
+        options.pd_settings.extend(QUICK_PD.iter().map(quick));
         for Setting { key, value } in &self.set {
             let (settings, key) = if let Some(key) = key.strip_prefix("store.") {
                 (&mut options.store_settings, key)
