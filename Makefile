@@ -28,7 +28,7 @@ ifeq ($(CI),true)
 endif
 
 run: setup # Start a cluster of three stores and a placement driver on this machine
-	cargo run --release --locked -p flotilla -- playground
+	cargo run --release --locked -p flotilla-cmd -- playground
 
 test: setup # Run every test, the repository's own rules included
 	cargo test --workspace --locked
@@ -55,7 +55,7 @@ soak: setup # Run new simulation seeds for a while: make soak MINUTES=10
 	cargo run --locked -p flotilla-sim-cli -- soak --minutes $(or $(MINUTES),10)
 
 bench: setup # Measure, in release: make bench SUITE=quick
-	cargo run --release --locked -p flotilla -- bench --suite $(or $(SUITE),quick)
+	cargo run --release --locked -p flotilla-cmd -- bench --suite $(or $(SUITE),quick)
 
 clean: # Remove what was built; RocksDB's archive stays
 	cargo clean
