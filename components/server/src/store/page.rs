@@ -160,8 +160,18 @@ fn store_metrics(e: &mut Exposition, hub: &Hub) {
     }
     let help = "Regions whose peer here knows no leader; for longer than an election it means lost quorum or network.";
     e.gauge("flotilla_raft_leader_missing_regions", help, &[], stats.leaderless as f64);
-    let help = "Groups that stopped because their state contradicts itself; any at all needs a person.";
-    e.counter("flotilla_critical_errors_total", help, &[("kind", "poisoned_region")], stats.poisoned);
+    let help =
+        "Defects of ours, or groups that stopped because their state contradicts itself; any needs a person.";
+    for (kind, count) in [("poisoned_region", stats.poisoned), ("stray_answer", hub.answers.stray())] {
+        e.counter("flotilla_critical_errors_total", help, &[("kind", kind)], count);
+    }
+    let help = "Messages to or from other stores that were dropped; said again by those who sent them.";
+    for (reason, count) in [
+        ("unreachable", hub.sender.counters.messages_dropped()),
+        ("overloaded", get(&hub.counters.messages_refused)),
+    ] {
+        e.counter("flotilla_raft_messages_dropped_total", help, &[("reason", reason)], count);
+    }
     let help = "Elections won by peers of this store.";
     e.counter("flotilla_raft_elections_total", help, &[("result", "won")], stats.elections_won);
     let help = "Log entries proposed by leaders of this store.";
