@@ -14,7 +14,7 @@ use crate::worker::Worker;
 use engine::Engine;
 use raft::{Body, EntryId, Message, Reject};
 use types::{Epoch, LogIndex, Peer, PeerRole, RegionId};
-use wire::store::{RaftMessage, StoreMessage};
+use wire::store::{DiskState, RaftMessage, StoreMessage};
 
 /// Votes kept for children that are about to be made; more than a store splits at once.
 const HELD_VOTES_MAX: usize = 1024;
@@ -154,6 +154,12 @@ impl<E: Engine> PeerState<E> {
             return self.begin_destroy(turn, None);
         }
         if to.id < self.me.id || !self.is_normal() {
+            return;
+        }
+        let grows = matches!(&message.body, Body::Append { entries, .. } if !entries.is_empty());
+        if grows && turn.disk(self.me.store_id) == DiskState::Full {
+            // The reserve is nearly spent: what would grow the log is sent again when there is room. Votes, heartbeats
+            // and empty appends go on.
             return;
         }
         if self.region.peer(from.id).is_none() {
