@@ -7,8 +7,8 @@ use raft::{
     Append, ConfState, Entry, EntryId, FetchContext, HardState, InitialState, PersistToken, Snapshot,
     Storage, StorageError,
 };
-use std::cell::{Cell, RefCell};
-use std::collections::{BTreeMap, VecDeque};
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use types::{LogIndex, PeerId, RegionId, Term};
 
 /// What is kept beside the entries of a group.
@@ -19,6 +19,9 @@ struct LogState {
     last: EntryId,
 }
 codec_struct!(LogState { hard_state, last });
+
+/// Snapshots that stand ready in one group; more than a region has members.
+const SNAPSHOTS_OFFERED_MAX: usize = 16;
 
 /// Entries that Raft wants to send and that are not in the cache.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -51,9 +54,11 @@ pub struct GroupLog<E> {
     hard_state: HardState,
     conf_state: ConfState,
     cache: EntryCache,
-    /// Set when Raft asked for a snapshot for this peer; cleared by whoever builds it.
-    snapshot_wanted: Cell<Option<PeerId>>,
-    snapshot_offered: RefCell<Option<(PeerId, Snapshot)>>,
+    /// The peers for which Raft asked for a snapshot, until somebody builds it.
+    snapshot_wanted: RefCell<BTreeSet<PeerId>>,
+    /// Snapshots by the peer that they were built for, until Raft asks again. Several peers may wait at once, and none
+    /// takes what is another's.
+    snapshot_offered: RefCell<BTreeMap<PeerId, Snapshot>>,
     /// What followers wait for; at most one request for each, as Raft asks again only after an answer.
     fetch_wanted: RefCell<VecDeque<FetchRequest>>,
     /// Entries fetched from the engine, by follower; served once.
@@ -112,8 +117,8 @@ impl<E: Engine> GroupLog<E> {
             hard_state,
             conf_state,
             cache: EntryCache::default(),
-            snapshot_wanted: Cell::new(None),
-            snapshot_offered: RefCell::new(None),
+            snapshot_wanted: RefCell::default(),
+            snapshot_offered: RefCell::default(),
             fetch_wanted: RefCell::default(),
             fetched: RefCell::default(),
         };
@@ -246,14 +251,20 @@ impl<E: Engine> GroupLog<E> {
         self.conf_state = conf_state;
     }
 
-    /// The peer for which Raft wants a snapshot, once after each time it asked.
+    /// A peer for which Raft wants a snapshot, once after each time it asked. To be called until it gives `None`: several
+    /// peers may want one.
     pub fn take_snapshot_wanted(&self) -> Option<PeerId> {
-        self.snapshot_wanted.take()
+        self.snapshot_wanted.borrow_mut().pop_first()
     }
 
     /// Hands in a snapshot for a peer; Raft gets it when it asks again.
     pub fn offer_snapshot(&mut self, to: PeerId, snapshot: Snapshot) {
-        *self.snapshot_offered.get_mut() = Some((to, snapshot));
+        let offered = self.snapshot_offered.get_mut();
+        if offered.len() >= SNAPSHOTS_OFFERED_MAX {
+            // Peers that went away without it.
+            offered.clear();
+        }
+        offered.insert(to, snapshot);
     }
 
     /// Entries that Raft wants to send and that must be fetched, once after each time it asked. To be called until it
@@ -379,13 +390,13 @@ impl<E: Engine> Storage for GroupLog<E> {
     }
 
     fn snapshot(&self, at_least: LogIndex, to: PeerId) -> Result<Snapshot, StorageError> {
-        let usable = |(peer, snapshot): &(PeerId, Snapshot)| {
-            *peer == to && snapshot.meta.index >= at_least && snapshot.meta.index >= self.truncated.index
+        let usable = |snapshot: &Snapshot| {
+            snapshot.meta.index >= at_least && snapshot.meta.index >= self.truncated.index
         };
-        if let Some((_, snapshot)) = self.snapshot_offered.take().filter(usable) {
+        if let Some(snapshot) = self.snapshot_offered.borrow_mut().remove(&to).filter(usable) {
             return Ok(snapshot);
         }
-        self.snapshot_wanted.set(Some(to));
+        self.snapshot_wanted.borrow_mut().insert(to);
         Err(StorageError::SnapshotTemporarilyUnavailable)
     }
 }

@@ -42,6 +42,9 @@ pub fn state(group: RegionId) -> [u8; 10] {
 
 /// The range `[start, end)` of all log records of a group.
 #[must_use]
-pub fn group_range(group: RegionId) -> ([u8; 9], [u8; 9]) {
-    (group_prefix(group), group_prefix(RegionId(group.get() + 1)))
+pub fn group_range(group: RegionId) -> ([u8; 9], [u8; 10]) {
+    // Above every kind of record. There need not be a next group: ids come from other stores, and may be the last.
+    let mut end = [0xff; 10];
+    end[..9].copy_from_slice(&group_prefix(group));
+    (group_prefix(group), end)
 }

@@ -48,7 +48,7 @@ impl<E: Engine> PeerState<E> {
         self.apply(turn, committed);
         let log = self.raft.storage();
         let region_id = self.region.id;
-        if let Some(to) = log.take_snapshot_wanted() {
+        while let Some(to) = log.take_snapshot_wanted() {
             turn.out.background.push(Background::BuildSnapshot { region_id, to });
         }
         while let Some(request) = log.take_fetch_wanted() {
@@ -102,17 +102,17 @@ impl<E: Engine> PeerState<E> {
         let mut proposals = Vec::new();
         for entry in &entries {
             if entry.kind == EntryKind::Normal && Command::is_split(&entry.data) {
-                self.applying.split_at = Some(entry.index);
+                if !self.applying.splits.contains(&entry.index) {
+                    self.applying.splits.push(entry.index);
+                }
                 if self.is_leader() {
                     // The pieces can vote for each other only where the split is known to be committed.
                     self.raft.ping();
                 }
             }
-            while let Some(proposal) = self.proposals.front().filter(|front| front.id.index <= entry.index) {
-                let decided = proposal.id == entry.id();
-                let proposal = self.proposals.pop_front().expect("there is a first proposal");
-                if decided {
-                    proposals.push(Proposal { id: proposal.id, tokens: proposal.tokens });
+            while let Some((id, proposal)) = self.next_proposal(entry.index) {
+                if id == entry.id() {
+                    proposals.push(Proposal { id, tokens: proposal.tokens });
                 } else {
                     // Another leader's entry stands where ours would: ours will never be applied.
                     for token in proposal.tokens {
@@ -134,7 +134,10 @@ impl<E: Engine> PeerState<E> {
             self.report.due = true;
         } else if before == Role::Leader {
             self.revoke_lease(turn);
-            // What was proposed is decided by what is applied at its index, not by this.
+            // What was proposed is decided by what is applied at its index, not by this. Splits that were not handed out
+            // may be overwritten; should they be committed, that is met again on their way to the data.
+            let handed = self.applying.handed;
+            self.applying.splits.retain(|at| *at <= handed);
             let error = self.not_leader();
             self.fail_waiting(turn, &error);
         }
@@ -173,9 +176,7 @@ impl<E: Engine> PeerState<E> {
             return;
         }
         let applied = self.applying.applied.index;
-        if self.applying.split_at.is_some_and(|at| at <= applied) {
-            self.applying.split_at = None;
-        }
+        self.applying.splits.retain(|at| *at > applied);
         if applied > self.raft.status().applied {
             self.raft.on_applied(applied);
         }
@@ -202,9 +203,16 @@ impl<E: Engine> PeerState<E> {
         turn.shared.meta.replace(Some(self.region.id), &regions);
         self.region = region;
         self.size.bytes = size_bytes;
-        self.size.unmeasured_bytes = 0;
+        // One split makes so many pieces and no more: the last may still be too large.
+        self.size.unmeasured_bytes = size_bytes;
         self.report.due = true;
-        self.split = None;
+        if let Some(split) = self.split.take() {
+            // Its keys were chosen for the region as it was.
+            let error = self.epoch_not_match(&turn.shared);
+            for token in split.tokens {
+                turn.answer(token, Err(error.clone()));
+            }
+        }
         for child in children {
             if let Some(record) = child.record {
                 turn.out.create.push(CreatePeer { record, campaign: self.is_leader(), size_bytes });
@@ -215,9 +223,9 @@ impl<E: Engine> PeerState<E> {
     fn on_members(&mut self, turn: &mut Turn<E>, change: &raft::ConfChange, record: Option<RegionRecord>) {
         let Some(RegionRecord { region, removed, .. }) = record else { return };
         self.revoke_lease(turn);
-        for peer in &self.region.peers {
-            // Answers of those who left may still be on their way, and ours to them.
-            self.strangers.insert(peer.id, *peer);
+        // Answers of those who left may still be on their way, and ours to them.
+        for peer in self.region.peers.clone() {
+            self.remember(peer);
         }
         self.region = region;
         self.removed = removed;
