@@ -8,10 +8,16 @@ use crate::write::busy;
 use codec::Encode;
 use engine::Engine;
 use raft::{ConfChange, ConfChangeKind, ConfChangeOp, EntryId, Storage as _, TransferError, Transition};
-use types::{Epoch, Key, Peer, PeerId, StoreId};
+use std::time::Duration;
+use types::{Epoch, Key, MonoTime, Peer, PeerId, StoreId};
 use wire::kv::{BusyReason, KvError, KvReply};
 use wire::pd::{Instruction, RegionHeartbeat, SplitIds, Step};
 use wire::store::StoreMessage;
+
+/// How long PD may take to hand out ids; longer than its members need to elect a leader.
+const SPLIT_IDS_WITHIN: Duration = Duration::from_secs(10);
+/// When a region that is too large and could not be cut is looked at again.
+const SPLIT_RETRY_AFTER: Duration = Duration::from_secs(10);
 
 impl<E: Engine> PeerState<E> {
     fn admit_admin(&self, turn: &Turn<E>, epoch: Epoch) -> Result<(), KvError> {
@@ -37,7 +43,7 @@ impl<E: Engine> PeerState<E> {
         turn: &mut Turn<E>,
         epoch: Epoch,
         keys: Vec<Key>,
-        token: Option<Token>,
+        waiter: Option<(Token, MonoTime)>,
     ) {
         let ascending = keys.windows(2).all(|pair| pair[0] < pair[1]);
         let inside =
@@ -52,33 +58,50 @@ impl<E: Engine> PeerState<E> {
             }
             Ok(())
         });
-        match (admitted, token) {
-            (Ok(()), token) => {
+        let tokens: Vec<Token> = waiter.into_iter().map(|(token, _)| token).collect();
+        match admitted {
+            Ok(()) => {
                 let count = u32::try_from(keys.len()).expect("split keys fit a message");
                 turn.out.pd.push(PdTask::AskSplit { region: self.region.clone(), count });
-                self.split = Some(SplitRequest { keys, tokens: token.into_iter().collect() });
+                let latest = turn.now + SPLIT_IDS_WITHIN;
+                let deadline = waiter.map_or(latest, |(_, deadline)| deadline.min(latest));
+                self.split = Some(SplitRequest { keys, tokens, deadline });
             }
-            (Err(error), Some(token)) => turn.answer(token, Err(error)),
-            (Err(_), None) => {}
+            Err(error) => self.fail_split(turn, tokens, &error),
+        }
+    }
+
+    /// A split does not come about: tells who waits for it, or tries again later if it was the region's size.
+    fn fail_split(&mut self, turn: &mut Turn<E>, tokens: Vec<Token>, error: &KvError) {
+        if tokens.is_empty() {
+            self.size.measure_at = Some(turn.now + SPLIT_RETRY_AFTER);
+        }
+        for token in tokens {
+            turn.answer(token, Err(error.clone()));
+        }
+    }
+
+    /// Gives up a split for which PD has handed out no ids in time.
+    pub(crate) fn expire_split(&mut self, turn: &mut Turn<E>) {
+        if let Some(split) = self.split.take_if(|split| split.deadline <= turn.now) {
+            self.fail_split(turn, split.tokens, &KvError::DeadlineExceeded);
         }
     }
 
     /// PD has answered with ids, or has not.
     pub(crate) fn on_split_ids(&mut self, turn: &mut Turn<E>, ids: Option<Vec<SplitIds>>) {
-        let Some(SplitRequest { keys, tokens }) = self.split.take() else { return };
+        let Some(SplitRequest { keys, tokens, deadline }) = self.split.take() else { return };
         let epoch = self.region.epoch;
         let admitted = self.admit_admin(turn, epoch).and_then(|()| match ids {
             Some(ids) if ids.len() == keys.len() => Ok(ids),
             _ => Err(busy(BusyReason::RegionMoving)),
         });
         let failed = match admitted {
-            Ok(ids) => self.propose_command(&Command::Split { epoch, keys, ids }, tokens).err(),
+            Ok(ids) => self.propose_command(&Command::Split { epoch, keys, ids }, tokens, deadline).err(),
             Err(error) => Some((error, tokens)),
         };
         if let Some((error, tokens)) = failed {
-            for token in tokens {
-                turn.answer(token, Err(error.clone()));
-            }
+            self.fail_split(turn, tokens, &error);
         }
     }
 
@@ -130,12 +153,7 @@ impl<E: Engine> PeerState<E> {
             Step::ChangeRoles { promote, demote } => {
                 if demote.contains(&self.me.id) {
                     // Leadership goes first, to one who stays.
-                    let heir = self.region.peers.iter().find(|peer| {
-                        crate::apply::is_voter(peer.role)
-                            && !demote.contains(&peer.id)
-                            && peer.id != self.me.id
-                    });
-                    if let Some(heir) = heir.copied() {
+                    if let Some(heir) = self.heir(demote) {
                         drop(self.transfer(heir));
                     }
                     return;
@@ -151,6 +169,17 @@ impl<E: Engine> PeerState<E> {
                 self.change_members(&[(ConfChangeKind::Remove, *peer_id)], &[])
             }
         }
+    }
+
+    /// The voter that could lead at once, but for those in `without`: it answers, and lacks the least of the log.
+    fn heir(&self, without: &[PeerId]) -> Option<Peer> {
+        let mut best = None;
+        self.raft.with_progress(&mut |id, progress| {
+            if progress.active && !progress.learner && id != self.me.id && !without.contains(&id) {
+                best = best.max(Some((progress.matched, id)));
+            }
+        });
+        best.and_then(|(_, id)| self.region.peer(id).copied())
     }
 
     fn change_members(&mut self, ops: &[(ConfChangeKind, PeerId)], peers: &[Peer]) {
@@ -172,10 +201,12 @@ impl<E: Engine> PeerState<E> {
         let split_bytes = turn.shared.config.region_split_bytes;
         // Often enough that a region cannot grow far beyond its limit unseen.
         const CHECKS_PER_SPLIT_SIZE: u64 = 16;
-        let due = self.size.unmeasured_bytes >= (split_bytes / CHECKS_PER_SPLIT_SIZE).max(1);
+        let due = self.size.unmeasured_bytes >= (split_bytes / CHECKS_PER_SPLIT_SIZE).max(1)
+            || self.size.measure_at.is_some_and(|at| at <= turn.now);
         if self.is_leader() && self.is_normal() && due && !self.size.measuring && self.split.is_none() {
             self.size.measuring = true;
             self.size.unmeasured_bytes = 0;
+            self.size.measure_at = None;
             turn.out.background.push(Background::CheckSplit { region: self.region.clone(), split_bytes });
         }
     }
@@ -224,7 +255,8 @@ impl<E: Engine> PeerState<E> {
         }
         if let Ok(term) = log.term(to) {
             // Lost with a leader change, it is proposed again the next time.
-            drop(self.propose_command(&Command::CompactLog { to: EntryId::new(term, to) }, Vec::new()));
+            let command = Command::CompactLog { to: EntryId::new(term, to) };
+            drop(self.propose_command(&command, Vec::new(), MonoTime::MAX));
         }
     }
 

@@ -436,6 +436,9 @@ impl<E: Engine> Turn<'_, E> {
         for op in &change.ops {
             if op.kind == ConfChangeKind::Remove {
                 let peer = *region.record.region.peer(op.id).expect("a removed peer was a member");
+                // Where a later peer of the store has been removed, an earlier one is gone: so there is at most one of
+                // each store, however often the region moves.
+                region.record.removed.retain(|earlier| earlier.peer.store_id != peer.store_id);
                 region.record.removed.push(RemovedPeer { peer, epoch: next.epoch });
             }
         }

@@ -4,6 +4,9 @@
 //! readers and writers end → apply stops → one batch, synced: Tombstone in, log, apply record and data out → gone
 //! ```
 //!
+//! Until it is gone its range stays taken, so that nobody puts data where the batch is about to remove it. A snapshot
+//! whose install has been written is put in place first: its files are not taken from under the ingestion.
+//!
 //! The record of the region stays as a tombstone with the highest peer id, so that no late message brings the peer
 //! back. The batch goes through the log writer, behind every append of the peer.
 
@@ -19,41 +22,45 @@ use wire::store::StoreMessage;
 pub(crate) struct Destroy {
     /// Who wants to know when it is gone.
     pub(crate) confirm: Vec<(StoreId, StoreMessage)>,
-    written: bool,
 }
 
 impl<E: Engine> PeerState<E> {
     /// Takes the peer out of service and begins to clear it away. `asked_by` is told when it is gone.
     pub(crate) fn begin_destroy(&mut self, turn: &mut Turn<E>, asked_by: Option<Peer>) {
         let confirm = asked_by.map(|to| confirmation(self.region.id, self.me, to));
-        if let Phase::Destroying(destroy) = &mut self.phase {
-            destroy.confirm.extend(confirm);
-            return;
+        // Whether apply has been told to stop already.
+        let mut stopping = false;
+        match &mut self.phase {
+            Phase::Destroying(destroy) => return add_confirmation(&mut destroy.confirm, confirm),
+            Phase::Installing(install) if !install.can_be_dropped() => {
+                return add_confirmation(install.destroy.get_or_insert_default(), confirm);
+            }
+            Phase::Installing(install) => {
+                stopping = true;
+                turn.out.background.extend(install.unused_files());
+                turn.shared.meta.release(self.region.id);
+            }
+            Phase::Normal => {}
         }
         self.revoke_lease(turn);
         let error = KvError::RegionNotFound { region_id: self.region.id };
         self.fail_waiting(turn, &error);
         self.abandon_proposals(turn, types::LogIndex(u64::MAX));
-        turn.shared.meta.remove(self.region.id);
-        turn.shared.meta.release(self.region.id);
-        self.phase = Phase::Destroying(Destroy { confirm: confirm.into_iter().collect(), written: false });
-        turn.out.apply.push(ApplyTask::Stop { region_id: self.region.id });
+        self.phase = Phase::Destroying(Destroy { confirm: confirm.into_iter().collect() });
+        if !stopping {
+            turn.out.apply.push(ApplyTask::Stop { region_id: self.region.id });
+        }
     }
 
     /// Apply has stopped: write the batch.
     pub(crate) fn write_destroy(&mut self, turn: &mut Turn<E>) {
         let Phase::Destroying(destroy) = &mut self.phase else { unreachable!("called while destroying") };
-        if std::mem::replace(&mut destroy.written, true) {
-            return;
-        }
         let log = &mut turn.out.log;
-        if self.region.peers.is_empty() {
-            // Never had anything: only the tombstone is worth writing.
-            tombstone(&mut log.batch, self.region.id, self.region.epoch, self.me.id);
-        } else {
+        // A peer without a region has no data, and its empty range would name everybody's.
+        if !self.region.peers.is_empty() {
             delete_data(&mut log.batch, &self.region.range);
-            tombstone(&mut log.batch, self.region.id, self.region.epoch, self.me.id);
         }
+        tombstone(&mut log.batch, self.region.id, self.region.epoch, self.me.id);
         log.must_sync = true;
         log.persisted.destroyed.push(self.region.id);
         log.messages_after.append(&mut destroy.confirm);
@@ -66,6 +73,14 @@ pub(crate) fn tombstone(batch: &mut WriteBatch, region_id: RegionId, epoch: Epoc
     put_region(batch, &RegionRecord { state: State::Tombstone, region, peer_id, removed: Vec::new() });
     delete_apply(batch, region_id);
     raft_log::destroy(region_id, batch);
+}
+
+/// Adds who wants to know, once: stores ask until they are told.
+fn add_confirmation(
+    confirm: &mut Vec<(StoreId, StoreMessage)>,
+    another: Option<(StoreId, StoreMessage)>,
+) {
+    confirm.extend(another.filter(|message| !confirm.contains(message)));
 }
 
 /// The message that tells that a peer is gone.

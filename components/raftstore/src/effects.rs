@@ -62,6 +62,8 @@ pub enum Input {
         epoch: Epoch,
         /// Where.
         keys: Vec<Key>,
+        /// When the person gives up.
+        deadline: MonoTime,
     },
     /// A person wants another leader.
     TransferLeader {

@@ -15,7 +15,8 @@ use crate::peer::{PeerState, Phase, Turn};
 use crate::records::{ApplyRecord, PeerState as State, RegionRecord, delete_data, put_apply, put_region};
 use engine::{Cf, Engine};
 use raft::{Append, EntryId, Message};
-use types::Region;
+use types::{Region, StoreId};
+use wire::store::StoreMessage;
 
 /// A snapshot on its way into a peer.
 pub(crate) struct Install {
@@ -27,6 +28,8 @@ pub(crate) struct Install {
     position: EntryId,
     /// What Raft wants written, until it is.
     write: Option<(Append, Vec<Message>)>,
+    /// The peer was removed meanwhile, and is cleared away afterwards. The messages tell those who want to know.
+    pub(crate) destroy: Option<Vec<(StoreId, StoreMessage)>>,
 }
 
 impl<E: Engine> PeerState<E> {
@@ -38,7 +41,7 @@ impl<E: Engine> PeerState<E> {
             return;
         }
         let message = received.message.message.clone();
-        self.strangers.insert(received.message.from.id, received.message.from);
+        self.remember(received.message.from);
         self.incoming = Some(Box::new(received));
         // A message that Raft refuses has no effect, and then nothing takes the snapshot.
         let _refused = self.raft.step(message).is_err();
@@ -60,7 +63,8 @@ impl<E: Engine> PeerState<E> {
         // The snapshot jumps over them: whether they are part of it cannot be told.
         self.abandon_proposals(turn, position.index);
         let write = Some((append, messages_after));
-        self.phase = Phase::Installing(Box::new(Install { region, data, size_bytes, keys, position, write }));
+        let install = Install { region, data, size_bytes, keys, position, write, destroy: None };
+        self.phase = Phase::Installing(Box::new(install));
         if self.is_initialized() {
             // Entries on their way to the data must not arrive after the snapshot's.
             turn.out.apply.push(ApplyTask::Stop { region_id: self.region.id });
@@ -109,8 +113,11 @@ impl<E: Engine> PeerState<E> {
 
     /// The data is in place: the peer takes part again.
     pub(crate) fn finish_install(&mut self, turn: &mut Turn<E>) {
+        if !self.is_installing() {
+            return;
+        }
         let Phase::Installing(install) = std::mem::replace(&mut self.phase, Phase::Normal) else { return };
-        let Install { region, size_bytes, keys, position, .. } = *install;
+        let Install { region, size_bytes, keys, position, destroy, .. } = *install;
         self.region = region;
         if let Some(me) = self.region.peer(self.me.id) {
             self.me = *me;
@@ -121,13 +128,19 @@ impl<E: Engine> PeerState<E> {
         self.applying.applied = position;
         self.applying.handed = position.index;
         self.applying.collected = position.index.next();
-        self.applying.split_at = None;
+        self.applying.splits.clear();
         self.removed.clear();
         turn.out.apply.push(self.registration());
         turn.shared.meta.release(self.region.id);
         turn.shared.meta.replace(Some(self.region.id), std::slice::from_ref(&self.region));
         if self.raft.status().applied < position.index {
             self.raft.on_applied(position.index);
+        }
+        if let Some(confirm) = destroy {
+            self.begin_destroy(turn, None);
+            if let Phase::Destroying(destroy) = &mut self.phase {
+                destroy.confirm.extend(confirm);
+            }
         }
     }
 
@@ -155,6 +168,7 @@ impl<E: Engine> PeerState<E> {
             keys: 0,
             position,
             write: None,
+            destroy: None,
         };
         turn.out.background.push(Background::Ingest { record: install.record(self.me.id) });
         self.phase = Phase::Installing(Box::new(install));
@@ -162,6 +176,16 @@ impl<E: Engine> PeerState<E> {
 }
 
 impl Install {
+    /// True while nothing is written of it.
+    pub(crate) fn can_be_dropped(&self) -> bool {
+        self.write.is_some()
+    }
+
+    /// What clears away its files.
+    pub(crate) fn unused_files(&self) -> Option<Background> {
+        unused_files(&self.data)
+    }
+
     fn record(&self, peer_id: types::PeerId) -> RegionRecord {
         let state = match &self.data {
             SnapshotData::Pairs(_) => State::Normal,

@@ -46,7 +46,7 @@ impl<E: Engine> PeerState<E> {
     /// Extends the lease as far as the quorum's acknowledgements reach, making the delegate if there is none.
     pub(crate) fn renew_lease(&mut self, turn: &Turn<E>, ticks: &TickTimes) {
         let over_split = turn.shared.config.breaks(Mistake::LeaseOverSplit);
-        let split = self.applying.split_at.is_some() && !over_split;
+        let split = !over_split && self.awaits_split();
         if !self.is_leader() || !self.is_normal() || split || turn.stalled {
             return;
         }

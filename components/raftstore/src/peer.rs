@@ -13,7 +13,7 @@ use raft::{EntryId, RawNode, Role};
 use raft_log::{GroupLog, LoadError};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
-use types::{Key, LogIndex, MonoTime, Peer, PeerId, Region, RegionId, StoreId};
+use types::{Key, LogIndex, MonoTime, Peer, PeerId, Region, RegionId, StoreId, Term};
 use wire::kv::{KvError, KvReply};
 use wire::store::{DiskState, RaftMessage, StoreMessage};
 
@@ -64,7 +64,6 @@ pub(crate) struct QueuedWrite {
 
 /// A write (or several, in one entry) that was proposed and is not decided yet.
 pub(crate) struct PendingProposal {
-    pub(crate) id: EntryId,
     pub(crate) tokens: Vec<Token>,
     /// The earliest deadline of its writes.
     pub(crate) deadline: MonoTime,
@@ -88,8 +87,8 @@ pub(crate) struct Applying {
     pub(crate) applied: EntryId,
     /// Entries before this one are removed from the log.
     pub(crate) collected: LogIndex,
-    /// A split that is handed out and not applied yet: until then the lease is not renewed and reads wait.
-    pub(crate) split_at: Option<LogIndex>,
+    /// Splits that we proposed or handed out and that are not applied, see [`PeerState::awaits_split`].
+    pub(crate) splits: Vec<LogIndex>,
 }
 
 /// How large the region is, as far as is known.
@@ -100,6 +99,8 @@ pub(crate) struct Size {
     /// Written since it was last measured.
     pub(crate) unmeasured_bytes: u64,
     pub(crate) measuring: bool,
+    /// Measure it then, whatever was written: a split that was due did not come about.
+    pub(crate) measure_at: Option<MonoTime>,
     /// Of applied entries that the log still holds.
     pub(crate) log_bytes: u64,
 }
@@ -113,10 +114,12 @@ pub(crate) struct Report {
     pub(crate) pending: Vec<PeerId>,
 }
 
-/// A split that waits for its ids, or to be applied.
+/// A split that waits for its ids.
 pub(crate) struct SplitRequest {
     pub(crate) keys: Vec<Key>,
     pub(crate) tokens: Vec<Token>,
+    /// When whoever wants it, or we, give up waiting.
+    pub(crate) deadline: MonoTime,
 }
 
 /// Where a peer is in its life.
@@ -140,7 +143,9 @@ pub(crate) struct PeerState<E: Engine> {
     pub(crate) incoming: Option<Box<ReceivedSnapshot>>,
     pub(crate) role: Role,
     pub(crate) queued: Vec<QueuedWrite>,
-    pub(crate) proposals: VecDeque<PendingProposal>,
+    /// By position. A leader that was deposed and elected again may have proposed at one index twice, and what it
+    /// proposed first may still be committed by others, so all are kept until something is applied at their index.
+    pub(crate) proposals: BTreeMap<(LogIndex, Term), PendingProposal>,
     pub(crate) reads: Reads,
     pub(crate) applying: Applying,
     pub(crate) delegate: Option<Arc<Delegate>>,
@@ -235,13 +240,14 @@ impl<E: Engine> PeerState<E> {
             phase: Phase::Normal,
             incoming: None,
             queued: Vec::new(),
-            proposals: VecDeque::new(),
+            proposals: BTreeMap::new(),
             reads: Reads::default(),
             applying: Applying {
                 handed: apply.applied.index,
                 applied: apply.applied,
-                collected: apply.truncated.index.next(),
-                split_at: None,
+                // A crash may have kept the compaction and lost the removal, so the first one removes all there is.
+                collected: LogIndex::ZERO,
+                splits: Vec::new(),
             },
             delegate: None,
             unpersisted: 0,
@@ -260,6 +266,14 @@ impl<E: Engine> PeerState<E> {
 
     pub(crate) fn is_leader(&self) -> bool {
         self.role == Role::Leader
+    }
+
+    /// True from the moment a split is known to be committed until it is applied here: its pieces may be served elsewhere
+    /// by then, so the lease is not renewed and reads wait. What is committed may be long in coming, when our own log is
+    /// slower than those of a quorum; so a leader goes by what it proposed, not by what it has handed out.
+    pub(crate) fn awaits_split(&self) -> bool {
+        let committed = self.raft.status().committed;
+        self.applying.splits.iter().any(|at| *at <= committed)
     }
 
     pub(crate) fn is_normal(&self) -> bool {
@@ -321,11 +335,17 @@ impl<E: Engine> PeerState<E> {
 
     /// Ends what was proposed up to `index` without knowing what became of it.
     pub(crate) fn abandon_proposals(&mut self, turn: &mut Turn<E>, index: LogIndex) {
-        while self.proposals.front().is_some_and(|proposal| proposal.id.index <= index) {
-            let proposal = self.proposals.pop_front().expect("there is a first proposal");
+        while let Some((_, proposal)) = self.next_proposal(index) {
             for token in proposal.tokens {
                 turn.answer(token, Err(KvError::UndeterminedResult));
             }
         }
+    }
+
+    /// Takes out the first proposal at or before `index`, with its position.
+    pub(crate) fn next_proposal(&mut self, index: LogIndex) -> Option<(EntryId, PendingProposal)> {
+        let first = self.proposals.first_entry().filter(|first| first.key().0 <= index)?;
+        let ((index, term), proposal) = first.remove_entry();
+        Some((EntryId::new(term, index), proposal))
     }
 }

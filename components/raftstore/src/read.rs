@@ -63,7 +63,7 @@ impl<E: Engine> PeerState<E> {
     /// The engine's snapshot is taken in this turn, while the region is known to be here and uncut: what makes a piece
     /// of it go away begins with the worker that owns the region, after it has learned of the split.
     pub(crate) fn release_reads(&mut self, turn: &mut Turn<E>, snapshot: &mut Option<Arc<E::Snapshot>>) {
-        if self.reads.waiting.is_empty() || self.applying.split_at.is_some() || !self.is_normal() {
+        if self.reads.waiting.is_empty() || self.awaits_split() || !self.is_normal() {
             return;
         }
         let applied = self.applying.applied.index;

@@ -66,7 +66,11 @@ impl<E: Engine> Worker<E> {
         }
         let covered = !turn.shared.meta.overlapping(&message.range).is_empty();
         if covered || message.range.is_empty() {
-            if matches!(message.message.body, Body::Vote { .. }) && self.held_votes.len() < HELD_VOTES_MAX {
+            if matches!(message.message.body, Body::Vote { .. }) {
+                if self.held_votes.len() >= HELD_VOTES_MAX {
+                    // Whoever asks for a vote asks again. What was kept too long must not keep others out for ever.
+                    self.held_votes.clear();
+                }
                 self.held_votes.insert(message.region_id, message);
             }
             return;
@@ -83,16 +87,21 @@ impl<E: Engine> Worker<E> {
         if let Some(state) = self.peers.get_mut(&region_id) {
             if state.me.id > peer.id {
                 turn.out.messages.push(confirmation(region_id, peer, from));
-            } else if state.me.id == peer.id && state.region.epoch.conf_ver < epoch.conf_ver {
+            } else if state.me.id == peer.id && state.is_removed_since(epoch) {
                 // The tombstone keeps the newest epoch that is known.
                 state.region.epoch.conf_ver = epoch.conf_ver;
                 state.begin_destroy(turn, Some(from));
+            } else if state.me.id < peer.id {
+                // A later peer of this store was a member, and never got here: so ours had been removed before.
+                state.begin_destroy(turn, None);
             }
             return;
         }
         match region_record(&turn.shared.engine, region_id) {
             Ok(Some(record)) if record.state == State::Tombstone && record.peer_id >= peer.id => {
-                turn.out.messages.push(confirmation(region_id, peer, from));
+                // The tombstone may have been written just now, and not be durable yet.
+                turn.log().must_sync = true;
+                turn.log().messages_after.push(confirmation(region_id, peer, from));
             }
             Ok(None) => {
                 // It never got here. Make sure of that before it is said.
@@ -147,6 +156,12 @@ impl<E: Engine> Worker<E> {
 }
 
 impl<E: Engine> PeerState<E> {
+    /// True if somebody who no longer finds us among the members as of `epoch` knows better than we do.
+    fn is_removed_since(&self, epoch: Epoch) -> bool {
+        let ours = self.region.epoch.conf_ver;
+        ours < epoch.conf_ver || (ours == epoch.conf_ver && self.region.peer(self.me.id).is_none())
+    }
+
     fn on_raft_message(&mut self, turn: &mut Turn<E>, message: RaftMessage) {
         let RaftMessage { from, to, epoch, message, .. } = message;
         if to.id > self.me.id {
@@ -173,10 +188,7 @@ impl<E: Engine> PeerState<E> {
                 turn.out.messages.push((from.store_id, removed));
                 return;
             }
-            if self.strangers.len() >= STRANGERS_MAX {
-                self.strangers.pop_first();
-            }
-            self.strangers.insert(from.id, from);
+            self.remember(from);
         }
         if let Some(heard) = self.report.heard.get_mut(&from.id) {
             *heard = turn.now;
@@ -185,12 +197,21 @@ impl<E: Engine> PeerState<E> {
         let _refused = self.raft.step(message).is_err();
     }
 
-    /// A store cannot be reached.
-    pub(crate) fn on_unreachable(&mut self, store_id: types::StoreId) {
-        let peer = self.region.peer_on(store_id).filter(|_| self.is_leader() && self.is_normal());
+    /// Notes where a peer lives that the descriptor does not know.
+    pub(crate) fn remember(&mut self, peer: Peer) {
+        if self.strangers.len() >= STRANGERS_MAX && !self.strangers.contains_key(&peer.id) {
+            self.strangers.pop_first();
+        }
+        self.strangers.insert(peer.id, peer);
+    }
+
+    /// A store cannot be reached. True if that matters here.
+    pub(crate) fn on_unreachable(&mut self, store_id: types::StoreId) -> bool {
+        let peer = self.region.peer_on(store_id).filter(|_| self.is_leader() && self.is_normal()).copied();
         if let Some(peer) = peer {
             self.raft.report_unreachable(peer.id);
         }
+        peer.is_some()
     }
 }
 

@@ -115,6 +115,8 @@ impl<E: Engine> Worker<E> {
             self.shared.meta.replace(None, std::slice::from_ref(&record.region));
             match &record.state {
                 State::Applying { files } => peer.resume_install(&mut turn, files),
+                // Its removal was applied, and then the process ended before the peer was cleared away.
+                _ if record.region.peer(record.peer_id).is_none() => peer.begin_destroy(&mut turn, None),
                 _ => turn.out.apply.push(peer.registration()),
             }
             self.peers.insert(region_id, Box::new(peer));
@@ -225,9 +227,9 @@ impl<E: Engine> Worker<E> {
                     peer.read(turn, request)
                 });
             }
-            Input::Split { token, region_id, epoch, keys } => {
+            Input::Split { token, region_id, epoch, keys, deadline } => {
                 self.with_peer_or_refuse(turn, region_id, token, |peer, turn| {
-                    peer.request_split(turn, epoch, keys, Some(token));
+                    peer.request_split(turn, epoch, keys, Some((token, deadline)));
                 });
             }
             Input::TransferLeader { token, region_id, epoch, to_store } => {
@@ -269,8 +271,9 @@ impl<E: Engine> Worker<E> {
             }),
             Input::Unreachable(store_id) => {
                 for (id, peer) in &mut self.peers {
-                    peer.on_unreachable(store_id);
-                    turn.dirty.push(*id);
+                    if peer.on_unreachable(store_id) {
+                        turn.dirty.push(*id);
+                    }
                 }
             }
             Input::DiskOf(store_id, state) => {
@@ -329,6 +332,7 @@ impl<E: Engine> Worker<E> {
             if self.peers.get(&id).is_some_and(|peer| matches!(peer.phase, Phase::Destroying(_))) {
                 self.peers.remove(&id);
                 self.held_votes.remove(&id);
+                self.shared.meta.remove(id);
             }
         }
     }
@@ -439,6 +443,7 @@ impl<E: Engine> Worker<E> {
             peer.raft.tick();
             peer.expire_writes(turn);
             peer.expire_reads(turn);
+            peer.expire_split(turn);
             peer.check_split(turn);
             peer.report(turn);
             if log_gc {

@@ -73,7 +73,7 @@ impl<E: Engine> PeerState<E> {
         let mut queued = std::mem::take(&mut self.queued).into_iter().peekable();
         while queued.peek().is_some() {
             let mut proposal =
-                PendingProposal { id: raft::EntryId::default(), tokens: Vec::new(), deadline: MonoTime::MAX };
+                PendingProposal { tokens: Vec::new(), deadline: MonoTime::MAX };
             let mut items = Vec::new();
             let mut deadlines = Vec::new();
             let mut bytes = 0;
@@ -96,10 +96,7 @@ impl<E: Engine> PeerState<E> {
             }
             let command = Command::Write { version: self.region.epoch.version, items };
             match self.raft.propose(command.to_bytes()) {
-                Ok(id) => {
-                    proposal.id = id;
-                    self.proposals.push_back(proposal);
-                }
+                Ok(id) => drop(self.proposals.insert((id.index, id.term), proposal)),
                 Err(Dropped::Transferring { .. }) => {
                     // Parked until the transfer is decided; what does not fit stays in order behind it.
                     let Command::Write { items, .. } = command else { unreachable!("made above") };
@@ -126,12 +123,16 @@ impl<E: Engine> PeerState<E> {
         &mut self,
         command: &Command,
         tokens: Vec<u64>,
+        deadline: MonoTime,
     ) -> Result<(), (KvError, Vec<u64>)> {
         let data: Bytes = command.to_bytes();
         match self.raft.propose(data) {
             Ok(id) => {
+                if matches!(command, Command::Split { .. }) {
+                    self.applying.splits.push(id.index);
+                }
                 if !tokens.is_empty() {
-                    self.proposals.push_back(PendingProposal { id, tokens, deadline: MonoTime::MAX });
+                    self.proposals.insert((id.index, id.term), PendingProposal { tokens, deadline });
                 }
                 Ok(())
             }
@@ -143,15 +144,15 @@ impl<E: Engine> PeerState<E> {
     pub(crate) fn expire_writes(&mut self, turn: &mut Turn<E>) {
         self.expire_parked(turn);
         let now = turn.now;
-        if self.proposals.iter().any(|proposal| proposal.deadline <= now) {
-            for proposal in &mut self.proposals {
+        if self.proposals.values().any(|proposal| proposal.deadline <= now) {
+            for proposal in self.proposals.values_mut() {
                 if proposal.deadline <= now {
                     for token in proposal.tokens.drain(..) {
                         turn.answer(token, Err(KvError::UndeterminedResult));
                     }
                 }
             }
-            self.proposals.retain(|proposal| !proposal.tokens.is_empty());
+            self.proposals.retain(|_, proposal| !proposal.tokens.is_empty());
         }
     }
 

@@ -106,7 +106,7 @@ impl Dispatcher {
                 return Routed::Read { worker, request };
             }
             KvCommand::Split { keys } => {
-                let input = Input::Split { token, region_id, epoch, keys };
+                let input = Input::Split { token, region_id, epoch, keys, deadline };
                 return Routed::Worker { worker, input, bytes: 0 };
             }
             KvCommand::TransferLeader { to_store } => {
