@@ -30,7 +30,7 @@ impl Model {
     fn new() -> Self {
         let engine = MemEngine::new();
         let truncated = EntryId::new(Term(5), LogIndex(5));
-        let log = GroupLog::load(engine.clone(), GROUP, truncated, ConfState::default()).unwrap();
+        let log = GroupLog::load(engine.clone(), GROUP, truncated, ConfState::default()).expect("the engine works");
         let (entries, queue) = (Vec::new(), VecDeque::new());
         Self { engine, log, truncated, entries, term: 5, sequence: 0, queue, collected: LogIndex(6) }
     }
@@ -88,7 +88,7 @@ impl Model {
 
     fn write_one(&mut self) {
         if let Some((batch, token)) = self.queue.pop_front() {
-            self.engine.write(&batch).unwrap();
+            self.engine.write(&batch).expect("the engine works");
             self.log.on_written(token);
         }
     }
@@ -108,14 +108,14 @@ impl Model {
         self.log.compact(to);
         let mut batch = WriteBatch::new();
         self.collected = self.log.collect(self.collected, &mut batch);
-        self.engine.write(&batch).unwrap();
+        self.engine.write(&batch).expect("the engine works");
     }
 
     fn restart(&mut self) {
         while !self.queue.is_empty() {
             self.write_one();
         }
-        self.log = GroupLog::load(self.engine.clone(), GROUP, self.truncated, ConfState::default()).unwrap();
+        self.log = GroupLog::load(self.engine.clone(), GROUP, self.truncated, ConfState::default()).expect("the engine works");
         self.sequence = 0;
     }
 
@@ -130,7 +130,7 @@ impl Model {
         let mut out = Vec::new();
         self.log
             .entries(self.log.first_index(), self.log.last_index().next(), u64::MAX, context, &mut out)
-            .unwrap();
+            .expect("the engine works");
         assert_eq!(out, self.entries);
     }
 }
@@ -200,9 +200,9 @@ fn entries_that_left_the_cache_are_fetched_for_a_follower_and_served_once() {
     assert_eq!(asked, Err(StorageError::LogTemporarilyUnavailable));
     let request = model.log.take_fetch_wanted().expect("noted");
     assert!(model.log.take_fetch_wanted().is_none());
-    let fetched = GroupLog::fetch(&model.engine, GROUP, &request).unwrap();
+    let fetched = GroupLog::fetch(&model.engine, GROUP, &request).expect("the engine works");
     model.log.offer_entries(context.to, fetched);
-    model.log.entries(low, high, u64::MAX, context, &mut out).unwrap();
+    model.log.entries(low, high, u64::MAX, context, &mut out).expect("the engine works");
     assert_eq!(out, model.entries);
     out.clear();
     assert!(model.log.entries(low, high, u64::MAX, context, &mut out).is_err());
@@ -216,9 +216,9 @@ fn a_log_that_lost_its_tail_is_refused() {
     model.restart();
     let mut batch = WriteBatch::new();
     batch.delete(engine::Cf::Raft, &raft_log::keys::entry(GROUP, model.last().index));
-    model.engine.write(&batch).unwrap();
+    model.engine.write(&batch).expect("the engine works");
     assert!(GroupLog::load(model.engine.clone(), GROUP, model.truncated, ConfState::default()).is_err());
-    let mut whole = GroupLog::load(MemEngine::new(), GROUP, model.truncated, ConfState::default()).unwrap();
+    let mut whole = GroupLog::load(MemEngine::new(), GROUP, model.truncated, ConfState::default()).expect("the engine works");
     assert!(whole.on_recovered(model.truncated.index.next()).is_err());
 }
 
@@ -239,12 +239,12 @@ fn two_followers_that_lag_behind_are_both_served() {
         assert_eq!(asked, Err(StorageError::LogTemporarilyUnavailable));
     }
     while let Some(request) = model.log.take_fetch_wanted() {
-        let fetched = GroupLog::fetch(&model.engine, GROUP, &request).unwrap();
+        let fetched = GroupLog::fetch(&model.engine, GROUP, &request).expect("the engine works");
         model.log.offer_entries(request.context.to, fetched);
     }
     for context in contexts {
         out.clear();
-        model.log.entries(low, high, u64::MAX, context, &mut out).unwrap();
+        model.log.entries(low, high, u64::MAX, context, &mut out).expect("the engine works");
         assert_eq!(out, model.entries);
     }
 }

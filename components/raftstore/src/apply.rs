@@ -536,3 +536,7 @@ pub(crate) fn is_voter(role: PeerRole) -> bool {
 pub(crate) fn compaction_bound(applied: LogIndex) -> LogIndex {
     applied.prev()
 }
+
+#[cfg(test)]
+#[path = "apply_tests.rs"]
+mod tests;

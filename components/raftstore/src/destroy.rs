@@ -76,10 +76,7 @@ pub(crate) fn tombstone(batch: &mut WriteBatch, region_id: RegionId, epoch: Epoc
 }
 
 /// Adds who wants to know, once: stores ask until they are told.
-fn add_confirmation(
-    confirm: &mut Vec<(StoreId, StoreMessage)>,
-    another: Option<(StoreId, StoreMessage)>,
-) {
+fn add_confirmation(confirm: &mut Vec<(StoreId, StoreMessage)>, another: Option<(StoreId, StoreMessage)>) {
     confirm.extend(another.filter(|message| !confirm.contains(message)));
 }
 

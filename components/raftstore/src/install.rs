@@ -11,12 +11,13 @@
 
 use crate::apply::ApplyTask;
 use crate::effects::{Background, ReceivedSnapshot, SnapshotData};
+use crate::membership::{conf_state, same_members};
 use crate::peer::{PeerState, Phase, Turn};
 use crate::records::{ApplyRecord, PeerState as State, RegionRecord, delete_data, put_apply, put_region};
 use engine::{Cf, Engine};
-use raft::{Append, EntryId, Message};
+use raft::{Append, Body, EntryId, Message};
 use types::{Region, StoreId};
-use wire::store::StoreMessage;
+use wire::store::{RaftMessage, SnapshotKey, StoreMessage};
 
 /// A snapshot on its way into a peer.
 pub(crate) struct Install {
@@ -204,5 +205,31 @@ pub(crate) fn unused_files(data: &SnapshotData) -> Option<Background> {
         SnapshotData::Files(files) => {
             Some(Background::RemoveFiles(files.iter().map(|(_, name)| name.clone()).collect()))
         }
+    }
+}
+
+/// Whether what a snapshot says of itself fits together, as its installation relies on. To be asked before any of its
+/// data is taken.
+///
+/// # Errors
+/// Why it must be refused.
+pub fn check_snapshot(key: SnapshotKey, region: &Region, message: &RaftMessage) -> Result<(), &'static str> {
+    let Body::Snapshot { snapshot } = &message.message.body else {
+        return Err("its message carries no snapshot");
+    };
+    let meta = &snapshot.meta;
+    let same = (region.id, message.region_id) == (key.region_id, key.region_id)
+        && (message.to.id, message.message.to) == (key.to_peer, key.to_peer)
+        && (meta.term, meta.index) == (key.term, key.index);
+    if !same {
+        return Err("its parts speak of different snapshots");
+    }
+    let here = region.peer(key.to_peer).is_some_and(|peer| peer.store_id == message.to.store_id);
+    if !here || region.range.is_empty() {
+        return Err("its region is not one of this store's");
+    }
+    match same_members(&conf_state(region), &meta.conf_state) {
+        true => Ok(()),
+        false => Err("its region and its group disagree on the members"),
     }
 }

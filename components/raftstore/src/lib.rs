@@ -38,6 +38,7 @@ pub use effects::{
     Background, CreatePeer, Input, LogTask, PdTask, Persisted, ReadRequest, ReadyRead, ReceivedSnapshot,
     SendSnapshot, SnapshotData, Token, TurnEffects,
 };
+pub use install::check_snapshot;
 pub use membership::{ChangeError, apply_change, conf_state};
 pub use meta::{Delegate, StoreMeta};
 pub use mistake::Mistake;

@@ -24,6 +24,14 @@ pub fn conf_state(region: &Region) -> ConfState {
     }
 }
 
+/// Whether two configurations name the same members in the same roles.
+pub(crate) fn same_members(a: &raft::ConfState, b: &raft::ConfState) -> bool {
+    a.voters == b.voters
+        && a.learners == b.learners
+        && a.voters_outgoing == b.voters_outgoing
+        && a.learners_next == b.learners_next
+}
+
 /// Why a membership change does not apply to a region. The same on every replica.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum ChangeError {

@@ -1,9 +1,13 @@
 //! Messages from other stores find their peer; what comes for a region that is not here is answered without one.
 //!
 //! A peer begins its life by a split, a snapshot or the bootstrap, never by a mere message: so no peer ever votes that
-//! could forget its vote. For a learner that has not got its snapshot yet the store answers that its log is empty,
-//! which makes the leader send one. A child whose split has not been applied here is a voter already: for it nothing
-//! is answered, and the last vote that was asked for is kept until the split makes it.
+//! could forget its vote. For one that has not got its snapshot yet the store answers that its log is empty, which makes
+//! the leader send one. That is a learner, or a voter whose region was cut off from another that has jumped over the
+//! split here, or was removed before it. While a region is here that may still make the child, nothing is answered, and
+//! the last vote that was asked for is kept until the split.
+//!
+//! Such an answer also counts as one to the leader's round. That is no lie: who is not there votes for nobody, and once
+//! the snapshot has made the peer, it keeps silent for an election timeout like any that has just started.
 
 use crate::destroy::{confirmation, tombstone};
 use crate::effects::ReceivedSnapshot;
@@ -13,7 +17,7 @@ use crate::records::{PeerState as State, region_record};
 use crate::worker::Worker;
 use engine::Engine;
 use raft::{Body, EntryId, Message, Reject};
-use types::{Epoch, LogIndex, Peer, PeerRole, RegionId};
+use types::{Epoch, LogIndex, Peer, RegionId};
 use wire::store::{DiskState, RaftMessage, StoreMessage};
 
 /// Votes kept for children that are about to be made; more than a store splits at once.
@@ -75,9 +79,7 @@ impl<E: Engine> Worker<E> {
             }
             return;
         }
-        if message.to.role == PeerRole::Learner {
-            turn.out.messages.extend(answer_with_empty_log(&message));
-        }
+        turn.out.messages.extend(answer_with_empty_log(&message));
     }
 
     fn on_removed(&mut self, turn: &mut Turn<E>, region_id: RegionId, peer: Peer, epoch: Epoch, from: Peer) {

@@ -236,7 +236,7 @@ impl<E: Engine> PeerState<E> {
             Ok(conf_state) => {
                 let expected = membership::conf_state(&self.region);
                 assert!(
-                    same_members(&conf_state, &expected),
+                    membership::same_members(&conf_state, &expected),
                     "INV-STORE-15: region {} and its group disagree on the members: {expected:?}, {conf_state:?}",
                     self.region.id
                 );
@@ -281,11 +281,4 @@ impl<E: Engine> PeerState<E> {
     pub(crate) fn votes(&self) -> bool {
         self.region.peer(self.me.id).is_some_and(|me| is_voter(me.role))
     }
-}
-
-fn same_members(a: &raft::ConfState, b: &raft::ConfState) -> bool {
-    a.voters == b.voters
-        && a.learners == b.learners
-        && a.voters_outgoing == b.voters_outgoing
-        && a.learners_next == b.learners_next
 }

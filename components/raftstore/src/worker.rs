@@ -469,7 +469,7 @@ fn is_split(change: &RegionChange) -> bool {
     matches!(change, RegionChange::Split { .. })
 }
 
-fn apply_bytes(task: &ApplyTask) -> u64 {
+pub(crate) fn apply_bytes(task: &ApplyTask) -> u64 {
     match task {
         ApplyTask::Entries { entries, .. } => entries.iter().map(raft::Entry::size_bytes).sum(),
         _ => 0,

@@ -72,8 +72,7 @@ impl<E: Engine> PeerState<E> {
         let range = self.region.range.clone();
         let mut queued = std::mem::take(&mut self.queued).into_iter().peekable();
         while queued.peek().is_some() {
-            let mut proposal =
-                PendingProposal { tokens: Vec::new(), deadline: MonoTime::MAX };
+            let mut proposal = PendingProposal { tokens: Vec::new(), deadline: MonoTime::MAX };
             let mut items = Vec::new();
             let mut deadlines = Vec::new();
             let mut bytes = 0;

@@ -15,7 +15,7 @@ pub struct LocalReader<E: Engine> {
     meta: Arc<StoreMeta>,
     limits: ReadLimits,
     /// Copies of delegates, good as long as the store's version is `seen`.
-    delegates: BTreeMap<RegionId, Option<Arc<Delegate>>>,
+    delegates: BTreeMap<RegionId, Arc<Delegate>>,
     seen: u64,
     /// Shared by the reads of one batch.
     snapshot: Option<E::Snapshot>,
@@ -56,9 +56,15 @@ impl<E: Engine> LocalReader<E> {
             self.snapshot = None;
             self.seen = version;
         }
-        let meta = &self.meta;
-        let delegate = self.delegates.entry(region_id).or_insert_with(|| meta.delegate(region_id));
-        let Some(delegate) = delegate.clone() else { return Ok(None) };
+        let delegate = match self.delegates.get(&region_id) {
+            Some(delegate) => delegate.clone(),
+            None => {
+                // Only what is there is kept: clients may ask for regions without end.
+                let Some(delegate) = self.meta.delegate(region_id) else { return Ok(None) };
+                self.delegates.insert(region_id, delegate.clone());
+                delegate
+            }
+        };
         if delegate.region.epoch.version != epoch.version {
             return Ok(None);
         }

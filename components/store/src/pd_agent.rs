@@ -23,6 +23,8 @@ enum Purpose {
 
 /// Regions in one message to PD.
 const HEARTBEATS_MAX: usize = 512;
+/// How long after a message about regions that PD did not take the next one is sent.
+const RETRY_AFTER: Duration = Duration::from_millis(200);
 /// Questions about splits that may be under way.
 const SPLITS_MAX: usize = 16;
 
@@ -35,6 +37,9 @@ pub struct PdAgent {
     /// The latest word on each region; a newer one replaces it.
     regions: BTreeMap<RegionId, RegionHeartbeat>,
     regions_under_way: bool,
+    /// When the last message about regions left, and whether PD took it.
+    regions_sent: MonoTime,
+    regions_taken: bool,
     splits: BTreeMap<RegionId, PdRequest>,
     splits_under_way: usize,
 }
@@ -49,6 +54,8 @@ impl PdAgent {
             next_store: MonoTime::ZERO,
             regions: BTreeMap::new(),
             regions_under_way: false,
+            regions_sent: MonoTime::ZERO,
+            regions_taken: true,
             splits: BTreeMap::new(),
             splits_under_way: 0,
         }
@@ -66,17 +73,32 @@ impl PdAgent {
         }
     }
 
-    /// When the store is due to tell how it is.
+    /// When something is due to be told even if nothing new comes.
     #[must_use]
     pub fn next_deadline(&self) -> MonoTime {
-        self.next_store
+        match self.regions_under_way || self.regions.is_empty() {
+            true => self.next_store,
+            false => self.next_store.min(self.next_regions()),
+        }
+    }
+
+    /// Not at once after a failure: a PD that refuses quickly would be asked all the time.
+    fn next_regions(&self) -> MonoTime {
+        match self.regions_taken {
+            true => MonoTime::ZERO,
+            false => self.regions_sent + RETRY_AFTER,
+        }
+    }
+
+    fn regions_are_due(&self, now: MonoTime) -> bool {
+        !self.regions_under_way && !self.regions.is_empty() && now >= self.next_regions()
     }
 
     /// True if [`PdAgent::calls`] would ask something now.
     #[must_use]
     pub fn has_calls(&self, now: MonoTime) -> bool {
         now >= self.next_store
-            || (!self.regions_under_way && !self.regions.is_empty())
+            || self.regions_are_due(now)
             || (self.splits_under_way < SPLITS_MAX && !self.splits.is_empty())
     }
 
@@ -89,8 +111,9 @@ impl PdAgent {
             calls.push(PdCall { request, purpose: Purpose::Store });
         }
         // One message about regions at a time: what is new meanwhile goes with the next.
-        if !self.regions_under_way && !self.regions.is_empty() {
+        if self.regions_are_due(now) {
             self.regions_under_way = true;
+            self.regions_sent = now;
             let mut regions = Vec::new();
             while let Some((_, heartbeat)) = self.regions.pop_first() {
                 regions.push(heartbeat);
@@ -117,21 +140,21 @@ impl PdAgent {
     ) -> Vec<(RegionId, Input)> {
         match (call.purpose, answer) {
             (Purpose::Regions(_), Some(Ok(PdReply::Instructions(instructions)))) => {
-                self.regions_under_way = false;
+                (self.regions_under_way, self.regions_taken) = (false, true);
                 let input = |instruction: wire::pd::Instruction| {
                     (instruction.region_id, Input::Instruction(instruction))
                 };
                 instructions.into_iter().map(input).collect()
             }
             (Purpose::Regions(unheard), _) => {
-                self.regions_under_way = false;
+                (self.regions_under_way, self.regions_taken) = (false, false);
                 for heartbeat in unheard {
                     self.regions.entry(heartbeat.region.id).or_insert(heartbeat);
                 }
                 Vec::new()
             }
             (Purpose::Split(region_id), answer) => {
-                self.splits_under_way -= 1;
+                self.splits_under_way = self.splits_under_way.saturating_sub(1);
                 let ids = match answer {
                     Some(Ok(PdReply::SplitIds(ids))) => Some(ids),
                     _ => None,

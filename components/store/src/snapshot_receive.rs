@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use engine::{Cf, Engine, EngineError, SstWriter};
-use raftstore::{ReceivedSnapshot, SnapshotData, StoreMeta};
+use raftstore::{ReceivedSnapshot, SnapshotData, StoreMeta, check_snapshot};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use types::{Region, StoreId};
@@ -41,10 +41,15 @@ struct Incoming {
     small: Vec<(Cf, Bytes, Bytes)>,
     files: Vec<(Cf, String)>,
     writer: Option<(Cf, Box<dyn SstWriter>)>,
+    /// The last pair that came: pairs come in order, family by family.
+    last: Option<(Cf, Bytes)>,
     bytes: u64,
     pairs: u64,
     checksum: Checksum,
 }
+
+/// How names of files begin; a number follows.
+const FILE_PREFIX: &str = "snapshot-";
 
 /// Takes snapshots in. What is half there when the process ends is cleared away at the next start.
 pub struct SnapshotReceiver<E> {
@@ -54,6 +59,9 @@ pub struct SnapshotReceiver<E> {
     incoming: BTreeMap<SnapshotKey, Incoming>,
     incoming_max: usize,
     batch_bytes_max: usize,
+    /// The number of the next file. The same snapshot may come again while its files are still wanted, so no name is
+    /// ever used twice, beyond a restart neither; `None` until the files that are there were looked at.
+    next_file: Option<u64>,
 }
 
 impl<E: Engine> SnapshotReceiver<E> {
@@ -66,7 +74,15 @@ impl<E: Engine> SnapshotReceiver<E> {
         incoming_max: usize,
         batch_bytes_max: usize,
     ) -> Self {
-        Self { engine, meta, store_id, incoming: BTreeMap::new(), incoming_max, batch_bytes_max }
+        Self {
+            engine,
+            meta,
+            store_id,
+            incoming: BTreeMap::new(),
+            incoming_max,
+            batch_bytes_max,
+            next_file: None,
+        }
     }
 
     /// How many are arriving.
@@ -108,6 +124,9 @@ impl<E: Engine> SnapshotReceiver<E> {
         if message.to.store_id != self.store_id {
             return Ok(refuse(key, "it is for another store"));
         }
+        if let Err(reason) = check_snapshot(key, &region, &message) {
+            return Ok(refuse(key, reason));
+        }
         if self.incoming.len() >= self.incoming_max {
             return Ok(refuse(key, "as many snapshots as are allowed are arriving already"));
         }
@@ -123,6 +142,7 @@ impl<E: Engine> SnapshotReceiver<E> {
                 small: Vec::new(),
                 files: Vec::new(),
                 writer: None,
+                last: None,
                 bytes: 0,
                 pairs: 0,
                 checksum: Checksum::default(),
@@ -137,6 +157,10 @@ impl<E: Engine> SnapshotReceiver<E> {
         family: u8,
         pairs: Vec<(Bytes, Bytes)>,
     ) -> Result<Received, EngineError> {
+        if self.next_file.is_none() {
+            self.next_file = Some(self.first_free_file()?);
+        }
+        let next_file = self.next_file.as_mut().expect("set above");
         let Some(incoming) = self.incoming.get_mut(&key) else { return Ok(Received::default()) };
         let cf = Cf::ALL.get(usize::from(family)).copied().filter(|cf| Cf::DATA.contains(cf));
         let Some(cf) = cf else {
@@ -148,27 +172,43 @@ impl<E: Engine> SnapshotReceiver<E> {
                 self.abandon(key)?;
                 return Ok(refuse(key, "a key lies outside of the region"));
             }
+            let position = (cf, pair_key.clone());
+            if incoming.last.as_ref().is_some_and(|last| (last.0 as u8, &last.1) >= (cf as u8, &pair_key)) {
+                self.abandon(key)?;
+                return Ok(refuse(key, "its pairs are out of order"));
+            }
+            incoming.last = Some(position);
             incoming.bytes += (pair_key.len() + value.len()) as u64;
             incoming.pairs += 1;
             incoming.checksum.add(cf, &pair_key, &value);
             incoming.small.push((cf, pair_key, value));
         }
         if incoming.bytes > self.batch_bytes_max as u64 {
-            incoming.spill(&self.engine, key)?;
+            incoming.spill(&self.engine, next_file)?;
         }
         Ok(Received::default())
     }
 
+    /// Above the number of every file that is there.
+    fn first_free_file(&self) -> Result<u64, EngineError> {
+        let numbers = self.engine.list_sst()?.into_iter().filter_map(|name| {
+            let (number, _) = name.strip_prefix(FILE_PREFIX)?.split_once('-')?;
+            number.parse::<u64>().ok()
+        });
+        Ok(numbers.max().map_or(0, |last| last + 1))
+    }
+
     fn on_end(&mut self, key: SnapshotKey, pairs: u64, checksum: u32) -> Result<Received, EngineError> {
-        let Some(mut incoming) = self.incoming.remove(&key) else { return Ok(Received::default()) };
+        let Some(mut incoming) = self.incoming.remove(&key) else {
+            // Its sender waits for a word; given up meanwhile, or refused at a piece.
+            return Ok(refuse(key, "what came before is not here"));
+        };
         if incoming.pairs != pairs || incoming.checksum.value() != checksum {
             self.drop_files(incoming)?;
             return Ok(refuse(key, "its pairs do not match their checksum"));
         }
-        if incoming.writer.is_some() || !incoming.files.is_empty() {
-            incoming.spill(&self.engine, key)?;
-            incoming.close_writer()?;
-        }
+        // Whatever went to files did so when its piece came.
+        incoming.close_writer()?;
         let data = match incoming.files.is_empty() {
             true => SnapshotData::Pairs(incoming.small),
             false => SnapshotData::Files(incoming.files),
@@ -195,12 +235,12 @@ impl<E: Engine> SnapshotReceiver<E> {
 
 impl Incoming {
     /// Moves what is in memory to files, one for each family.
-    fn spill<E: Engine>(&mut self, engine: &E, key: SnapshotKey) -> Result<(), EngineError> {
+    fn spill<E: Engine>(&mut self, engine: &E, next_file: &mut u64) -> Result<(), EngineError> {
         for (cf, pair_key, value) in std::mem::take(&mut self.small) {
             if self.writer.as_ref().is_none_or(|(open, _)| *open != cf) {
                 self.close_writer()?;
-                let SnapshotKey { region_id, to_peer, term, index } = key;
-                let name = format!("snapshot-{region_id}-{to_peer}-{term}-{index}-{}", cf.name());
+                let name = format!("{FILE_PREFIX}{next_file}-{}-{}", self.region.id, cf.name());
+                *next_file += 1;
                 self.writer = Some((cf, engine.create_sst(cf, &name)?));
                 self.files.push((cf, name));
             }

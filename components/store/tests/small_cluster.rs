@@ -8,11 +8,16 @@ use env::Clock;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
-use store::{Config, Effect, Event, Join, JoinStep, Store, StoreIdent};
+use store::{Actor, Config, Effect, Event, Join, JoinStep, Store, StoreIdent};
 use types::{ClusterId, MonoTime, Peer, PeerId, Region, RegionId, StoreId};
 use wire::kv::{KvCommand, KvError, KvReply, KvRequest, Scan, WriteOp};
 use wire::pd::{Instruction, PdReply, PdRequest, RegionHeartbeat, SplitIds, Step, StoreInfo};
 use wire::store::{SnapshotPiece, SnapshotVerdict};
+
+#[path = "small_cluster/crash_points.rs"]
+mod crash_points;
+#[path = "small_cluster/races.rs"]
+mod races;
 
 struct TestClock(AtomicU64);
 
@@ -36,6 +41,22 @@ struct Cluster {
     snapshots: usize,
     /// Messages to and from these stores are lost.
     cut: Vec<StoreId>,
+    /// Actors that do not run, whatever they have to do.
+    held: Vec<(StoreId, Actor)>,
+    /// PD does not answer questions about splits, and says so.
+    split_ids_refused: bool,
+    /// The pieces of the last snapshot that was sent.
+    pieces: Vec<SnapshotPiece>,
+    crash: Option<CrashPoint>,
+}
+
+/// Where a store loses its power, and starts again at once.
+struct CrashPoint {
+    store_id: StoreId,
+    /// After so many of its steps from now on.
+    steps_left: usize,
+    /// How much of what was not synced survives, in tenths.
+    tenths_kept: u64,
 }
 
 impl Cluster {
@@ -53,6 +74,10 @@ impl Cluster {
             bootstrapped: false,
             snapshots: 0,
             cut: Vec::new(),
+            held: Vec::new(),
+            split_ids_refused: false,
+            pieces: Vec::new(),
+            crash: None,
         };
         for _ in 0..stores {
             let engine = MemEngine::new();
@@ -87,6 +112,23 @@ impl Cluster {
         self.stores.remove(&id);
         let engine = self.engines[&id].crash(|survivors| *survivors.start());
         self.engines.insert(id, engine);
+    }
+
+    /// Counts a step of the store. True if it was the one to crash after; then it has crashed and started again.
+    fn crashes_now(&mut self, id: StoreId) -> bool {
+        let Some(crash) = self.crash.as_mut().filter(|crash| crash.store_id == id) else { return false };
+        if crash.steps_left > 0 {
+            crash.steps_left -= 1;
+            return false;
+        }
+        let tenths = crash.tenths_kept;
+        self.crash = None;
+        self.stores.remove(&id);
+        let engine = self.engines[&id]
+            .crash(|survivors| survivors.start() + (survivors.end() - survivors.start()) * tenths / 10);
+        self.engines.insert(id, engine);
+        self.start(id);
+        true
     }
 
     fn pd(&mut self, request: PdRequest) -> PdReply {
@@ -133,17 +175,30 @@ impl Cluster {
             let mut busy = false;
             let ids: Vec<StoreId> = self.stores.keys().copied().collect();
             for id in ids {
-                let store = self.stores.get_mut(&id).expect("listed");
+                let store = &self.stores[&id];
                 for actor in store.runnable(now) {
-                    store.run(actor, now).expect("the disk works");
+                    if self.held.contains(&(id, actor)) {
+                        continue;
+                    }
                     busy = true;
+                    self.stores.get_mut(&id).expect("listed").run(actor, now).expect("the disk works");
+                    if self.crashes_now(id) {
+                        break;
+                    }
                 }
-                while let Some(merged) = store.begin_log() {
+                while let Some(merged) = self.stores.get_mut(&id).expect("listed").begin_log() {
+                    busy = true;
                     self.engines[&id].write(&merged.batch).expect("the disk works");
+                    if self.crashes_now(id) {
+                        break;
+                    }
                     self.engines[&id].sync().expect("the disk works");
-                    store.finish_log(merged);
-                    busy = true;
+                    if self.crashes_now(id) {
+                        break;
+                    }
+                    self.stores.get_mut(&id).expect("listed").finish_log(merged);
                 }
+                let store = self.stores.get_mut(&id).expect("listed");
                 for worker in store.workers() {
                     worker.check_invariants().expect("invariants hold");
                 }
@@ -172,10 +227,12 @@ impl Cluster {
             }
             Effect::SendSnapshot { to, mut source } => {
                 self.snapshots += 1;
+                self.pieces.clear();
                 let key = source.key();
                 let mut ok = true;
                 while let Some(piece) = source.next_piece().expect("the disk works") {
                     let awaited = !matches!(piece, SnapshotPiece::Chunk { .. });
+                    self.pieces.push(piece.clone());
                     self.event(to, Event::Piece { reply_to: 0, piece });
                     if awaited {
                         let effects = self.stores.get_mut(&to).expect("up").take_effects();
@@ -195,8 +252,9 @@ impl Cluster {
             }
             Effect::Verdict { .. } => {}
             Effect::AskPd(call) => {
-                let answer = self.pd(call.request.clone());
-                self.event(from, Event::PdAnswer { call, answer: Some(Ok(answer)) });
+                let refused = self.split_ids_refused && matches!(call.request, PdRequest::AskSplit { .. });
+                let answer = (!refused).then(|| Ok(self.pd(call.request.clone())));
+                self.event(from, Event::PdAnswer { call, answer });
             }
         }
     }
@@ -227,6 +285,14 @@ impl Cluster {
         panic!("never happened: {what}; regions: {:#?}", self.regions);
     }
 
+    /// After a split PD may hear of one piece before it hears of the others.
+    fn until_known(&mut self, key: &[u8]) {
+        let key = key.to_vec();
+        self.until("PD knows the key's region", |c| {
+            c.regions.values().any(|h| h.region.range.contains(&key))
+        });
+    }
+
     fn region_of(&self, key: &[u8]) -> (Region, Peer) {
         let heartbeat = self.regions.values().filter(|h| h.region.range.contains(key));
         let newest = heartbeat.max_by_key(|h| (h.region.epoch.version, h.term)).expect("PD knows a region");
@@ -235,6 +301,7 @@ impl Cluster {
 
     /// Asks whoever PD says leads the key's region, following redirections.
     fn call(&mut self, key: &[u8], command: KvCommand) -> Result<KvReply, KvError> {
+        self.until_known(key);
         let (mut region, mut leader) = self.region_of(key);
         for _ in 0..100 {
             self.next_token += 1;
@@ -259,6 +326,7 @@ impl Cluster {
                 ))
                 | None => {
                     self.advance(Duration::from_millis(100));
+                    self.until_known(key);
                     (region, leader) = self.region_of(key);
                 }
                 Some(answer) => return answer,

@@ -1,0 +1,197 @@
+//! What entries do to the data, seen from the batch that an applier makes of them.
+
+use super::*;
+use codec::Encode;
+use engine::{MemEngine, Snapshot as _};
+use types::{Epoch, LogIndex, StoreId, Term};
+
+const REGION: RegionId = RegionId(2);
+
+fn region() -> Region {
+    Region {
+        id: REGION,
+        range: KeyRange::full(),
+        epoch: Epoch { conf_ver: 4, version: 1 },
+        peers: vec![Peer::voter(PeerId(3), StoreId(1)), Peer::learner(PeerId(4), StoreId(2))],
+    }
+}
+
+fn applier(engine: &MemEngine, peer_id: u64) -> Applier<MemEngine> {
+    let record = RegionRecord {
+        state: PeerState::Normal,
+        region: region(),
+        peer_id: PeerId(peer_id),
+        removed: Vec::new(),
+    };
+    let apply = ApplyRecord { applied: LOG_START, truncated: LOG_START };
+    let mut applier = Applier::new(engine.clone());
+    applier.apply(vec![ApplyTask::Register { record, apply }]).expect("readable");
+    applier
+}
+
+/// Entries from the first of the log on, with a token for each item: 1, 2, and so on.
+fn task(kinds: Vec<(EntryKind, Bytes, u64)>) -> ApplyTask {
+    let (mut entries, mut proposals, mut token) = (Vec::new(), Vec::new(), 0);
+    for (index, (kind, data, tokens)) in (LOG_START.index.get() + 1..).zip(kinds) {
+        let entry = Entry { term: Term(6), index: LogIndex(index), kind, data };
+        proposals.push(Proposal { id: entry.id(), tokens: (token + 1..=token + tokens).collect() });
+        token += tokens;
+        entries.push(entry);
+    }
+    ApplyTask::Entries { region_id: REGION, entries, proposals }
+}
+
+fn write(items: Vec<WriteItem>) -> (EntryKind, Bytes, u64) {
+    let tokens = items.len() as u64;
+    (EntryKind::Normal, Command::Write { version: 1, items }.to_bytes(), tokens)
+}
+
+fn put(key: &'static str, value: &'static str) -> WriteItem {
+    WriteItem::Ops(vec![WriteOp::Put { key: key.into(), value: value.into() }])
+}
+
+fn swap(key: &'static str, expected: Option<&'static str>, new: &'static str) -> WriteItem {
+    WriteItem::CompareAndSwap { key: key.into(), expected: expected.map(Bytes::from), new: Some(new.into()) }
+}
+
+fn swapped(succeeded: bool, previous: Option<&'static str>) -> Result<KvReply, KvError> {
+    Ok(KvReply::Swapped { succeeded, previous: previous.map(Bytes::from) })
+}
+
+fn split() -> (EntryKind, Bytes, u64) {
+    let ids = vec![SplitIds { region_id: RegionId(7), peer_ids: vec![PeerId(8), PeerId(9)] }];
+    let command = Command::Split { epoch: region().epoch, keys: vec!["m".into()], ids };
+    (EntryKind::Normal, command.to_bytes(), 1)
+}
+
+fn replies(batch: &ApplyBatch) -> Vec<Result<KvReply, KvError>> {
+    assert!(batch.replies.iter().map(|(token, _)| *token).eq(1..=batch.replies.len() as u64));
+    batch.replies.iter().map(|(_, answer)| answer.clone()).collect()
+}
+
+#[test]
+fn compare_and_swap_sees_puts_deletes_and_range_deletes_of_its_own_batch() {
+    let engine = MemEngine::new();
+    let mut before = WriteBatch::new();
+    before.put(Cf::Default, b"b", b"old");
+    engine.write(&before).expect("the disk works");
+    let range = KeyRange::new("a", "c");
+    let cut = || WriteItem::Ops(vec![WriteOp::DeleteRange { range: range.clone() }]);
+    let items = vec![
+        put("a", "1"),
+        cut(),
+        swap("a", Some("1"), "x"),
+        swap("b", Some("old"), "x"),
+        put("b", "2"),
+        swap("b", Some("2"), "3"),
+        cut(),
+        swap("b", None, "4"),
+        swap("c", None, "5"),
+    ];
+    let batch = applier(&engine, 3).apply(vec![task(vec![write(items)])]).expect("readable");
+    let answers = replies(&batch);
+    let swaps: Vec<_> = [2, 3, 5, 7, 8].into_iter().map(|at: usize| answers[at].clone()).collect();
+    let wanted = [
+        swapped(false, None),
+        swapped(false, None),
+        swapped(true, Some("2")),
+        swapped(true, None),
+        swapped(true, None),
+    ];
+    assert_eq!(swaps, wanted);
+    engine.write(&batch.batch).expect("the disk works");
+    let view = engine.snapshot();
+    let value = |key: &[u8]| view.get(Cf::Default, key).expect("readable");
+    assert_eq!((value(b"a"), value(b"b"), value(b"c")), (None, Some("4".into()), Some("5".into())));
+}
+
+#[test]
+fn a_write_behind_a_split_fails_and_the_next_entries_go_on() {
+    let engine = MemEngine::new();
+    let entries = vec![split(), write(vec![put("a", "1"), put("z", "1")]), split()];
+    let batch = applier(&engine, 3).apply(vec![task(entries)]).expect("readable");
+    let answers = replies(&batch);
+    assert!(matches!(&answers[0], Ok(KvReply::Regions(regions)) if regions.len() == 2));
+    for answer in &answers[1..] {
+        assert!(matches!(answer, Err(KvError::EpochNotMatch { .. })), "{answer:?}");
+    }
+    engine.write(&batch.batch).expect("the disk works");
+    assert_eq!(engine.get(Cf::Default, b"a"), Ok(None));
+    let (record, apply) = records::records_in(&engine.snapshot(), REGION).expect("readable").expect("there");
+    assert_eq!((record.region.range, apply.applied.index), (KeyRange::new("m", ""), LogIndex(8)));
+    let child = region_record(&engine, RegionId(7)).expect("readable").expect("made");
+    assert_eq!((child.peer_id, child.region.range), (PeerId(8), KeyRange::new("", "m")));
+}
+
+#[test]
+fn a_child_that_was_removed_before_the_split_got_here_is_not_made_and_its_data_goes() {
+    let engine = MemEngine::new();
+    let mut before = WriteBatch::new();
+    before.put(Cf::Default, b"a", b"old");
+    before.put(Cf::Default, b"z", b"old");
+    let gone = Region { id: RegionId(7), ..Region::default() };
+    let record =
+        RegionRecord { state: PeerState::Tombstone, region: gone, peer_id: PeerId(8), removed: Vec::new() };
+    put_region(&mut before, &record);
+    engine.write(&before).expect("the disk works");
+    let batch = applier(&engine, 3).apply(vec![task(vec![split()])]).expect("readable");
+    let [RegionChange::Split { children, .. }] = &batch.outcomes[0].changes[..] else { panic!("a split") };
+    assert_eq!(children[0].record, None);
+    engine.write(&batch.batch).expect("the disk works");
+    assert_eq!(region_record(&engine, RegionId(7)), Ok(Some(record)));
+    assert_eq!(engine.get(Cf::Default, b"a"), Ok(None));
+    assert_eq!(engine.get(Cf::Default, b"z"), Ok(Some("old".into())));
+}
+
+fn removal(id: u64) -> (EntryKind, Bytes, u64) {
+    let context = crate::ChangeContext { epoch: region().epoch, peers: Vec::new() };
+    let op = raft::ConfChangeOp { kind: ConfChangeKind::Remove, id: PeerId(id) };
+    let change =
+        ConfChange { ops: vec![op], context: context.to_bytes(), transition: raft::Transition::Auto };
+    (EntryKind::ConfChange, change.to_bytes(), 0)
+}
+
+#[test]
+fn entries_after_our_removal_and_after_a_stop_are_not_applied_nor_said_to_be_refused() {
+    for stopped in [false, true] {
+        let engine = MemEngine::new();
+        let mut applier = applier(&engine, 4);
+        let mut tasks = vec![task(vec![removal(4), write(vec![put("a", "1")])])];
+        if stopped {
+            tasks.insert(0, ApplyTask::Stop { region_id: REGION });
+        }
+        let bytes: u64 = tasks.iter().map(crate::worker::apply_bytes).sum();
+        let batch = applier.apply(tasks).expect("readable");
+        assert_eq!(replies(&batch), [Err(KvError::UndeterminedResult)]);
+        // Whatever becomes of them, their credit comes back.
+        assert_eq!(batch.outcomes.iter().map(|outcome| outcome.bytes_applied).sum::<u64>(), bytes);
+        assert_eq!(batch.outcomes.iter().any(|outcome| outcome.stopped), stopped);
+        assert_eq!(
+            batch.outcomes.iter().map(|outcome| outcome.changes.len()).sum::<usize>(),
+            usize::from(!stopped)
+        );
+        engine.write(&batch.batch).expect("the disk works");
+        assert_eq!(engine.get(Cf::Default, b"a"), Ok(None));
+    }
+}
+
+#[test]
+fn of_each_store_only_the_last_removed_peer_is_remembered() {
+    let engine = MemEngine::new();
+    let mut record =
+        RegionRecord { state: PeerState::Normal, region: region(), peer_id: PeerId(3), removed: Vec::new() };
+    for id in [90, 91] {
+        let store_id = StoreId(id - 88);
+        record
+            .removed
+            .push(RemovedPeer { peer: Peer::learner(PeerId(id), store_id), epoch: Epoch::default() });
+    }
+    let apply = ApplyRecord { applied: LOG_START, truncated: LOG_START };
+    let mut applier = Applier::new(engine.clone());
+    let batch =
+        applier.apply(vec![ApplyTask::Register { record, apply }, task(vec![removal(4)])]).expect("readable");
+    engine.write(&batch.batch).expect("the disk works");
+    let record = region_record(&engine, REGION).expect("readable").expect("there");
+    let removed: Vec<u64> = record.removed.iter().map(|removed| removed.peer.id.get()).collect();
+    assert_eq!(removed, [91, 4]);
+}

@@ -1,0 +1,155 @@
+//! Things that meet at the wrong moment.
+
+use super::*;
+
+/// Sends a request to a store and lets it run its course; the answer comes later, under the token returned.
+fn ask(cluster: &mut Cluster, store_id: StoreId, region: &Region, command: KvCommand, wait: Duration) -> u64 {
+    cluster.next_token += 1;
+    let token = cluster.next_token;
+    let request = KvRequest { region_id: region.id, epoch: region.epoch, command };
+    let deadline = cluster.clock.now() + wait;
+    cluster.event(store_id, Event::Request { token, request, deadline });
+    cluster.settle();
+    token
+}
+
+fn write(key: &str, value: &str) -> KvCommand {
+    let key = Bytes::copy_from_slice(key.as_bytes());
+    KvCommand::Write { ops: vec![WriteOp::Put { key, value: value.to_owned().into() }] }
+}
+
+/// A leader proposed much that nobody heard, was deposed, and was elected again while those who asked still waited. Its
+/// log was cut short meanwhile, so it proposed at the same indexes again; the answers to the new proposals were held back
+/// by the old ones, and then told that the writes had not happened, although they had.
+#[test]
+fn a_leader_that_comes_back_answers_new_writes_at_indexes_of_old_ones() {
+    let mut cluster = Cluster::new(3, config());
+    cluster.replicate();
+    let (region, leader) = cluster.region_of(b"a");
+    let old = leader.store_id;
+    cluster.cut = vec![old];
+    let wait = Duration::from_secs(600);
+    let lost: Vec<u64> = (0..20)
+        .map(|number| ask(&mut cluster, old, &region, write(&format!("lost{number}"), "x"), wait))
+        .collect();
+    cluster.until("another leader", |c| c.leader_of(b"a").store_id != old);
+    cluster.cut.clear();
+    cluster.advance(Duration::from_secs(1));
+    let (region, _) = cluster.region_of(b"a");
+    assert_eq!(cluster.call(b"a", KvCommand::TransferLeader { to_store: old }), Ok(KvReply::Started));
+    cluster.until("the old leader leads again", |c| c.leader_of(b"a").store_id == old);
+    for number in 0..30 {
+        let key = format!("k{number}");
+        let token = ask(&mut cluster, old, &region, write(&key, "v"), wait);
+        cluster.advance(Duration::from_millis(50));
+        assert_eq!(cluster.answers.get(&token), Some(&Ok(KvReply::Written)), "write {number}");
+    }
+    for token in lost {
+        assert_eq!(cluster.answers.get(&token), Some(&Err(KvError::StaleCommand)));
+    }
+    assert_eq!(cluster.get("lost0"), None);
+}
+
+fn add_learner(cluster: &mut Cluster, peer: Peer) {
+    cluster.order(Step::AddLearner { peer });
+    cluster.until("the learner is a member", |c| c.region_of(b"").0.peer(peer.id).is_some());
+}
+
+/// A learner was removed while the files of its snapshot were being ingested. The removal deleted the records and gave
+/// the range free; then the ingestion put data and a record back, without which no store could start again.
+#[test]
+fn a_peer_that_is_removed_amid_an_ingestion_is_cleared_away_after_it() {
+    let config = Config { snapshot_batch_bytes_max: 1, ..config() };
+    let mut cluster = Cluster::new(2, config);
+    cluster.until("a leader", |c| !c.regions.is_empty());
+    cluster.put("a", "1");
+    let (second, learner) = (StoreId(4), Peer::learner(PeerId(900), StoreId(4)));
+    cluster.held = vec![(second, Actor::Background)];
+    add_learner(&mut cluster, learner);
+    let files = |c: &Cluster| c.engines[&second].list_sst().expect("readable").len();
+    cluster.until("the files are there", |c| files(c) > 0);
+    cluster.advance(Duration::from_secs(1));
+    cluster.order(Step::RemoveLearner { peer_id: learner.id });
+    cluster.advance(Duration::from_secs(5));
+    cluster.held.clear();
+    cluster.advance(Duration::from_secs(5));
+    let records = raftstore::all_regions(&cluster.engines[&second]).expect("readable");
+    assert_eq!(records[0].0.state, raftstore::PeerState::Tombstone);
+    assert_eq!(cluster.engines[&second].get(Cf::Default, b"a").expect("readable"), None);
+    assert_eq!((files(&cluster), cluster.stores[&second].meta().region_count()), (0, 0));
+    let leader = raftstore::all_regions(&cluster.engines[&StoreId(1)]).expect("readable");
+    assert!(leader[0].0.removed.is_empty(), "the removal is confirmed");
+    cluster.stores.remove(&second);
+    cluster.start(second);
+    cluster.advance(Duration::from_secs(1));
+    // And the store can be used again.
+    add_learner(&mut cluster, Peer::learner(PeerId(901), second));
+    let engine = cluster.engines[&second].clone();
+    cluster.until("the data is there", |_| engine.get(Cf::Default, b"a").expect("readable").is_some());
+}
+
+/// The same snapshot was sent twice, the second time while the files of the first were being ingested. They had the same
+/// names, so clearing away the second took the files of the first.
+#[test]
+fn a_snapshot_that_comes_again_leaves_the_files_of_the_first_alone() {
+    let config = Config { snapshot_batch_bytes_max: 1, ..config() };
+    let mut cluster = Cluster::new(2, config);
+    cluster.until("a leader", |c| !c.regions.is_empty());
+    cluster.put("a", "1");
+    let (second, learner) = (StoreId(4), Peer::learner(PeerId(900), StoreId(4)));
+    cluster.held = vec![(second, Actor::Background)];
+    add_learner(&mut cluster, learner);
+    cluster.until("a snapshot was sent", |c| c.snapshots > 0);
+    cluster.advance(Duration::from_secs(1));
+    for piece in cluster.pieces.clone() {
+        cluster.event(second, Event::Piece { reply_to: 0, piece });
+    }
+    cluster.held.clear();
+    let engine = cluster.engines[&second].clone();
+    cluster.until("the data is there", |_| engine.get(Cf::Default, b"a").expect("readable").is_some());
+    cluster.advance(Duration::from_secs(1));
+    assert_eq!(engine.list_sst().expect("readable"), Vec::<String>::new());
+}
+
+/// Two followers lagged behind the log's beginning at once. There was room for one snapshot, and each took away what
+/// had been built for the other.
+#[test]
+fn two_followers_that_lag_behind_both_get_a_snapshot() {
+    let mut config = config();
+    config.raftstore.log_gc_entries_max = 10;
+    config.raftstore.log_gc_interval = Duration::from_millis(200);
+    let mut cluster = Cluster::new(5, config);
+    cluster.replicate();
+    let leader = cluster.leader_of(b"a").store_id;
+    cluster.cut = cluster.stores.keys().copied().filter(|id| *id != leader).take(2).collect();
+    for number in 0..40 {
+        cluster.put(&format!("k{number}"), "v");
+    }
+    cluster.advance(Duration::from_secs(1));
+    let behind = std::mem::take(&mut cluster.cut);
+    cluster.until("both have the last key", |c| {
+        behind.iter().all(|id| c.engines[id].get(Cf::Default, b"k39").expect("readable").is_some())
+    });
+}
+
+/// PD could not be reached when a region had grown too large, and a person's split waited when another one was applied.
+#[test]
+fn a_split_that_gets_no_ids_is_answered_and_one_by_size_tried_again() {
+    let mut config = config();
+    config.raftstore.region_split_bytes = 1000;
+    let mut cluster = Cluster::new(1, config);
+    cluster.until("a leader", |c| !c.regions.is_empty());
+    cluster.split_ids_refused = true;
+    for number in 0..40 {
+        cluster.put(&format!("k{number:03}"), &"x".repeat(100));
+    }
+    cluster.advance(Duration::from_secs(1));
+    let (region, leader) = cluster.region_of(b"");
+    let split = KvCommand::Split { keys: vec!["k010".into()] };
+    let token = ask(&mut cluster, leader.store_id, &region, split, Duration::from_secs(5));
+    cluster.advance(Duration::from_secs(1));
+    assert!(matches!(cluster.answers.get(&token), Some(Err(KvError::ServerIsBusy { .. }))));
+    assert_eq!(cluster.regions.len(), 1);
+    cluster.split_ids_refused = false;
+    cluster.until("several regions", |c| c.regions.len() >= 3);
+}
