@@ -13,7 +13,10 @@ use crate::apply::ApplyTask;
 use crate::effects::{Background, ReceivedSnapshot, SnapshotData};
 use crate::membership::{conf_state, same_members};
 use crate::peer::{PeerState, Phase, Turn};
-use crate::records::{ApplyRecord, PeerState as State, RegionRecord, delete_data, put_apply, put_region};
+use crate::records::{
+    ApplyRecord, PeerState as State, RegionRecord, RemovedPeer, delete_data, put_apply, put_region,
+    removed_in,
+};
 use engine::{Cf, Engine};
 use raft::{Append, Body, EntryId, Message};
 use types::{Region, StoreId};
@@ -22,6 +25,7 @@ use wire::store::{RaftMessage, SnapshotKey, StoreMessage};
 /// A snapshot on its way into a peer.
 pub(crate) struct Install {
     region: Region,
+    removed: Vec<RemovedPeer>,
     data: SnapshotData,
     size_bytes: u64,
     keys: u64,
@@ -63,8 +67,10 @@ impl<E: Engine> PeerState<E> {
         self.fail_waiting(turn, &error);
         // The snapshot jumps over them: whether they are part of it cannot be told.
         self.abandon_proposals(turn, position.index);
+        let removed = append.snapshot.as_ref().map(removed_in);
+        let removed = removed.expect("Raft takes a snapshot").expect("checked when its first piece came");
         let write = Some((append, messages_after));
-        let install = Install { region, data, size_bytes, keys, position, write, destroy: None };
+        let install = Install { region, removed, data, size_bytes, keys, position, write, destroy: None };
         self.phase = Phase::Installing(Box::new(install));
         if self.is_initialized() {
             // Entries on their way to the data must not arrive after the snapshot's.
@@ -118,7 +124,7 @@ impl<E: Engine> PeerState<E> {
             return;
         }
         let Phase::Installing(install) = std::mem::replace(&mut self.phase, Phase::Normal) else { return };
-        let Install { region, size_bytes, keys, position, destroy, .. } = *install;
+        let Install { region, removed, size_bytes, keys, position, destroy, .. } = *install;
         self.region = region;
         if let Some(me) = self.region.peer(self.me.id) {
             self.me = *me;
@@ -130,7 +136,7 @@ impl<E: Engine> PeerState<E> {
         self.applying.handed = position.index;
         self.applying.collected = position.index.next();
         self.applying.splits.clear();
-        self.removed.clear();
+        self.removed = removed;
         turn.out.apply.push(self.registration());
         turn.shared.meta.release(self.region.id);
         turn.shared.meta.replace(Some(self.region.id), std::slice::from_ref(&self.region));
@@ -164,6 +170,7 @@ impl<E: Engine> PeerState<E> {
         let files = files.iter().map(|(cf, name)| (Cf::ALL[usize::from(*cf) % Cf::ALL.len()], name.clone()));
         let install = Install {
             region: self.region.clone(),
+            removed: self.removed.clone(),
             data: SnapshotData::Files(files.collect()),
             size_bytes: 0,
             keys: 0,
@@ -194,7 +201,7 @@ impl Install {
                 State::Applying { files: files.iter().map(|(cf, name)| (*cf as u8, name.clone())).collect() }
             }
         };
-        RegionRecord { state, region: self.region.clone(), peer_id, removed: Vec::new() }
+        RegionRecord { state, region: self.region.clone(), peer_id, removed: self.removed.clone() }
     }
 }
 
@@ -217,6 +224,9 @@ pub fn check_snapshot(key: SnapshotKey, region: &Region, message: &RaftMessage) 
     let Body::Snapshot { snapshot } = &message.message.body else {
         return Err("its message carries no snapshot");
     };
+    if removed_in(snapshot).is_err() {
+        return Err("its list of removed peers cannot be decoded");
+    }
     let meta = &snapshot.meta;
     let same = (region.id, message.region_id) == (key.region_id, key.region_id)
         && (message.to.id, message.message.to) == (key.to_peer, key.to_peer)

@@ -7,7 +7,7 @@
 //!
 //! All in the `raft` column family; the first byte keeps them apart from the logs (see `raft_log::keys`).
 
-use codec::{Decode, Encode, codec_enum, codec_struct};
+use codec::{Decode, DecodeError, Encode, codec_enum, codec_struct};
 use engine::{Cf, Engine, EngineError, Snapshot, WriteBatch};
 use raft::EntryId;
 use types::{Epoch, KeyRange, LogIndex, Peer, PeerId, Region, RegionId, Term};
@@ -143,12 +143,21 @@ pub fn records_in<S: Snapshot>(
     }
 }
 
-/// What Raft sends for a region as it is in these records; the data travels apart.
+/// What Raft sends for a region as it is in these records; region and data travel apart. With it go the removed peers that
+/// are not known to be gone: whoever leads next, from this snapshot, must go on asking for them.
 #[must_use]
 pub fn raft_snapshot(record: &RegionRecord, apply: ApplyRecord) -> raft::Snapshot {
     let conf_state = crate::membership::conf_state(&record.region);
     let meta = raft::SnapshotMeta { index: apply.applied.index, term: apply.applied.term, conf_state };
-    raft::Snapshot { meta, data: record.region.to_bytes() }
+    raft::Snapshot { meta, data: record.removed.to_bytes() }
+}
+
+/// The removed peers that a snapshot of [`raft_snapshot`] tells of.
+///
+/// # Errors
+/// [`DecodeError`] when it is none.
+pub(crate) fn removed_in(snapshot: &raft::Snapshot) -> Result<Vec<RemovedPeer>, DecodeError> {
+    Vec::from_bytes(&snapshot.data)
 }
 
 /// All regions that an engine knows of, in order of their ids, with their apply records (tombstones have none).

@@ -43,6 +43,8 @@ struct Cluster {
     cut: Vec<StoreId>,
     /// Actors that do not run, whatever they have to do.
     held: Vec<(StoreId, Actor)>,
+    /// Logs that write nothing for now.
+    held_logs: Vec<StoreId>,
     /// PD does not answer questions about splits, and says so.
     split_ids_refused: bool,
     /// The pieces of the last snapshot that was sent.
@@ -75,6 +77,7 @@ impl Cluster {
             snapshots: 0,
             cut: Vec::new(),
             held: Vec::new(),
+            held_logs: Vec::new(),
             split_ids_refused: false,
             pieces: Vec::new(),
             crash: None,
@@ -186,7 +189,9 @@ impl Cluster {
                         break;
                     }
                 }
-                while let Some(merged) = self.stores.get_mut(&id).expect("listed").begin_log() {
+                while !self.held_logs.contains(&id)
+                    && let Some(merged) = self.stores.get_mut(&id).expect("listed").begin_log()
+                {
                     busy = true;
                     self.engines[&id].write(&merged.batch).expect("the disk works");
                     if self.crashes_now(id) {
@@ -357,10 +362,13 @@ impl Cluster {
         let stores: Vec<StoreId> = self.stores.keys().copied().collect();
         self.until("a first leader", |c| !c.regions.is_empty());
         for store_id in stores {
-            let (region, _) = self.region_of(b"");
-            if region.peer_on(store_id).is_some() {
-                continue;
-            }
+            self.replicate_to(store_id);
+        }
+    }
+
+    fn replicate_to(&mut self, store_id: StoreId) {
+        let (region, _) = self.region_of(b"");
+        if region.peer_on(store_id).is_none() {
             let peer = Peer::learner(PeerId(self.next_id), store_id);
             self.next_id += 1;
             self.order(Step::AddLearner { peer });

@@ -153,3 +153,56 @@ fn a_split_that_gets_no_ids_is_answered_and_one_by_size_tried_again() {
     cluster.split_ids_refused = false;
     cluster.until("several regions", |c| c.regions.len() >= 3);
 }
+
+/// The followers' disks were faster than the leader's, so that a split was committed long before the leader could hand
+/// it out; it went on renewing its lease, while the pieces could elect other leaders.
+#[test]
+fn a_leader_with_a_slow_disk_does_not_renew_its_lease_over_a_split() {
+    let mut cluster = Cluster::new(3, config());
+    cluster.replicate();
+    cluster.put("a", "1");
+    cluster.advance(Duration::from_secs(1));
+    let (region, leader) = cluster.region_of(b"a");
+    let leads = |c: &Cluster| {
+        let delegate = c.stores[&leader.store_id].meta().delegate(region.id);
+        delegate.is_some_and(|delegate| delegate.covers(c.clock.now()))
+    };
+    assert!(leads(&cluster));
+    cluster.held_logs = vec![leader.store_id];
+    let split = KvCommand::Split { keys: vec!["m".into()] };
+    let token = ask(&mut cluster, leader.store_id, &region, split, Duration::from_secs(5));
+    // Longer than a lease, shorter than what makes the store give up by itself.
+    cluster.advance(Duration::from_millis(1200));
+    assert!(!leads(&cluster));
+    cluster.held_logs.clear();
+    cluster.until("the split is answered", |c| c.answers.contains_key(&token));
+    assert!(matches!(cluster.answers[&token], Ok(KvReply::Regions(_))));
+    assert_eq!(cluster.get("a").as_deref(), Some("1"));
+}
+
+/// A peer was removed while its store could not be reached, and then a store took the lead that knew the region from a
+/// snapshot only: it asked nobody whether that peer was gone, and so it stayed for ever.
+#[test]
+fn a_leader_that_came_by_a_snapshot_clears_away_peers_that_were_removed_before() {
+    let mut cluster = Cluster::new(3, config());
+    let (second, third) = (StoreId(4), StoreId(5));
+    cluster.stores.remove(&third);
+    cluster.replicate();
+    cluster.put("a", "1");
+    let (region, _) = cluster.region_of(b"a");
+    let leaving = *region.peer_on(second).expect("a peer on each");
+    cluster.order(Step::ChangeRoles { promote: Vec::new(), demote: vec![leaving.id] });
+    cluster.until("it is a learner", |c| {
+        c.region_of(b"a").0.peer(leaving.id).is_some_and(|p| p.role == types::PeerRole::Learner)
+    });
+    cluster.cut = vec![second];
+    cluster.order(Step::RemoveLearner { peer_id: leaving.id });
+    cluster.until("it is removed", |c| c.region_of(b"a").0.peer(leaving.id).is_none());
+    cluster.start(third);
+    cluster.replicate_to(third);
+    assert_eq!(cluster.call(b"a", KvCommand::TransferLeader { to_store: third }), Ok(KvReply::Started));
+    cluster.until("the newcomer leads", |c| c.leader_of(b"a").store_id == third);
+    assert_eq!(cluster.stores[&second].meta().region_count(), 1);
+    cluster.cut.clear();
+    cluster.until("the peer is gone", |c| c.stores[&second].meta().region_count() == 0);
+}
