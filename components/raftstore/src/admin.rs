@@ -158,6 +158,12 @@ impl<E: Engine> PeerState<E> {
                     }
                     return;
                 }
+                let pending = self.pending_peers();
+                if promote.iter().any(|id| pending.contains(id)) {
+                    // It has lost touch with the log since PD looked: a voter that has no data helps no quorum.
+                    self.report.due = true;
+                    return;
+                }
                 let ops: Vec<(ConfChangeKind, PeerId)> = promote
                     .iter()
                     .map(|id| (ConfChangeKind::AddVoter, *id))

@@ -206,3 +206,40 @@ fn a_leader_that_came_by_a_snapshot_clears_away_peers_that_were_removed_before()
     cluster.cut.clear();
     cluster.until("the peer is gone", |c| c.stores[&second].meta().region_count() == 0);
 }
+
+/// A peer was on its way out, and its range was given free before its data was deleted. A piece that had been cut off
+/// elsewhere came by snapshot meanwhile, and the deletion took its data, too.
+#[test]
+fn a_range_stays_taken_until_the_data_of_its_removed_peer_is_deleted() {
+    let mut cluster = Cluster::new(3, config());
+    cluster.replicate();
+    cluster.put("a", "1");
+    cluster.put("z", "1");
+    let (parent, leader) = cluster.region_of(b"z");
+    let away = *parent.peers.iter().find(|peer| peer.store_id != leader.store_id).expect("three peers");
+    cluster.cut = vec![away.store_id];
+    let split = KvCommand::Split { keys: vec!["m".into()] };
+    assert!(matches!(cluster.call(b"a", split), Ok(KvReply::Regions(_))));
+    cluster.until("PD knows both", |c| c.regions.len() == 2);
+    let order = |cluster: &mut Cluster, step: Step| {
+        let (region, _) = cluster.region_of(b"z");
+        cluster.instructions.push(Instruction { region_id: region.id, epoch: region.epoch, step });
+    };
+    order(&mut cluster, Step::ChangeRoles { promote: Vec::new(), demote: vec![away.id] });
+    cluster.until("it is a learner", |c| {
+        c.region_of(b"z").0.peer(away.id).is_some_and(|p| p.role == types::PeerRole::Learner)
+    });
+    order(&mut cluster, Step::RemoveLearner { peer_id: away.id });
+    cluster.until("it is removed", |c| c.region_of(b"z").0.peer(away.id).is_none());
+    cluster.held = vec![(away.store_id, Actor::Applier(0))];
+    cluster.cut.clear();
+    cluster.advance(Duration::from_secs(5));
+    cluster.held.clear();
+    cluster.until("the piece is there, and the rest is not", |c| {
+        let regions = c.stores[&away.store_id].meta().regions();
+        regions.len() == 1 && regions[0].id != parent.id
+    });
+    cluster.advance(Duration::from_secs(1));
+    let value = |key: &[u8]| cluster.engines[&away.store_id].get(Cf::Default, key).expect("readable");
+    assert_eq!((value(b"a").as_deref(), value(b"z")), (Some(&b"1"[..]), None));
+}
