@@ -30,7 +30,8 @@ impl Model {
     fn new() -> Self {
         let engine = MemEngine::new();
         let truncated = EntryId::new(Term(5), LogIndex(5));
-        let log = GroupLog::load(engine.clone(), GROUP, truncated, ConfState::default()).expect("the engine works");
+        let log =
+            GroupLog::load(engine.clone(), GROUP, truncated, ConfState::default()).expect("the engine works");
         let (entries, queue) = (Vec::new(), VecDeque::new());
         Self { engine, log, truncated, entries, term: 5, sequence: 0, queue, collected: LogIndex(6) }
     }
@@ -115,7 +116,8 @@ impl Model {
         while !self.queue.is_empty() {
             self.write_one();
         }
-        self.log = GroupLog::load(self.engine.clone(), GROUP, self.truncated, ConfState::default()).expect("the engine works");
+        self.log = GroupLog::load(self.engine.clone(), GROUP, self.truncated, ConfState::default())
+            .expect("the engine works");
         self.sequence = 0;
     }
 
@@ -218,7 +220,8 @@ fn a_log_that_lost_its_tail_is_refused() {
     batch.delete(engine::Cf::Raft, &raft_log::keys::entry(GROUP, model.last().index));
     model.engine.write(&batch).expect("the engine works");
     assert!(GroupLog::load(model.engine.clone(), GROUP, model.truncated, ConfState::default()).is_err());
-    let mut whole = GroupLog::load(MemEngine::new(), GROUP, model.truncated, ConfState::default()).expect("the engine works");
+    let mut whole = GroupLog::load(MemEngine::new(), GROUP, model.truncated, ConfState::default())
+        .expect("the engine works");
     assert!(whole.on_recovered(model.truncated.index.next()).is_err());
 }
 
