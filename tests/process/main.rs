@@ -4,7 +4,14 @@
 //! happen. A seed draws who is hit and when; `FLOTILLA_SEED=…` runs that choice again (threads and sockets are not
 //! replayed: for that there is the simulator). Children die with the test. Start with `support/cluster.rs`, then
 //! `kill.rs`.
-#![expect(clippy::disallowed_methods, reason = "these tests drive processes in real time, and measure how long they take")]
+#![expect(
+    clippy::disallowed_methods,
+    reason = "these tests drive processes in real time, and measure how long they take"
+)]
 
+mod bad_input;
+mod demo;
 mod kill;
+mod partition;
 mod support;
+mod tour;

@@ -85,14 +85,21 @@ impl Node {
         self.process.take().expect("only a running process is killed").kill();
     }
 
+    /// Stops it in good order.
+    pub(crate) fn stop(&mut self) {
+        let stopped = self.process().stop(Duration::from_secs(30));
+        let process = self.process.take().expect("it ran until now");
+        assert!(stopped.success(), "{} stopped with {stopped}: {}", self.name, process.log_end());
+    }
+
+    /// `pd` or `store`.
+    pub(crate) fn kind(&self) -> &'static str {
+        self.kind
+    }
+
     /// The running process.
     pub(crate) fn process(&mut self) -> &mut Process {
         self.process.as_mut().expect("it was started")
-    }
-
-    /// Whether it was started and not killed since.
-    pub(crate) fn is_running(&self) -> bool {
-        self.process.is_some()
     }
 
     /// Waits until it says that it is ready.
@@ -113,7 +120,9 @@ impl Node {
 
     /// Its status page.
     pub(crate) async fn status(&self) -> serde_json::Value {
-        http::json(&self.status_address, "/status").await.unwrap_or_else(|error| panic!("{}: {error}", self.name))
+        http::json(&self.status_address, "/status")
+            .await
+            .unwrap_or_else(|error| panic!("{}: {error}", self.name))
     }
 }
 
@@ -161,7 +170,7 @@ pub(crate) fn store_node(
 }
 
 impl Cluster {
-    /// Starts a placement driver and `count` stores, each of which it can be told what to listen to; returns when all are ready.
+    /// Starts a placement driver and `count` stores; returns when all are ready.
     pub(crate) async fn start(count: usize, store_settings: &[&str]) -> Self {
         let directory = Directory::new();
         let pd = Node::new("pd", "pd", directory.path(), &[]);
@@ -188,7 +197,8 @@ impl Cluster {
             let draft = store_node(&name, directory.path(), &to_pd, None, store_settings);
             let door = network.door(Comes::AsTheySay, place, &draft.address).await;
             let config = std::fs::read_to_string(&draft.config).expect("just written");
-            std::fs::write(&draft.config, format!("advertise_addr = {door:?}\n{config}")).expect("just written");
+            std::fs::write(&draft.config, format!("advertise_addr = {door:?}\n{config}"))
+                .expect("just written");
             stores.push(draft);
         }
         let mut cluster = Self { pd, stores, directory };

@@ -5,7 +5,9 @@ use bytes::Bytes;
 use client::{Error, RawClient};
 use env::{Dice as _, SplitMix};
 use parking_lot::Mutex;
-use sim::check::{Action, DEFAULT_STEPS_MAX, Operation, Outcome, Recorder, Verdict, linearizable, write_history};
+use sim::check::{
+    Action, DEFAULT_STEPS_MAX, Operation, Outcome, Recorder, Verdict, linearizable, write_history,
+};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::Path;
@@ -60,7 +62,8 @@ impl fmt::Display for Counts {
 
 impl Tally {
     pub(crate) fn counts(&self) -> Counts {
-        let [acknowledged, refused, unknown] = [0, 1, 2].map(|at: usize| self.counts[at].load(Ordering::Relaxed));
+        let [acknowledged, refused, unknown] =
+            [0, 1, 2].map(|at: usize| self.counts[at].load(Ordering::Relaxed));
         Counts { acknowledged, refused, unknown }
     }
 
@@ -88,7 +91,8 @@ impl History {
         action: Action,
         perform: impl Future<Output = Outcome>,
     ) -> Outcome {
-        let now = || u64::try_from(self.shared.origin.elapsed().as_nanos()).expect("tests end within centuries");
+        let now =
+            || u64::try_from(self.shared.origin.elapsed().as_nanos()).expect("tests end within centuries");
         let id = {
             let mut recorder = self.shared.recorder.lock();
             recorder.invoke(now(), process, key.clone(), action)
@@ -103,7 +107,8 @@ impl History {
 
     /// The key that a slot stands for now: keys begin with a letter from `a` on, one for each slot.
     fn key(&self, slot: u64) -> Bytes {
-        let begun = self.shared.begun[usize::try_from(slot).expect("below SLOTS")].fetch_add(1, Ordering::Relaxed);
+        let begun =
+            self.shared.begun[usize::try_from(slot).expect("below SLOTS")].fetch_add(1, Ordering::Relaxed);
         let letter = char::from(b'a' + u8::try_from(slot).expect("below SLOTS"));
         format!("{letter}/{:06}", begun / OPERATIONS_PER_KEY).into()
     }
@@ -184,13 +189,13 @@ fn lost_writes(history: &[Operation]) {
 
 /// Whether something was written here for certain, and nobody may have removed it.
 fn is_owed(operations: &[&Operation]) -> bool {
-    let removed = |operation: &&Operation| {
-        operation.action == Action::Delete && operation.outcome != Outcome::NotDone
-    };
+    let removed =
+        |operation: &&Operation| operation.action == Action::Delete && operation.outcome != Outcome::NotDone;
     let put = |operation: &&Operation| {
         matches!(operation.action, Action::Put(_)) && operation.outcome == Outcome::Written
     };
-    operations.iter().any(|operation| put(operation)) && !operations.iter().any(|operation| removed(operation))
+    operations.iter().any(|operation| put(operation))
+        && !operations.iter().any(|operation| removed(operation))
 }
 
 fn may_have_written(operation: &Operation, value: &Bytes) -> bool {
@@ -271,12 +276,8 @@ impl Worker {
             let slot = self.dice.below(SLOTS);
             let key = self.history.key(slot);
             let action = self.action();
-            let outcome = self.history.record(
-                self.process,
-                &key,
-                action.clone(),
-                perform(&self.client, &key, action),
-            );
+            let outcome =
+                self.history.record(self.process, &key, action.clone(), perform(&self.client, &key, action));
             let outcome = outcome.await;
             self.tally.count(&outcome);
             if let Outcome::Value(value) = outcome {

@@ -18,10 +18,15 @@ pub(crate) async fn page(address: &str, path: &str) -> Result<String, String> {
         .await
         .map_err(|_| format!("http://{address}{path}: no answer in time"))?
         .map_err(|error| format!("http://{address}{path}: {error}"))?;
-    let (head, body) =
-        answer.split_once("\r\n\r\n").ok_or_else(|| format!("http://{address}{path}: no head in {answer:?}"))?;
+    let (head, body) = answer
+        .split_once("\r\n\r\n")
+        .ok_or_else(|| format!("http://{address}{path}: no head in {answer:?}"))?;
     let status = head.split_whitespace().nth(1).unwrap_or_default();
-    if status == "200" { Ok(body.to_owned()) } else { Err(format!("http://{address}{path}: {status} {body}")) }
+    if status == "200" {
+        Ok(body.to_owned())
+    } else {
+        Err(format!("http://{address}{path}: {status} {body}"))
+    }
 }
 
 /// A page of JSON.
@@ -61,5 +66,11 @@ impl Metrics {
         let mut samples = self.lines.iter().filter(of_metric).peekable();
         assert!(samples.peek().is_some(), "there is no metric {metric}");
         samples.filter(|line| line.0.contains(label)).map(|line| line.1).sum()
+    }
+
+    /// The samples whose names contain `part`, for people.
+    pub(crate) fn show(&self, part: &str) -> String {
+        let lines = self.lines.iter().filter(|line| line.0.contains(part));
+        lines.map(|(name, value)| format!("{name} {value}")).collect::<Vec<_>>().join("\n")
     }
 }

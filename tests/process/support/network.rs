@@ -133,16 +133,7 @@ impl Network {
             .iter()
             .flat_map(|one| those.iter().flat_map(|other| [(*one, *other), (*other, *one)]))
             .collect();
-        self.cut_ways(how, pairs);
-    }
-
-    /// Cuts the ways from `from` to each of `to`, in this direction only.
-    pub(crate) fn cut_one_way(&self, how: Cut, from: &[Place], to: &[Place]) {
-        self.cut_ways(how, from.iter().flat_map(|one| to.iter().map(|other| (*one, *other))));
-    }
-
-    fn cut_ways(&self, how: Cut, ways: impl IntoIterator<Item = (Place, Place)>) {
-        self.shared.cuts.write().extend(ways.into_iter().map(|way| (way, how)));
+        self.shared.cuts.write().extend(pairs.into_iter().map(|way| (way, how)));
         self.shared.changed.send_replace(());
     }
 
@@ -164,7 +155,9 @@ impl Shared {
     fn place(&self, origin: Origin) -> Place {
         match origin {
             Origin::Known(place) => place,
-            Origin::StoreId(id) => self.stores.read().get(&id).map_or(Place::Stranger, |number| Place::Store(*number)),
+            Origin::StoreId(id) => {
+                self.stores.read().get(&id).map_or(Place::Stranger, |number| Place::Store(*number))
+            }
         }
     }
 
@@ -211,7 +204,9 @@ async fn greeting(stream: &mut TcpStream, first: &mut BytesMut) -> io::Result<Or
             Ok(Some(frame)) if frame.head.kind == FrameKind::Hello as u8 => {
                 let hello = Hello::from_bytes(&frame.payload);
                 return Ok(match hello {
-                    Ok(hello) if hello.role != ConnectionRole::Client => Origin::StoreId(hello.store_id.get()),
+                    Ok(hello) if hello.role != ConnectionRole::Client => {
+                        Origin::StoreId(hello.store_id.get())
+                    }
                     _ => Origin::Known(Place::Stranger),
                 });
             }

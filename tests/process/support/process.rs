@@ -57,11 +57,6 @@ impl Process {
         Self { name: name.to_owned(), child, log: log.to_owned() }
     }
 
-    /// Its id.
-    pub(crate) fn id(&self) -> u32 {
-        self.child.id()
-    }
-
     /// Fails with the end of its log if it has ended by itself.
     #[track_caller]
     pub(crate) fn expect_alive(&mut self) {

@@ -33,7 +33,9 @@ impl Run {
                 u64::from(now.subsec_nanos()) ^ (now.as_secs() << 20)
             }
         };
-        println!("{name}: the same choices again: FLOTILLA_SEED={seed} cargo test -p flotilla-tests --test process {name}");
+        println!(
+            "{name}: the same choices again: FLOTILLA_SEED={seed} cargo test -p flotilla-tests --test process {name}"
+        );
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
         let runtime = runtime.expect("threads can be made");
         Self { name, seed, began: Instant::now(), runtime, _turn: turn }
@@ -48,7 +50,9 @@ impl Run {
     pub(crate) fn play<T>(&self, limit: Duration, story: impl Future<Output = T>) -> T {
         let name = self.name;
         let end = self.runtime.block_on(async { tokio::time::timeout(limit, story).await });
-        end.unwrap_or_else(|_| panic!("{name}: not at its end within {limit:?}; the lines above say how far it came"))
+        end.unwrap_or_else(|_| {
+            panic!("{name}: not at its end within {limit:?}; the lines above say how far it came")
+        })
     }
 
     /// Says what happens, with the time since the beginning.
