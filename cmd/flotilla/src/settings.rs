@@ -4,7 +4,7 @@ use crate::outcome::Usage;
 use anyhow::Context as _;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use toml::{Table, Value};
 
@@ -32,6 +32,8 @@ impl FromStr for Setting {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Settings {
     table: Table,
+    /// Where it began, so that a mistake can be found.
+    file: Option<PathBuf>,
 }
 
 impl Settings {
@@ -43,7 +45,7 @@ impl Settings {
         let table = text.parse().map_err(|error| {
             Usage(format!("the configuration file {} is not TOML: {error}", path.display()))
         })?;
-        Ok(Self { table })
+        Ok(Self { table, file: Some(path.to_owned()) })
     }
 
     /// Sets one key. `like` is the default configuration: a text there takes the value as it is (`4096` is a size, too); anywhere else
@@ -80,9 +82,11 @@ impl Settings {
 
     /// The configuration; keys that it does not know are refused.
     pub(crate) fn finish<T: DeserializeOwned>(self) -> anyhow::Result<T> {
+        let from =
+            self.file.map_or_else(String::new, |file| format!(" of {} and the command line", file.display()));
         self.table
             .try_into()
-            .map_err(|error| Usage(format!("configuration: {}", error.to_string().trim())).into())
+            .map_err(|error| Usage(format!("configuration{from}: {}", error.to_string().trim())).into())
     }
 
     /// As the text of a file.
@@ -151,7 +155,7 @@ mod tests {
         let mut made = Settings::default();
         made.set(&"schedule.replicas=5".parse().unwrap(), &PdConfig::default()).unwrap();
         made.set_top("listen_addr", Some("127.0.0.1:0"));
-        let again = Settings { table: made.to_toml().parse().unwrap() };
+        let again = Settings { table: made.to_toml().parse().unwrap(), file: None };
         assert_eq!(made.finish::<PdConfig>().unwrap(), again.finish::<PdConfig>().unwrap());
     }
 }
