@@ -128,7 +128,7 @@ fn edit(config: &Path, key: &str, line: &str) {
 /// Has a store's disk look as if a newer build had written it.
 fn make_newer(data: &Path) {
     let engine =
-        RocksEngine::open(&data.join("db"), &engine_rocks::Options::default()).expect("nobody has it open");
+        RocksEngine::open(data.join("db"), &engine_rocks::Options::default()).expect("nobody has it open");
     let ident = store::read_ident(&engine).expect("it is readable").expect("it has joined");
     let mut batch = WriteBatch::new();
     let newer = StoreIdent { format_version: FORMAT_VERSION + 1, ..ident };

@@ -75,7 +75,8 @@ fn unreadable(directory: &Path) -> String {
     std::fs::create_dir_all(&secret).expect("a directory");
     std::fs::write(secret.join("open"), "to all").expect("a file");
     std::fs::write(secret.join("closed"), "to all").expect("a file");
-    std::fs::set_permissions(secret.join("closed"), std::fs::Permissions::from_mode(0)).expect("our file");
+    std::fs::set_permissions(secret.join("closed"), std::fs::Permissions::from_mode(0o000))
+        .expect("our file");
     // Done in part: exit code 5, and the file is named.
     format!(
         " && {{ flotilla import dir '{}' --prefix secret/ | grep closed; test ${{PIPESTATUS:-5}} -eq 5; }}",

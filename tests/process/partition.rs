@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 use tokio::task::JoinHandle;
 use transport::Channel;
 use types::StoreId;
-use wire::kv::{KvCommand, KvReply, KvRequest, KvResponse};
+use wire::kv::{KvCommand, KvError, KvReply, KvRequest, KvResponse, WriteOp};
 use wire::pd::RegionRoute;
 
 const CLIENTS_PER_SIDE: usize = 4;
@@ -27,6 +27,10 @@ const CALL_DEADLINE: Duration = Duration::from_millis(1000);
 const PATIENT: Duration = Duration::from_secs(20);
 /// The lease of the stores' default configuration: how long a leader that nobody hears may answer reads.
 const LEASE: Duration = Duration::from_millis(700);
+/// A silent connection is given up after this, so that the log is not kept for the other side by what waits in it.
+const KEEP_ALIVE: Duration = Duration::from_secs(2);
+const KEEP_ALIVE_SETTINGS: [&str; 2] =
+    ["transport.keep_alive_interval = \"500ms\"", "transport.keep_alive_timeout = \"2s\""];
 const PROBE_INTERVAL: Duration = Duration::from_millis(15);
 
 /// A store that leads is cut off from the others and from the placement driver. It answers reads for as long as its lease and
@@ -40,7 +44,8 @@ fn partition() {
 async fn story(run: &Run) {
     let mut dice = run.dice("faults");
     let network = Network::new();
-    let mut cluster = Cluster::start_apart(3, &[LOG_GC_SIZE], &network).await;
+    let mut cluster =
+        Cluster::start_apart(3, &[&[LOG_GC_SIZE], &KEEP_ALIVE_SETTINGS[..]].concat(), &network).await;
     let client = cluster.client(PATIENT).await;
     let mut ids = Vec::new();
     for number in 0..cluster.stores.len() {
@@ -96,8 +101,11 @@ async fn story(run: &Run) {
     let at_cut = Observed::of(&cluster.stores[victim]).await;
     run.say(format!("store-{} is cut off with clients of its own ({how:?})", victim + 1));
 
-    // Past the lease, and past the calls that were under way when it ended.
-    let quiet_from = LEASE + CALL_DEADLINE;
+    // What the cut-off leader takes on now it can neither make nor deny.
+    let parting = write_once(&history, &few.channel(victim_id), &route, &key).await;
+    run.say(format!("a write to the cut-off leader: {parting:?}"));
+    // Past the lease, past the calls that were under way when it ended, and past the life of silent connections.
+    let quiet_from = (LEASE + CALL_DEADLINE).max(KEEP_ALIVE + Duration::from_millis(500));
     tokio::time::sleep(quiet_from.saturating_sub(cut_at.elapsed())).await;
     let (after_lease, few_after_lease) = (Observed::of(&cluster.stores[victim]).await, with_few.counts());
     progress(run, "with the many", &with_many, 200).await;
@@ -176,6 +184,7 @@ async fn story(run: &Run) {
         few_at_heal.acknowledged, few_after_lease.acknowledged,
         "the cut-off side got answers after the lease had ended"
     );
+    assert_ne!(parting, Outcome::Written, "a cut-off leader acknowledged a write");
     history.check(run, cluster.directory.path());
     let sides: [(&str, Counts); 2] = [("many", with_many.counts()), ("few", with_few.counts())];
     for (name, counts) in sides {
@@ -189,7 +198,7 @@ async fn story(run: &Run) {
     }
     expect_happened(&[
         ("refused operations of the few", sides[1].1.refused),
-        ("operations of unknown outcome of the few", sides[1].1.unknown),
+        ("writes of unknown outcome of the few", sides[1].1.unknown + u64::from(parting == Outcome::Unknown)),
         ("elections", total.elections),
         ("lease reads after the cut", lease_reads),
         ("watched lease reads after the cut", served(&reads)),
@@ -235,6 +244,7 @@ struct Writer {
 
 const WRITER: u64 = 500;
 const PROBER: u64 = 501;
+const PARTING: u64 = 502;
 
 fn write_often(history: &History, client: RawClient, key: Bytes) -> Writer {
     let (stopped, history) = (Arc::new(AtomicBool::new(false)), history.clone());
@@ -256,6 +266,27 @@ impl Writer {
         self.stopped.store(true, Ordering::Relaxed);
         self.task.await.expect("it meets nothing that no fault explains");
     }
+}
+
+/// One write at one store, without a client's retries. The channel has no connection yet, and makes one.
+async fn write_once(history: &History, channel: &Channel, route: &RegionRoute, key: &Bytes) -> Outcome {
+    let value = Bytes::from_static(b"parting");
+    let op = WriteOp::Put { key: Keyspace::RAW.encode(key), value: value.clone() };
+    let request = KvRequest {
+        region_id: route.region.id,
+        epoch: route.region.epoch,
+        command: KvCommand::Write { ops: vec![op] },
+    };
+    let perform = async {
+        match channel.kv(&request, CALL_DEADLINE).await {
+            Ok(KvResponse::Ok(_)) => Outcome::Written,
+            Ok(KvResponse::Err(KvError::UndeterminedResult)) => Outcome::Unknown,
+            Ok(KvResponse::Err(_)) => Outcome::NotDone,
+            Err(error) if error.may_have_been_done() => Outcome::Unknown,
+            Err(_) => Outcome::NotDone,
+        }
+    };
+    history.record(PARTING, key, Action::Put(value), perform).await
 }
 
 /// One read of the watched key.

@@ -194,8 +194,7 @@ fn is_owed(operations: &[&Operation]) -> bool {
     let put = |operation: &&Operation| {
         matches!(operation.action, Action::Put(_)) && operation.outcome == Outcome::Written
     };
-    operations.iter().any(|operation| put(operation))
-        && !operations.iter().any(|operation| removed(operation))
+    operations.iter().any(put) && !operations.iter().any(removed)
 }
 
 fn may_have_written(operation: &Operation, value: &Bytes) -> bool {
