@@ -9,6 +9,7 @@
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use sim::check::write_history;
+use sim::nodes::Mistake;
 use sim::reference::Flaw;
 use sim::{Fail, Failure, Report, RunOptions, System, TraceMode, run};
 use std::path::PathBuf;
@@ -89,14 +90,20 @@ enum SystemName {
     Cluster,
     /// One store without peers, to try the simulator itself.
     Reference,
-    /// The same with a planted mistake: it is answered before it is durable.
+    /// The same with a planted mistake: it answers before it is durable.
     AnswerBeforeSync,
+    /// A cluster with a planted mistake: its stores' logs do not wait for their syncs.
+    StoreReleasesEarly,
+    /// A cluster with a planted mistake: its stores read the clock too early.
+    StaleClock,
 }
 
 impl SystemName {
     const fn system(self) -> System {
         match self {
-            Self::Cluster => System::Cluster,
+            Self::Cluster => System::Cluster(None),
+            Self::StoreReleasesEarly => System::Cluster(Some(Mistake::StoreReleasesEarly)),
+            Self::StaleClock => System::Cluster(Some(Mistake::StaleClock)),
             Self::Reference => System::Reference(None),
             Self::AnswerBeforeSync => System::Reference(Some(Flaw::AnswerBeforeSync)),
         }

@@ -153,6 +153,24 @@ impl Timers for Handle {
     }
 }
 
+/// Makes clients that know nothing of where regions are.
+#[derive(Clone)]
+struct ClientMaker {
+    rpc: Arc<SimRpc>,
+    handle: Handle,
+}
+
+impl ClientMaker {
+    fn make(&self, dice: &SplitMix, deadline: Duration) -> Core {
+        let ports = Ports {
+            rpc: Arc::clone(&self.rpc) as Arc<dyn Rpc>,
+            timers: Arc::new(self.handle.clone()),
+            dice: Box::new(dice.fork("jitter")),
+        };
+        Core::new(ports, Options { deadline, ..Options::default() })
+    }
+}
+
 /// Wake-up: run what can run.
 const RUN: u64 = 0;
 /// Wake-up: a timer is due.
@@ -231,23 +249,19 @@ impl Node for ClientNode {
         let executor = Executor::new();
         let handle = executor.handle();
         let calls = Arc::new(Mutex::new(Calls::default()));
-        let rpc = SimRpc {
+        let rpc = Arc::new(SimRpc {
             calls: Arc::clone(&calls),
             handle: handle.clone(),
             pd_members: self.pd_members.clone(),
             pd_first: Mutex::new(
                 usize::try_from(world.dice().below(self.pd_members.len() as u64)).expect("an index"),
             ),
-        };
+        });
         let dice = SplitMix::new(world.dice().next_u64());
-        let ports = Ports {
-            rpc: Arc::new(rpc),
-            timers: Arc::new(handle.clone()),
-            dice: Box::new(dice.fork("jitter")),
-        };
         let mut session = self.session.lock();
         let config = session.config.clone();
-        let core = Core::new(ports, Options { deadline: config.deadline, ..Options::default() });
+        let maker = ClientMaker { rpc, handle: handle.clone() };
+        let core = maker.make(&dice, config.deadline);
         if !session.is_over {
             for _ in 0..config.processes {
                 let process = session.new_process();
@@ -255,6 +269,7 @@ impl Node for ClientNode {
                     Generator::new(config.clone(), process, dice.fork(&format!("process {process}")));
                 let task = Task {
                     client: core.raw(),
+                    maker: maker.clone(),
                     session: Arc::clone(&self.session),
                     handle: handle.clone(),
                     process,
@@ -340,9 +355,13 @@ impl Node for ClientNode {
     }
 }
 
+/// After so many operations a run has seen what a rate like this can show; the rest of it need not cost as much.
+const OPERATIONS_MANY: usize = 4_000;
+
 /// One process: makes requests one after another, and records what it asks and gets.
 struct Task {
     client: RawClient,
+    maker: ClientMaker,
     session: Arc<Mutex<Session>>,
     handle: Handle,
     process: u64,
@@ -352,8 +371,15 @@ struct Task {
 impl Task {
     async fn run(mut self) {
         while !self.session.lock().is_over {
-            let rest = self.generator.rest();
+            let mut rest = self.generator.rest();
+            if self.session.lock().recorder.operations().len() > OPERATIONS_MANY {
+                rest = rest.max(Duration::from_secs(1));
+            }
             self.handle.sleep(rest).await;
+            if self.generator.forgets() {
+                let dice = self.generator.fork();
+                self.client = self.maker.make(&dice, self.generator.deadline()).raw();
+            }
             let request = self.generator.request();
             self.make(request).await;
         }

@@ -9,7 +9,7 @@ use codec::frame::Frame;
 use env::{Dice, SplitMix};
 use std::collections::BTreeMap;
 use std::time::Duration;
-use types::MonoTime;
+use types::{LogIndex, MonoTime, PeerId, Region, StoreId, Term};
 
 /// A process of the cluster, together with its disk. It is told what happens to it, and acts through its [`World`].
 ///
@@ -39,12 +39,32 @@ pub trait Node {
     /// say so.
     fn crash(&mut self, kind: CrashKind, dice: &mut SplitMix);
 
+    /// The regions it holds, applied, as of now; nothing for nodes that are no stores.
+    fn regions(&self) -> Vec<RegionView> {
+        Vec::new()
+    }
+
     /// Shows what must hold, after each thing that happened to the node while it is up. `now` is true time, `clock` what
     /// the node's monotonic clock shows.
     ///
     /// # Errors
     /// What does not hold.
     fn observe(&mut self, now: SimTime, clock: MonoTime, observer: &mut Observer) -> Result<(), Broken>;
+}
+
+/// A region as a store holds it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct RegionView {
+    /// The store.
+    pub store_id: StoreId,
+    /// The region, as of the entries applied.
+    pub region: Region,
+    /// The store's peer.
+    pub peer_id: PeerId,
+    /// How far it has applied.
+    pub applied: LogIndex,
+    /// The term in which it leads, if it does.
+    pub leads_in: Option<Term>,
 }
 
 /// One node's view of the kernel.
@@ -153,6 +173,12 @@ impl Cluster {
     #[must_use]
     pub const fn observer(&self) -> &Observer {
         &self.observer
+    }
+
+    /// All regions on all stores that are up.
+    #[must_use]
+    pub fn regions(&self) -> Vec<RegionView> {
+        self.nodes.values().flat_map(|node| node.regions()).collect()
     }
 
     /// Lets the next thing happen. Returns the token of a moment of the plan, if it was one.

@@ -146,7 +146,11 @@ impl FaultPlan {
                 if at >= until {
                     break;
                 }
-                faults.push((at, draw_fault(kind, &mut dice, targets)));
+                if kind == PINCH {
+                    faults.extend(pinch(&mut dice, targets).map(|fault| (at, fault)));
+                } else {
+                    faults.push((at, draw_fault(kind, &mut dice, targets)));
+                }
             }
         }
         faults.sort_by_key(|(at, _)| *at);
@@ -178,8 +182,10 @@ fn draw_disk(dice: &mut SplitMix) -> DiskConfig {
     }
 }
 
-/// How many kinds [`draw_fault`] knows.
-const KINDS: u64 = 12;
+/// How many kinds [`draw_fault`] knows, and [`PINCH`].
+const KINDS: u64 = 13;
+/// The kind that [`pinch`] draws.
+const PINCH: u64 = 12;
 
 fn draw_fault(kind: u64, dice: &mut SplitMix, targets: &Targets) -> Fault {
     let all = targets.all();
@@ -204,7 +210,9 @@ fn draw_fault(kind: u64, dice: &mut SplitMix, targets: &Targets) -> Fault {
         3 => Fault::Freeze { node: any(dice, &all), duration: span(dice) },
         4 => Fault::Freeze { node: any(dice, &targets.servers), duration: span(dice) },
         5 | 6 => {
-            let (low, high) = split(dice, &all);
+            // Often clients still reach everybody, the deposed leader as well as the new one.
+            let apart = if kind == 5 && targets.servers.len() > 1 { &targets.servers } else { &all };
+            let (low, high) = split(dice, apart);
             let mut directions = pairs(&low, &high);
             match dice.below(4) {
                 0 => {}
@@ -254,6 +262,26 @@ fn draw_fault(kind: u64, dice: &mut SplitMix, targets: &Targets) -> Fault {
     }
 }
 
+/// Two servers cannot reach each other, while one that both can reach does not run for a part of that time: it then
+/// finds the words of both at once.
+fn pinch(dice: &mut SplitMix, targets: &Targets) -> impl Iterator<Item = Fault> + use<> {
+    let mut servers = targets.servers.clone();
+    let mut take = || {
+        let index = usize::try_from(dice.below(servers.len().max(1) as u64)).expect("an index");
+        (!servers.is_empty()).then(|| servers.swap_remove(index))
+    };
+    let (one, other, between) = (take(), take(), take());
+    let cut = one.zip(other).map(|(one, other)| Fault::Cut {
+        directions: vec![(one, other), (other, one)],
+        duration: dice.duration(Duration::from_millis(1_000), Duration::from_millis(6_000)),
+    });
+    let freeze = between.map(|node| Fault::Freeze {
+        node,
+        duration: dice.duration(Duration::from_millis(200), Duration::from_millis(4_000)),
+    });
+    cut.into_iter().chain(freeze)
+}
+
 /// Two parts of the nodes, neither empty.
 fn split(dice: &mut SplitMix, nodes: &[NodeId]) -> (Vec<NodeId>, Vec<NodeId>) {
     assert!(nodes.len() >= 2, "one node cannot be parted from itself");
@@ -285,7 +313,7 @@ mod tests {
             assert!(plan.faults.is_sorted_by_key(|(at, _)| *at));
             let is_power_loss = |fault: &Fault| matches!(fault, Fault::Crash { kind: CrashKind::Power, .. });
             with_power_loss += usize::from(plan.faults.iter().any(|(_, fault)| is_power_loss(fault)));
-            calm += usize::from(plan.faults.len() < 5);
+            calm += usize::from(plan.faults.len() < 30);
         }
         assert!((20..60).contains(&with_power_loss), "{with_power_loss}");
         assert!(calm > 0);

@@ -542,6 +542,9 @@ impl<P: Packet> Kernel<P> {
             let incarnation = self.machine(end).incarnation;
             if self.machine(end).up {
                 self.schedule(self.now + delay, Pending::Notice { connection, end, incarnation, carried });
+            } else {
+                // The process that starts there next has never heard of it.
+                self.network.notice(connection, end);
             }
         }
     }

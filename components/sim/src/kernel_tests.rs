@@ -169,6 +169,18 @@ fn a_process_that_dies_before_it_learns_of_a_break_leaves_no_trace_of_it() {
 }
 
 #[test]
+fn a_connection_that_was_refused_is_nothing_to_the_process_that_starts_later() {
+    // It once sent into that connection for ever, without an error (seed 25: a learner that nobody spoke to).
+    let mut kernel = world(17, NetworkConfig::default());
+    kernel.crash(B, CrashKind::Process);
+    let refused = kernel.send(A, B, Lane::Stream(0), Number(1));
+    assert_eq!(drain(&mut kernel), (vec![], 1));
+    kernel.restart(B);
+    assert_ne!(kernel.send(B, A, Lane::Stream(0), Number(2)), refused);
+    assert!(matches!(kernel.advance(), Some(Occurrence::Arrived { to: A, .. })));
+}
+
+#[test]
 fn a_timer_waits_for_its_clock_when_that_is_slowed() {
     // A node that found itself woken too early once waited for ever.
     let mut kernel = world(15, NetworkConfig::default());

@@ -28,7 +28,7 @@ mod trace;
 pub mod workload;
 
 pub use clock::NodeClock;
-pub use cluster::{Cluster, Node, World};
+pub use cluster::{Cluster, Node, RegionView, World};
 pub use disk::{Disk, DiskConfig};
 pub use executor::{Completer, Completion, Executor, Handle, Sleep, promise};
 pub use faults::{DRIFT_PPM_MAX, Fault, FaultPlan, Targets};

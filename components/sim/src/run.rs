@@ -1,6 +1,6 @@
 //! One run: a cluster, a workload and a fault plan from one seed; first safety, then liveness, then the checkers.
 
-use crate::check::invariants::Broken;
+use crate::check::invariants::{Broken, has_converged};
 use crate::check::{DEFAULT_STEPS_MAX, Operation, Verdict, Violation, linearizable};
 use crate::client::ClientNode;
 use crate::cluster::{Cluster, Node};
@@ -8,7 +8,7 @@ use crate::disk::DiskConfig;
 use crate::faults::{DRIFT_PPM_MAX, Fault, FaultPlan, Targets};
 use crate::kernel::{Kernel, MachineConfig, NodeId};
 use crate::network::NetworkConfig;
-use crate::nodes::{AddressBook, PdNode, StoreNode};
+use crate::nodes::{AddressBook, Mistake, PdNode, StoreNode};
 use crate::reference::{Flaw, ReferencePd, ReferenceStore};
 use crate::setup::Setup;
 use crate::time::SimTime;
@@ -26,8 +26,8 @@ use std::time::Duration;
 pub enum System {
     /// The [reference](crate::reference), whole or with a flaw.
     Reference(Option<Flaw>),
-    /// The product's stores and placement driver.
-    Cluster,
+    /// The product's stores and placement driver, as they are or with a mistake.
+    Cluster(Option<Mistake>),
 }
 
 /// How to run.
@@ -50,7 +50,7 @@ pub struct RunOptions {
 impl Default for RunOptions {
     fn default() -> Self {
         Self {
-            system: System::Cluster,
+            system: System::Cluster(None),
             safety: Duration::from_secs(30),
             liveness: Duration::from_secs(60),
             trace: TraceMode::Off,
@@ -109,8 +109,8 @@ pub enum Fail {
         served: usize,
         /// Of how many.
         of: usize,
-        /// What the last request failed of.
-        last_failure: Option<String>,
+        /// What the last request failed of, or what was missing when all were served.
+        missing: Option<String>,
     },
     /// Something panicked: an assertion, most likely.
     Panicked(String),
@@ -122,9 +122,9 @@ impl fmt::Display for Fail {
             Self::Invariant(broken) => broken.fmt(f),
             Self::NotLinearizable(violation) => violation.fmt(f),
             Self::Undecided { key } => write!(f, "key {} could not be checked", types::escape_key(key)),
-            Self::NotLive { served, of, last_failure } => {
-                let last = last_failure.as_deref().unwrap_or("no request failed");
-                write!(f, "only {served} of {of} clients were served after the faults had ended; {last}")
+            Self::NotLive { served, of, missing } => {
+                let missing = missing.as_deref().unwrap_or("no request failed");
+                write!(f, "{served} of {of} clients were served after the faults had ended; {missing}")
             }
             Self::Panicked(message) => write!(f, "panic: {message}"),
         }
@@ -176,6 +176,8 @@ struct Run {
     targets: Targets,
     liveness: Duration,
     faults_done: usize,
+    /// The system has regions.
+    is_replicated: bool,
 }
 
 /// Runs a seed.
@@ -229,9 +231,11 @@ impl Run {
         let client_count = 1 + u32::try_from(topology.below(4)).expect("small");
         let clients: Vec<NodeId> = (0..client_count).map(|number| NodeId(101 + number)).collect();
         let setup = Setup::draw(&mut root.fork("setup"));
+        #[cfg(any(test, feature = "testing"))]
+        let setup = setup.with(options.system);
         let (stores, members) = match options.system {
             System::Reference(_) => (1, 1),
-            System::Cluster => (setup.stores, setup.pd_members),
+            System::Cluster(_) => (setup.stores, setup.pd_members),
         };
         let stores: Vec<NodeId> = (0..stores).map(|number| NodeId(1 + number)).collect();
         let pd_members: Vec<NodeId> = (0..members).map(|number| NodeId(51 + number)).collect();
@@ -262,21 +266,16 @@ impl Run {
                 cluster.add(stores[0], &machine(), Box::new(ReferenceStore::new(flaw)));
                 cluster.add(pd_members[0], &machine(), Box::new(ReferencePd::new(stores[0])));
             }
-            System::Cluster => {
+            System::Cluster(mistake) => {
                 for member in &pd_members {
-                    let (members, lane) = (pd_members.clone(), setup.links.lane);
-                    let node =
-                        PdNode::new(*member, members, setup.pd.clone(), lane, setup.links.hand_over_max);
+                    let (members, config) = (pd_members.clone(), setup.pd.clone());
+                    let node = PdNode::new(*member, members, config, setup.links, mistake);
                     cluster.add(*member, &machine(), Box::new(node));
                 }
                 let book = AddressBook::default();
                 for store in &stores {
-                    let node = StoreNode::new(
-                        setup.store.clone(),
-                        setup.links,
-                        Arc::clone(&book),
-                        pd_members.clone(),
-                    );
+                    let (config, members) = (setup.store.clone(), pd_members.clone());
+                    let node = StoreNode::new(config, setup.links, Arc::clone(&book), members, mistake);
                     cluster.add(*store, &machine(), Box::new(node));
                 }
             }
@@ -289,7 +288,8 @@ impl Run {
             cluster.kernel_mut().mark_at(*at, number as u64);
         }
         cluster.kernel_mut().mark_at(safety_end, HEAL);
-        Self { cluster, session, plan, targets, liveness: options.liveness, faults_done: 0 }
+        let is_replicated = matches!(options.system, System::Cluster(_));
+        Self { cluster, session, plan, targets, liveness: options.liveness, faults_done: 0, is_replicated }
     }
 
     fn phases(&mut self) -> Result<(), Fail> {
@@ -305,12 +305,16 @@ impl Run {
                 }
                 LOOK => {
                     let session = self.session.lock();
-                    if session.probes_done == clients {
-                        return Ok(());
+                    let is_served = session.probes_done == clients;
+                    let mut missing = session.probe_failure.clone();
+                    if is_served {
+                        match self.has_converged() {
+                            Ok(()) => return Ok(()),
+                            Err(broken) => missing = Some(broken.to_string()),
+                        }
                     }
                     if self.cluster.kernel().now() >= deadline {
-                        let last_failure = session.probe_failure.clone();
-                        return Err(Fail::NotLive { served: session.probes_done, of: clients, last_failure });
+                        return Err(Fail::NotLive { served: session.probes_done, of: clients, missing });
                     }
                     drop(session);
                     self.look_later();
@@ -320,6 +324,10 @@ impl Run {
                 _ => self.begin_fault(token),
             }
         }
+    }
+
+    fn has_converged(&self) -> Result<(), Broken> {
+        if self.is_replicated { has_converged(&self.cluster.regions()) } else { Ok(()) }
     }
 
     fn look_later(&mut self) {

@@ -2,8 +2,9 @@
 
 use super::*;
 
-/// Enough for every flaw; the rarest needs a power loss between a read and the sync that it should have waited for.
 const SEEDS: u64 = 60;
+/// Enough for every flaw; the rarest needs a power loss between a read and the sync that it should have waited for.
+const FLAW_SEEDS: u64 = 600;
 
 fn options(flaw: Option<Flaw>) -> RunOptions {
     RunOptions { system: System::Reference(flaw), safety: Duration::from_secs(10), ..RunOptions::default() }
@@ -32,13 +33,36 @@ fn a_seed_is_a_run() {
     }
 }
 
+/// Few enough for every `make test`; `make soak` runs more.
+const CLUSTER_SEEDS: u64 = 6;
+
+fn cluster(mistake: Option<Mistake>) -> RunOptions {
+    RunOptions { system: System::Cluster(mistake), ..RunOptions::default() }
+}
+
+#[test]
+fn a_cluster_under_faults_stays_linearizable_and_comes_back() {
+    // Stores, placement driver and clients of the product, with crashes, partitions, lost messages and slow disks.
+    for seed in 0..CLUSTER_SEEDS {
+        if let Err(failure) = run(seed, &cluster(None)) {
+            panic!("{failure}");
+        }
+    }
+}
+
+#[test]
+fn stores_that_answer_before_their_log_is_durable_are_found() {
+    let found = (0..60).find_map(|seed| run(seed, &cluster(Some(Mistake::StoreReleasesEarly))).err());
+    assert!(found.is_some(), "60 seeds did not notice it");
+}
+
 #[test]
 fn each_planted_flaw_is_found() {
     for flaw in Flaw::ALL {
-        let found = (0..SEEDS).find_map(|seed| run(seed, &options(Some(flaw))).err());
+        let found = (0..FLAW_SEEDS).find_map(|seed| run(seed, &options(Some(flaw))).err());
         match found {
             Some(failure) => assert!(matches!(failure.fail, Fail::NotLinearizable(_)), "{flaw:?}: {failure}"),
-            None => panic!("{flaw:?} went unnoticed in {SEEDS} seeds"),
+            None => panic!("{flaw:?} went unnoticed in {FLAW_SEEDS} seeds"),
         }
     }
 }

@@ -39,11 +39,23 @@ impl Setup {
                 lane: if dice.chance(1, 2) { Lane::Datagram } else { PEER_LANE },
                 one_by_one: dice.chance(1, 2),
                 hand_over_max: Duration::from_micros(20 << dice.below(8)),
+                stall_one_in: if dice.chance(1, 3) { 1_000 } else { 0 },
             },
         };
         setup.store.validate().expect("drawn within what is valid");
         setup.pd.validate().expect("drawn within what is valid");
         setup
+    }
+}
+
+#[cfg(any(test, feature = "testing"))]
+impl Setup {
+    /// The same, with the mistake that the system is to have.
+    pub(crate) fn with(mut self, system: crate::System) -> Self {
+        if let crate::System::Cluster(Some(crate::nodes::Mistake::Regions(mistake))) = system {
+            self.store.raftstore.mistakes.push(mistake);
+        }
+        self
     }
 }
 

@@ -23,6 +23,9 @@ pub struct WorkloadConfig {
     pub weights: [u64; 8],
     /// How often each client node splits a region or moves a leader, about; `None` for never.
     pub operator_interval: Option<Duration>,
+    /// Of so many requests, a process makes one with a new client, which does not know yet where regions are; zero for
+    /// none. Such clients find a new leader while others still ask the old one.
+    pub forgets_one_in: u64,
     /// Whether timestamps are asked for.
     pub timestamps: bool,
 }
@@ -43,6 +46,7 @@ impl WorkloadConfig {
             deadline: Duration::from_millis(500 + dice.below(10_000)),
             weights,
             operator_interval: dice.chance(2, 3).then(|| Duration::from_millis(200 << dice.below(6))),
+            forgets_one_in: [0, 2, 10][usize::try_from(dice.below(3)).expect("an index")],
             timestamps: dice.chance(1, 3),
         }
     }
@@ -104,7 +108,17 @@ pub struct Generator {
 impl Generator {
     /// Requests of the process with this number, which no other one has had.
     #[must_use]
-    pub const fn new(config: WorkloadConfig, process: u64, dice: SplitMix) -> Self {
+    pub fn new(mut config: WorkloadConfig, process: u64, mut dice: SplitMix) -> Self {
+        match dice.below(4) {
+            // Only reads: it never waits for a write that a deposed leader cannot finish, and so sees what that says.
+            0 => config.weights = [30, 0, 0, 0, 0, 5, 1, 0],
+            // Writes at whoever leads by now: it neither waits for a deposed leader nor asks it again.
+            1 if config.forgets_one_in > 0 => {
+                config.forgets_one_in = 1;
+                config.deadline = Duration::from_millis(40 + dice.below(400));
+            }
+            _ => {}
+        }
         Self { config, process, made: 0, seen: BTreeMap::new(), dice }
     }
 
@@ -113,6 +127,22 @@ impl Generator {
         // Most rests are short: bursts are what makes queues.
         let drawn = self.dice.duration(Duration::ZERO, self.config.rest_max);
         if self.dice.chance(1, 3) { drawn / 50 } else { drawn }
+    }
+
+    /// Whether the next request is made by a new client.
+    pub fn forgets(&mut self) -> bool {
+        self.config.forgets_one_in > 0 && self.dice.chance(1, self.config.forgets_one_in)
+    }
+
+    /// How long its requests may take.
+    #[must_use]
+    pub const fn deadline(&self) -> Duration {
+        self.config.deadline
+    }
+
+    /// Random numbers for something of its own.
+    pub fn fork(&mut self) -> SplitMix {
+        SplitMix::new(self.dice.next_u64())
     }
 
     fn key(&mut self) -> Bytes {

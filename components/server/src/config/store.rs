@@ -306,6 +306,7 @@ impl StoreConfig {
                 entry_cache_bytes: self.raft.entry_cache_size.0,
                 unpersisted_bytes_max: self.raft.unpersisted_size_max.as_usize(),
                 unapplied_bytes_max: self.raft.unapplied_size_max.0,
+                ..raftstore::Config::default()
             },
             workers: threads.workers,
             appliers: threads.appliers,

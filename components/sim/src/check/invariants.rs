@@ -3,6 +3,7 @@
 //! The observers here see everything at once, which no node does: that is what makes them strict. Each returns a
 //! [`Broken`] at the first fact that contradicts what it has seen before.
 
+use crate::cluster::RegionView;
 use std::collections::BTreeMap;
 use std::fmt;
 use types::{Epoch, KeyRange, LogIndex, PeerId, Region, RegionId, StoreId, Term, Timestamp, escape_key};
@@ -229,6 +230,34 @@ pub fn regions_cover_all_keys(regions: &[Region]) -> Result<(), Broken> {
             reached.as_ref().map_or_else(String::new, |key| escape_key(key))
         )
     })
+}
+
+/// Whether a quiet cluster has come together: the leaders' regions cover all keys, and each member of each region has
+/// applied as much as its leader. Returns what is still missing.
+///
+/// # Errors
+/// The first thing that is missing; on a cluster that is not quiet, that means nothing.
+pub fn has_converged(views: &[RegionView]) -> Result<(), Broken> {
+    let mut leaders: BTreeMap<RegionId, &RegionView> = BTreeMap::new();
+    for view in views.iter().filter(|view| view.leads_in.is_some()) {
+        let newest = leaders.entry(view.region.id).or_insert(view);
+        if newest.leads_in < view.leads_in {
+            *newest = view;
+        }
+    }
+    let regions: Vec<Region> = leaders.values().map(|view| view.region.clone()).collect();
+    regions_cover_all_keys(&regions)?;
+    for leader in leaders.values() {
+        for peer in &leader.region.peers {
+            let member = views.iter().find(|view| view.peer_id == peer.id);
+            let agrees =
+                member.is_some_and(|view| view.applied == leader.applied && view.region == leader.region);
+            require(agrees, "convergence", || {
+                format!("peer {} has {member:?}, its leader {leader:?}", peer.id)
+            })?;
+        }
+    }
+    Ok(())
 }
 
 /// Epochs of a region only grow, on every store alike, and one epoch means one descriptor.

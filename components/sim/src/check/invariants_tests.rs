@@ -84,6 +84,24 @@ fn regions_of_a_store_do_not_overlap_and_all_together_cover_all_keys() {
 }
 
 #[test]
+fn a_quiet_cluster_agrees_with_its_leaders() {
+    let region = Region { id: R, peers: vec![Peer::voter(P1, S1), Peer::voter(P2, S2)], ..Region::default() };
+    let view = |store_id, peer_id, applied, leads_in: Option<u64>| RegionView {
+        store_id,
+        region: region.clone(),
+        peer_id,
+        applied: LogIndex(applied),
+        leads_in: leads_in.map(Term),
+    };
+    has_converged(&[view(S1, P1, 7, Some(2)), view(S2, P2, 7, None)]).unwrap();
+    // One that has not noticed yet that it was deposed.
+    has_converged(&[view(S1, P1, 7, Some(2)), view(S2, P2, 7, Some(3))]).unwrap();
+    broken(has_converged(&[view(S1, P1, 7, Some(2)), view(S2, P2, 6, None)]), "convergence");
+    broken(has_converged(&[view(S1, P1, 7, Some(2))]), "convergence");
+    broken(has_converged(&[view(S1, P1, 7, None), view(S2, P2, 7, None)]), "coverage");
+}
+
+#[test]
 fn epochs_grow_and_name_one_descriptor() {
     let region = |version: u64, end: &'static str| Region {
         id: R,

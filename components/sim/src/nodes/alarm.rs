@@ -20,7 +20,8 @@ impl Alarm {
     /// Asks to be woken after a moment of up to `most`, as long as another thread would take to notice; unless that is
     /// on its way.
     pub(super) fn soon(&mut self, world: &mut World<'_>, most: Duration, token: u64) {
-        if self.0.is_none() {
+        let latest = world.mono() + most;
+        if self.0.is_none_or(|set| set > latest) {
             let delay = world.delay(most);
             self.set(world, world.mono() + delay, token);
         }

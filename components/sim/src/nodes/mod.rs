@@ -14,6 +14,20 @@ use engine::MemEngine;
 use env::{Clock, Dice, SplitMix};
 use types::MonoTime;
 
+/// A rule that a process breaks on purpose, so that the checks have something to find.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Mistake {
+    /// A store's log writer does not wait for its sync: messages leave and entries are applied that may be lost.
+    StoreReleasesEarly,
+    /// The same in the placement driver.
+    PdReleasesEarly,
+    /// A store reads its clock long before the request it is for has arrived.
+    StaleClock,
+    /// A rule of the regions' code.
+    #[cfg(any(test, feature = "testing"))]
+    Regions(raftstore::Mistake),
+}
+
 /// A clock that shows one reading: that of the moment at which a node is driven.
 struct Moment(MonoTime);
 

@@ -7,7 +7,7 @@ use crate::frame::{frame, kind_of, payload_of};
 use crate::kernel::{CrashKind, NodeId};
 use crate::network::{ConnectionId, Lane};
 use crate::nodes::alarm::Alarm;
-use crate::nodes::crash_engine;
+use crate::nodes::{Mistake, StoreLinks, crash_engine};
 use crate::observer::Observer;
 use crate::time::SimTime;
 use codec::frame::Frame;
@@ -51,6 +51,7 @@ pub struct PdNode {
     config: Config,
     lane: Lane,
     hand_over_max: Duration,
+    mistake: Option<Mistake>,
     engine: MemEngine,
     process: Option<Process>,
 }
@@ -65,17 +66,18 @@ fn node_of(id: PeerId) -> NodeId {
 }
 
 impl PdNode {
-    /// The member on `node`, with an empty disk. Members talk to each other on `lane`.
+    /// The member on `node`, with an empty disk. Members talk to each other as stores do.
     #[must_use]
     pub fn new(
         node: NodeId,
         members: Vec<NodeId>,
         config: Config,
-        lane: Lane,
-        hand_over_max: Duration,
+        links: StoreLinks,
+        mistake: Option<Mistake>,
     ) -> Self {
+        let StoreLinks { lane, hand_over_max, .. } = links;
         let engine = MemEngine::new();
-        Self { id: member_id(node), members, config, lane, hand_over_max, engine, process: None }
+        Self { id: member_id(node), members, config, lane, hand_over_max, mistake, engine, process: None }
     }
 
     fn process(&mut self) -> &mut Process {
@@ -111,7 +113,8 @@ impl PdNode {
         process.pd.check_invariants();
         if let Some(append) = effects.append {
             self.engine.write(&append.batch).expect("no fault was injected");
-            self.process().written.push_back((append.token, append.must_sync));
+            let must_sync = append.must_sync && self.mistake != Some(Mistake::PdReleasesEarly);
+            self.process().written.push_back((append.token, must_sync));
         }
         for message in effects.messages {
             let to = node_of(message.to);

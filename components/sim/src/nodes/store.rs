@@ -2,14 +2,14 @@
 
 use crate::check::invariants::{Applied, Broken, ranges_are_disjoint};
 use crate::client::address_of;
-use crate::cluster::{Node, World};
+use crate::cluster::{Node, RegionView, World};
 use crate::frame::{frame, kind_of, payload_of};
 use crate::kernel::{CrashKind, NodeId};
 use crate::network::{ConnectionId, Lane};
 use crate::nodes::alarm::Alarm;
 use crate::nodes::pd_calls::{Ended, PdCalls};
 use crate::nodes::snapshots::{Sent, Transfers};
-use crate::nodes::{Moment, crash_engine};
+use crate::nodes::{Mistake, Moment, crash_engine};
 use crate::observer::Observer;
 use crate::time::SimTime;
 use crate::trace::TraceHash;
@@ -23,7 +23,7 @@ use raftstore::{PeerState, Token, all_regions};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
-use store::{Config, Effect, Event, Join, JoinStep, Merged, PdCall, Store, StoreIdent};
+use store::{Actor, Config, Effect, Event, Join, JoinStep, Merged, PdCall, Store, StoreIdent};
 use types::{KeyRange, LogIndex, MonoTime, RegionId, StoreId};
 use wire::FrameKind;
 use wire::kv::{KvError, KvReply, KvRequest, KvResponse};
@@ -42,7 +42,12 @@ pub struct StoreLinks {
     pub one_by_one: bool,
     /// How long a thread may take to notice that there is work.
     pub hand_over_max: Duration,
+    /// Of so many turns, one is the last that its thread takes for a while; zero for none.
+    pub stall_one_in: u64,
 }
+
+/// By how much [`Mistake::StaleClock`] is late: more than it takes to elect another leader.
+const STALENESS: Duration = Duration::from_secs(4);
 
 /// Wake-up: an actor may run.
 const RUN: u64 = 0;
@@ -77,6 +82,8 @@ struct Process {
     tokens_made: Token,
     /// Something ran that may have handed work to the log writer.
     log_may_have_work: bool,
+    /// A thread that does not run, until when.
+    stalled: Option<(Actor, MonoTime)>,
     /// What the log writer is at.
     log: Option<(Merged, SyncTicket)>,
     transfers: Transfers,
@@ -95,6 +102,7 @@ pub struct StoreNode {
     links: StoreLinks,
     book: AddressBook,
     pd_members: Vec<NodeId>,
+    mistake: Option<Mistake>,
     process: Option<Process>,
     /// The store has been seen since it started.
     was_observed: bool,
@@ -107,13 +115,20 @@ pub struct StoreNode {
 impl StoreNode {
     /// A store with an empty disk.
     #[must_use]
-    pub fn new(config: Config, links: StoreLinks, book: AddressBook, pd_members: Vec<NodeId>) -> Self {
+    pub fn new(
+        config: Config,
+        links: StoreLinks,
+        book: AddressBook,
+        pd_members: Vec<NodeId>,
+        mistake: Option<Mistake>,
+    ) -> Self {
         Self {
             engine: MemEngine::new(),
             config,
             links,
             book,
             pd_members,
+            mistake,
             process: None,
             was_observed: false,
             has_changed: false,
@@ -132,7 +147,10 @@ impl StoreNode {
     }
 
     fn event(&mut self, world: &mut World<'_>, event: Event) {
-        let clock = Moment(world.mono());
+        let clock = match (self.mistake, &event) {
+            (Some(Mistake::StaleClock), Event::Request { .. }) => Moment(world.mono() - STALENESS),
+            _ => Moment(world.mono()),
+        };
         if let Phase::Running(store) = &mut self.process().phase {
             store.on_event(&clock, event).expect("no fault was injected");
         }
@@ -249,8 +267,15 @@ impl StoreNode {
             process.pieces.soon(world, hand_over_max, PIECES);
         }
         let Phase::Running(store) = &process.phase else { unreachable!("a store runs on") };
-        if !store.runnable(world.mono()).is_empty() {
-            process.run.soon(world, hand_over_max, RUN);
+        let runnable = store.runnable(world.mono());
+        match process.stalled {
+            Some((out, until)) if runnable.iter().all(|actor| *actor == out) => {
+                if !runnable.is_empty() {
+                    process.run.set(world, until, RUN);
+                }
+            }
+            _ if runnable.is_empty() => {}
+            _ => process.run.soon(world, hand_over_max, RUN),
         }
         if process.log.is_none() && process.log_may_have_work {
             process.log_begin.soon(world, hand_over_max, LOG_BEGIN);
@@ -289,6 +314,11 @@ impl StoreNode {
     }
 
     fn send(&mut self, world: &mut World<'_>, from_store: StoreId, to: StoreId, messages: Vec<StoreMessage>) {
+        if to == from_store {
+            // A peer that has replaced another one on its store tells that one to go.
+            self.event(world, Event::Messages { from: from_store, disk: DiskState::Ok, messages });
+            return;
+        }
         let Some(node) = self.book.lock().get(&to).copied() else { return };
         let batches = if self.links.one_by_one {
             messages.into_iter().map(|message| vec![message]).collect()
@@ -306,21 +336,32 @@ impl StoreNode {
 
     fn run(&mut self, world: &mut World<'_>) {
         let now = world.mono();
-        self.process().run.rings();
-        let Phase::Running(store) = &mut self.process().phase else { return };
-        let runnable = store.runnable(now);
+        let stall_one_in = self.links.stall_one_in;
+        let process = self.process.as_mut().expect("it is up");
+        process.run.rings();
+        let Phase::Running(store) = &mut process.phase else { return };
+        let mut runnable = store.runnable(now);
+        let stalled = process.stalled.filter(|(_, until)| *until > now);
+        process.stalled = stalled;
+        runnable.retain(|actor| stalled.is_none_or(|(out, _)| out != *actor));
         if runnable.is_empty() {
             return;
         }
         let actor = runnable[usize::try_from(world.dice().below(runnable.len() as u64)).expect("an index")];
         world.note(|| format!("runs {actor:?}"));
         store.run(actor, now).expect("no fault was injected");
-        self.process().log_may_have_work = true;
-        self.has_changed |= !matches!(actor, store::Actor::PdAgent);
+        process.log_may_have_work = true;
+        if stall_one_in > 0 && stalled.is_none() && world.dice().chance(1, stall_one_in) {
+            let duration = world.dice().duration(Duration::ZERO, Duration::from_secs(3));
+            world.note(|| format!("{actor:?} stalls for {duration:?}"));
+            process.stalled = Some((actor, now + duration));
+        }
+        self.has_changed |= !matches!(actor, Actor::PdAgent);
     }
 
     fn begin_log(&mut self, world: &mut World<'_>) {
         let engine = self.engine.clone();
+        let waits = self.mistake != Some(Mistake::StoreReleasesEarly);
         let process = self.process();
         process.log_begin.rings();
         let Phase::Running(store) = &mut process.phase else { return };
@@ -330,7 +371,7 @@ impl StoreNode {
         process.log_may_have_work = false;
         let Some(merged) = store.begin_log() else { return };
         engine.write(&merged.batch).expect("no fault was injected");
-        if merged.must_sync {
+        if merged.must_sync && waits {
             process.log = Some((merged, engine.begin_sync()));
             world.wake_after_sync(LOG_END);
         } else {
@@ -403,6 +444,7 @@ impl Node for StoreNode {
             tokens: BTreeMap::new(),
             tokens_made: 0,
             log_may_have_work: true,
+            stalled: None,
             log: None,
             transfers: Transfers::default(),
             run: Alarm::default(),
@@ -498,6 +540,29 @@ impl Node for StoreNode {
         self.process = None;
         self.engine = crash_engine(&self.engine, kind, dice);
         self.seen.clear();
+    }
+
+    fn regions(&self) -> Vec<RegionView> {
+        let Some(Process { phase: Phase::Running(store), .. }) = &self.process else { return Vec::new() };
+        let mut leading = BTreeMap::new();
+        for worker in store.workers() {
+            worker.visit(&mut |region, status, _| {
+                leading.insert(region.id, (status.role == Role::Leader).then_some(status.term));
+            });
+        }
+        let regions = all_regions(&self.engine).expect("no fault was injected");
+        let normal = regions.into_iter().filter(|(record, _)| record.state == PeerState::Normal);
+        normal
+            .filter_map(|(record, apply)| {
+                Some(RegionView {
+                    store_id: store.store_id(),
+                    peer_id: record.peer_id,
+                    applied: apply?.applied.index,
+                    leads_in: leading.get(&record.region.id).copied().flatten(),
+                    region: record.region,
+                })
+            })
+            .collect()
     }
 
     fn observe(&mut self, now: SimTime, clock: MonoTime, observer: &mut Observer) -> Result<(), Broken> {
