@@ -30,7 +30,7 @@ pub struct Config {
     pub snapshot_piece_bytes: usize,
     /// Snapshots that are received at once; more are refused and sent again later.
     pub snapshots_receiving_max: usize,
-    /// Views of regions that are kept for snapshots to be sent; the oldest goes first.
+    /// Views of regions that are kept for snapshots to be sent; more are taken when some of them are.
     pub snapshots_building_max: usize,
     /// How often the store tells PD how it is.
     pub store_heartbeat_interval: Duration,

@@ -361,7 +361,7 @@ impl<E: Engine> Store<E> {
                     self.input(outcome.region_id, Input::Applied(vec![outcome]));
                 }
             }
-            Actor::Background => self.work_aside()?,
+            Actor::Background => self.work_aside(now)?,
             Actor::PdAgent => {
                 let (workers, receiver) = (&self.workers, &self.receiver);
                 let mut stats = self.stats.clone();
@@ -483,7 +483,7 @@ impl<E: Engine> Store<E> {
         }
     }
 
-    fn work_aside(&mut self) -> Result<(), EngineError> {
+    fn work_aside(&mut self, now: MonoTime) -> Result<(), EngineError> {
         match self.background.pop_front() {
             None => {}
             Some(Job::Ingest(mut ingest)) => {
@@ -495,7 +495,7 @@ impl<E: Engine> Store<E> {
                 }
             }
             Some(Job::Task(task)) => match task {
-                Background::BuildSnapshot { region_id, to } => self.build_snapshot(region_id, to)?,
+                Background::BuildSnapshot { region_id, to } => self.build_snapshot(region_id, to, now)?,
                 Background::Ingest { record } => {
                     self.background.push_back(Job::Ingest(Ingest::new(self.engine.clone(), record)));
                 }
@@ -530,8 +530,8 @@ impl<E: Engine> Store<E> {
         Ok(())
     }
 
-    fn build_snapshot(&mut self, region_id: RegionId, to: PeerId) -> Result<(), EngineError> {
-        let snapshot = self.builder.build(region_id, to)?;
+    fn build_snapshot(&mut self, region_id: RegionId, to: PeerId, now: MonoTime) -> Result<(), EngineError> {
+        let snapshot = self.builder.build(region_id, to, now)?;
         self.input(region_id, Input::SnapshotBuilt { region_id, to, snapshot });
         Ok(())
     }

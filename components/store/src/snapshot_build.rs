@@ -9,15 +9,28 @@ use engine::{Cf, Engine, EngineError};
 use raftstore::{RaftSnapshot, raft_snapshot, records_in};
 use std::collections::VecDeque;
 use std::sync::Arc;
-use types::{Key, KeyRange, PeerId, Region, RegionId};
+use std::time::Duration;
+use types::{Key, KeyRange, MonoTime, PeerId, Region, RegionId};
 use wire::store::{RaftMessage, SnapshotKey, SnapshotPiece};
+
+/// How long a view is kept for a snapshot that nobody has sent. Raft sends it at the peer's next answer, which comes with
+/// the next heartbeats or not at all; this is a few elections.
+const VIEW_KEPT: Duration = Duration::from_secs(5);
 
 /// Keeps the views that snapshots are to be sent from, until they are.
 pub struct SnapshotBuilder<E: Engine> {
     engine: E,
-    views: VecDeque<(SnapshotKey, Region, Arc<E::Snapshot>)>,
+    views: VecDeque<View<E::Snapshot>>,
     views_max: usize,
     piece_bytes: usize,
+}
+
+/// A region as of one moment.
+struct View<S> {
+    key: SnapshotKey,
+    region: Region,
+    snapshot: Arc<S>,
+    built_at: MonoTime,
 }
 
 impl<E: Engine> SnapshotBuilder<E> {
@@ -27,13 +40,27 @@ impl<E: Engine> SnapshotBuilder<E> {
         Self { engine, views: VecDeque::new(), views_max, piece_bytes }
     }
 
-    /// Takes a view of a region for a peer. `None` if the region is not here (any more).
+    /// Takes a view of a region for a peer. `None` if the region is not here (any more), or if there is no room for
+    /// another view yet: Raft asks again. A view gives way to none that is newer, or else regions that outnumber the
+    /// views would take them from each other for ever and send nothing.
     ///
     /// Data, region and applied index are read from one engine snapshot, so they belong together.
     ///
     /// # Errors
     /// [`EngineError`] when the records cannot be read.
-    pub fn build(&mut self, region_id: RegionId, to: PeerId) -> Result<Option<RaftSnapshot>, EngineError> {
+    pub fn build(
+        &mut self,
+        region_id: RegionId,
+        to: PeerId,
+        now: MonoTime,
+    ) -> Result<Option<RaftSnapshot>, EngineError> {
+        // One view per peer: an older one would not be asked for again.
+        self.views.retain(|view| {
+            (view.key.region_id, view.key.to_peer) != (region_id, to) && now.since(view.built_at) < VIEW_KEPT
+        });
+        if self.views.len() >= self.views_max {
+            return Ok(None);
+        }
         let view = self.engine.snapshot();
         let Some((record, apply)) = records_in(&view, region_id)? else { return Ok(None) };
         if record.state != raftstore::PeerState::Normal {
@@ -42,19 +69,13 @@ impl<E: Engine> SnapshotBuilder<E> {
         let key =
             SnapshotKey { region_id, to_peer: to, term: apply.applied.term, index: apply.applied.index };
         let snapshot = raft_snapshot(&record, apply);
-        // One view per peer: an older one would not be asked for again.
-        self.views.retain(|(other, ..)| (other.region_id, other.to_peer) != (region_id, to));
-        if self.views.len() >= self.views_max {
-            self.views.pop_front();
-        }
-        self.views.push_back((key, record.region, Arc::new(view)));
+        self.views.push_back(View { key, region: record.region, snapshot: Arc::new(view), built_at: now });
         Ok(Some(snapshot))
     }
 
     /// The pieces of a snapshot that Raft now wants sent; `None` if its view is gone.
     pub fn take(&mut self, key: SnapshotKey, message: RaftMessage) -> Option<SnapshotSource<E::Snapshot>> {
-        let at = self.views.iter().position(|(other, ..)| *other == key)?;
-        let (_, region, view) = self.views.remove(at)?;
+        let View { region, snapshot: view, .. } = self.take_view(key)?;
         Some(SnapshotSource {
             key,
             range: region.range.clone(),
@@ -67,6 +88,11 @@ impl<E: Engine> SnapshotBuilder<E> {
             checksum: Checksum::default(),
             done: false,
         })
+    }
+
+    fn take_view(&mut self, key: SnapshotKey) -> Option<View<E::Snapshot>> {
+        let at = self.views.iter().position(|view| view.key == key)?;
+        self.views.remove(at)
     }
 }
 
@@ -137,5 +163,74 @@ impl<S: engine::Snapshot> SnapshotSource<S> {
         }
         iter.status()?;
         Ok(pairs)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use engine::{MemEngine, WriteBatch};
+    use raftstore::{ApplyRecord, LOG_START, PeerState, RegionRecord, put_apply, put_region};
+    use types::{Epoch, Peer, StoreId};
+
+    const TO: PeerId = PeerId(100);
+
+    fn engine_with(regions: u64) -> MemEngine {
+        let engine = MemEngine::new();
+        let mut batch = WriteBatch::new();
+        for id in 1..=regions {
+            let peer_id = PeerId(id + 50);
+            let region = Region {
+                id: RegionId(id),
+                range: KeyRange::new(vec![id as u8], vec![id as u8 + 1]),
+                epoch: Epoch { conf_ver: 1, version: 1 },
+                peers: vec![Peer::voter(peer_id, StoreId(1))],
+            };
+            put_region(
+                &mut batch,
+                &RegionRecord { state: PeerState::Normal, region, peer_id, removed: Vec::new() },
+            );
+            put_apply(&mut batch, RegionId(id), ApplyRecord { applied: LOG_START, truncated: LOG_START });
+        }
+        engine.write(&batch).expect("no fault");
+        engine
+    }
+
+    fn key(region: u64) -> SnapshotKey {
+        SnapshotKey { region_id: RegionId(region), to_peer: TO, term: LOG_START.term, index: LOG_START.index }
+    }
+
+    #[test]
+    fn more_regions_than_views_are_sent_one_after_another() {
+        // Each view once pushed out the oldest before that one's Raft had asked for it: regions that asked in turn
+        // built views for ever and sent none (simulation seed 1233).
+        let mut builder = SnapshotBuilder::new(engine_with(7), 2, 1 << 20);
+        let mut waiting: Vec<u64> = (1..=7).collect();
+        let mut offered = Vec::new();
+        for heartbeat in 0..7 {
+            let now = MonoTime(heartbeat * 200_000_000);
+            let asks = std::mem::take(&mut waiting);
+            for region in asks {
+                if offered.contains(&region) {
+                    assert!(builder.take_view(key(region)).is_some(), "what was offered is there");
+                    continue;
+                }
+                let built = builder.build(RegionId(region), TO, now).expect("no fault");
+                if built.is_some() {
+                    offered.push(region);
+                }
+                waiting.push(region);
+            }
+        }
+        assert!(waiting.is_empty(), "never sent: {waiting:?}");
+    }
+
+    #[test]
+    fn a_view_that_nobody_sends_makes_room_after_a_while() {
+        let mut builder = SnapshotBuilder::new(engine_with(2), 1, 1 << 20);
+        let mut build = |region, now| builder.build(RegionId(region), TO, now).expect("no fault").is_some();
+        assert!(build(1, MonoTime::ZERO));
+        assert!(!build(2, MonoTime(1)));
+        assert!(build(2, MonoTime::ZERO + VIEW_KEPT));
     }
 }

@@ -138,7 +138,7 @@ pub(crate) fn work_quickly(hub: &Hub) {
         for task in tasks.drain(..) {
             match task {
                 Background::BuildSnapshot { region_id, to } => {
-                    let built = hub.builder.lock().build(region_id, to);
+                    let built = hub.builder.lock().build(region_id, to, BootClock.now());
                     let snapshot = built.unwrap_or_else(|error| fatal("taking a view of a region", &error));
                     hub.workers.input(region_id, Input::SnapshotBuilt { region_id, to, snapshot });
                 }
