@@ -30,7 +30,7 @@ struct Shared {
     timers_made: u64,
 }
 
-/// Runs tasks. See the [module](self).
+/// Runs tasks on virtual time, in an order that the seed decides.
 #[derive(Default)]
 pub struct Executor {
     shared: Arc<Mutex<Shared>>,

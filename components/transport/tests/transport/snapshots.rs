@@ -28,8 +28,12 @@ fn pieces(
 ) -> impl FnMut() -> Option<SnapshotPiece> + Send {
     move || {
         let n = pulled.fetch_add(1, Ordering::Relaxed);
-        let message =
-            wire::raft::Message { from: PeerId(1), to: PeerId(9), term: Term(4), body: wire::raft::Body::TimeoutNow };
+        let message = wire::raft::Message {
+            from: PeerId(1),
+            to: PeerId(9),
+            term: Term(4),
+            body: wire::raft::Body::TimeoutNow,
+        };
         match n {
             0 => Some(SnapshotPiece::Start {
                 key: key(),
