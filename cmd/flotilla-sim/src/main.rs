@@ -9,7 +9,7 @@
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use sim::check::write_history;
-use sim::nodes::Mistake;
+use sim::nodes::SeededBug;
 use sim::reference::Flaw;
 use sim::{Fail, Failure, Report, RunOptions, System, TraceMode, run};
 use std::path::PathBuf;
@@ -90,11 +90,11 @@ enum SystemName {
     Cluster,
     /// One store without peers, to try the simulator itself.
     Reference,
-    /// The same with a planted mistake: it answers before it is durable.
+    /// The same with a planted bug: it answers before it is durable.
     AnswerBeforeSync,
-    /// A cluster with a planted mistake: its stores' logs do not wait for their syncs.
+    /// A cluster with a planted bug: its stores' logs do not wait for their syncs.
     StoreReleasesEarly,
-    /// A cluster with a planted mistake: its stores read the clock too early.
+    /// A cluster with a planted bug: its stores read the clock too early.
     StaleClock,
 }
 
@@ -102,8 +102,8 @@ impl SystemName {
     const fn system(self) -> System {
         match self {
             Self::Cluster => System::Cluster(None),
-            Self::StoreReleasesEarly => System::Cluster(Some(Mistake::StoreReleasesEarly)),
-            Self::StaleClock => System::Cluster(Some(Mistake::StaleClock)),
+            Self::StoreReleasesEarly => System::Cluster(Some(SeededBug::StoreReleasesEarly)),
+            Self::StaleClock => System::Cluster(Some(SeededBug::StaleClock)),
             Self::Reference => System::Reference(None),
             Self::AnswerBeforeSync => System::Reference(Some(Flaw::AnswerBeforeSync)),
         }

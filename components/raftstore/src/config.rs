@@ -37,8 +37,8 @@ pub struct Config {
     /// Entries that a worker hands to apply before it waits for some of them to be applied, in bytes.
     pub unapplied_bytes_max: u64,
     /// Rules that are switched off.
-    #[cfg(feature = "testing")]
-    pub mistakes: Vec<crate::Mistake>,
+    #[cfg(feature = "seeded_bugs")]
+    pub seeded_bugs: Vec<crate::SeededBug>,
 }
 
 impl Default for Config {
@@ -59,8 +59,8 @@ impl Default for Config {
             entry_cache_bytes: 4 << 20,
             unpersisted_bytes_max: 32 << 20,
             unapplied_bytes_max: 64 << 20,
-            #[cfg(feature = "testing")]
-            mistakes: Vec::new(),
+            #[cfg(feature = "seeded_bugs")]
+            seeded_bugs: Vec::new(),
         }
     }
 }

@@ -5,8 +5,8 @@
 //! §6.4.1); the lease is shorter than that by a tick and by the clocks' drift, as `Config::validate` checks.
 
 use crate::meta::Delegate;
-use crate::mistake::Mistake;
 use crate::peer::{PeerState, Turn};
+use crate::seeded_bug::SeededBug;
 use engine::Engine;
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -45,7 +45,7 @@ impl TickTimes {
 impl<E: Engine> PeerState<E> {
     /// Extends the lease as far as the quorum's acknowledgements reach, making the delegate if there is none.
     pub(crate) fn renew_lease(&mut self, turn: &Turn<E>, ticks: &TickTimes) {
-        let over_split = turn.shared.config.breaks(Mistake::LeaseOverSplit);
+        let over_split = turn.shared.config.breaks(SeededBug::LeaseOverSplit);
         let split = !over_split && self.awaits_split();
         if !self.is_leader() || !self.is_normal() || split || turn.stalled {
             return;

@@ -21,12 +21,12 @@ mod membership;
 #[cfg(test)]
 mod membership_tests;
 mod meta;
-mod mistake;
 mod peer;
 mod read;
 mod records;
 mod recover;
 mod route;
+mod seeded_bug;
 mod turn;
 mod worker;
 mod write;
@@ -41,11 +41,11 @@ pub use effects::{
 pub use install::check_snapshot;
 pub use membership::{ChangeError, apply_change, conf_state};
 pub use meta::{Delegate, StoreMeta};
-pub use mistake::Mistake;
 pub use raft::Snapshot as RaftSnapshot;
 pub use records::{
     ApplyRecord, LOG_START, PeerState, RegionRecord, RemovedPeer, all_regions, delete_data, forget_region,
     put_apply, put_region, raft_snapshot, records_in, region_record,
 };
 pub use recover::{RecoverError, Recovered, recover};
+pub use seeded_bug::SeededBug;
 pub use worker::{Worker, WorkerStats, worker_of};

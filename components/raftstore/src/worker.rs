@@ -5,10 +5,10 @@ use crate::config::Config;
 use crate::effects::{CreatePeer, Input, Persisted, TurnEffects};
 use crate::lease::TickTimes;
 use crate::meta::StoreMeta;
-use crate::mistake::Mistake;
 use crate::peer::{Birth, PeerState, Phase, QueuedWrite, Shared, Turn};
 use crate::records::{ApplyRecord, LOG_START, PeerState as State};
 use crate::recover::Recovered;
+use crate::seeded_bug::SeededBug;
 use engine::Engine;
 use raft_log::LoadError;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -140,13 +140,13 @@ impl<E: Engine> Worker<E> {
     /// after the last of the inputs arrived.
     pub fn turn(&mut self, now: MonoTime, inputs: &mut Vec<Input>) -> TurnEffects<E> {
         let mut turn = self.begin(now);
-        if now >= self.next_tick && !self.shared.config.breaks(Mistake::MissedTicksCount) {
+        if now >= self.next_tick && !self.shared.config.breaks(SeededBug::MissedTicksCount) {
             self.tick(&mut turn);
         }
         for input in inputs.drain(..) {
             self.step(&mut turn, input);
         }
-        if now >= self.next_tick && self.shared.config.breaks(Mistake::MissedTicksCount) {
+        if now >= self.next_tick && self.shared.config.breaks(SeededBug::MissedTicksCount) {
             let missed = now.since(self.next_tick).as_nanos() / self.shared.config.tick.as_nanos();
             for _ in 0..=missed {
                 self.tick(&mut turn);

@@ -8,7 +8,7 @@ use crate::disk::DiskConfig;
 use crate::faults::{DRIFT_PPM_MAX, Fault, FaultPlan, Targets};
 use crate::kernel::{Kernel, MachineConfig, NodeId};
 use crate::network::NetworkConfig;
-use crate::nodes::{AddressBook, Mistake, PdNode, StoreNode};
+use crate::nodes::{AddressBook, PdNode, SeededBug, StoreNode};
 use crate::reference::{Flaw, ReferencePd, ReferenceStore};
 use crate::setup::Setup;
 use crate::time::SimTime;
@@ -26,8 +26,8 @@ use std::time::Duration;
 pub enum System {
     /// The [reference](crate::reference), whole or with a flaw.
     Reference(Option<Flaw>),
-    /// The product's stores and placement driver, as they are or with a mistake.
-    Cluster(Option<Mistake>),
+    /// The product's stores and placement driver, as they are or with a bug that was planted.
+    Cluster(Option<SeededBug>),
 }
 
 /// How to run.
@@ -231,7 +231,7 @@ impl Run {
         let client_count = 1 + u32::try_from(topology.below(4)).expect("small");
         let clients: Vec<NodeId> = (0..client_count).map(|number| NodeId(101 + number)).collect();
         let setup = Setup::draw(&mut root.fork("setup"));
-        #[cfg(any(test, feature = "testing"))]
+        #[cfg(feature = "seeded_bugs")]
         let setup = setup.with(options.system);
         let (stores, members) = match options.system {
             System::Reference(_) => (1, 1),
@@ -266,16 +266,16 @@ impl Run {
                 cluster.add(stores[0], &machine(), Box::new(ReferenceStore::new(flaw)));
                 cluster.add(pd_members[0], &machine(), Box::new(ReferencePd::new(stores[0])));
             }
-            System::Cluster(mistake) => {
+            System::Cluster(bug) => {
                 for member in &pd_members {
                     let (members, config) = (pd_members.clone(), setup.pd.clone());
-                    let node = PdNode::new(*member, members, config, setup.links, mistake);
+                    let node = PdNode::new(*member, members, config, setup.links, bug);
                     cluster.add(*member, &machine(), Box::new(node));
                 }
                 let book = AddressBook::default();
                 for store in &stores {
                     let (config, members) = (setup.store.clone(), pd_members.clone());
-                    let node = StoreNode::new(config, setup.links, Arc::clone(&book), members, mistake);
+                    let node = StoreNode::new(config, setup.links, Arc::clone(&book), members, bug);
                     cluster.add(*store, &machine(), Box::new(node));
                 }
             }

@@ -36,8 +36,8 @@ fn a_seed_is_a_run() {
 /// Few enough for every `make test`; `make soak` runs more.
 const CLUSTER_SEEDS: u64 = 6;
 
-fn cluster(mistake: Option<Mistake>) -> RunOptions {
-    RunOptions { system: System::Cluster(mistake), ..RunOptions::default() }
+fn cluster(bug: Option<SeededBug>) -> RunOptions {
+    RunOptions { system: System::Cluster(bug), ..RunOptions::default() }
 }
 
 #[test]
@@ -52,7 +52,7 @@ fn a_cluster_under_faults_stays_linearizable_and_comes_back() {
 
 #[test]
 fn stores_that_answer_before_their_log_is_durable_are_found() {
-    let found = (0..60).find_map(|seed| run(seed, &cluster(Some(Mistake::StoreReleasesEarly))).err());
+    let found = (0..60).find_map(|seed| run(seed, &cluster(Some(SeededBug::StoreReleasesEarly))).err());
     assert!(found.is_some(), "60 seeds did not notice it");
 }
 

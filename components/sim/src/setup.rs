@@ -48,12 +48,12 @@ impl Setup {
     }
 }
 
-#[cfg(any(test, feature = "testing"))]
+#[cfg(feature = "seeded_bugs")]
 impl Setup {
-    /// The same, with the mistake that the system is to have.
+    /// The same, with the bug that the system is to have.
     pub(crate) fn with(mut self, system: crate::System) -> Self {
-        if let crate::System::Cluster(Some(crate::nodes::Mistake::Regions(mistake))) = system {
-            self.store.raftstore.mistakes.push(mistake);
+        if let crate::System::Cluster(Some(crate::nodes::SeededBug::Regions(bug))) = system {
+            self.store.raftstore.seeded_bugs.push(bug);
         }
         self
     }

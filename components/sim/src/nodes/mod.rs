@@ -16,7 +16,7 @@ use types::MonoTime;
 
 /// A rule that a process breaks on purpose, so that the checks have something to find.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub enum Mistake {
+pub enum SeededBug {
     /// A store's log writer does not wait for its sync: messages leave and entries are applied that may be lost.
     StoreReleasesEarly,
     /// The same in the placement driver.
@@ -24,8 +24,8 @@ pub enum Mistake {
     /// A store reads its clock long before the request it is for has arrived.
     StaleClock,
     /// A rule of the regions' code.
-    #[cfg(any(test, feature = "testing"))]
-    Regions(raftstore::Mistake),
+    #[cfg(feature = "seeded_bugs")]
+    Regions(raftstore::SeededBug),
 }
 
 /// A clock that shows one reading: that of the moment at which a node is driven.

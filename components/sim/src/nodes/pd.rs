@@ -7,7 +7,7 @@ use crate::frame::{frame, kind_of, payload_of};
 use crate::kernel::{CrashKind, NodeId};
 use crate::network::{ConnectionId, Lane};
 use crate::nodes::alarm::Alarm;
-use crate::nodes::{Mistake, StoreLinks, crash_engine};
+use crate::nodes::{SeededBug, StoreLinks, crash_engine};
 use crate::observer::Observer;
 use crate::time::SimTime;
 use codec::frame::Frame;
@@ -51,7 +51,7 @@ pub struct PdNode {
     config: Config,
     lane: Lane,
     hand_over_max: Duration,
-    mistake: Option<Mistake>,
+    bug: Option<SeededBug>,
     engine: MemEngine,
     process: Option<Process>,
 }
@@ -73,11 +73,11 @@ impl PdNode {
         members: Vec<NodeId>,
         config: Config,
         links: StoreLinks,
-        mistake: Option<Mistake>,
+        bug: Option<SeededBug>,
     ) -> Self {
         let StoreLinks { lane, hand_over_max, .. } = links;
         let engine = MemEngine::new();
-        Self { id: member_id(node), members, config, lane, hand_over_max, mistake, engine, process: None }
+        Self { id: member_id(node), members, config, lane, hand_over_max, bug, engine, process: None }
     }
 
     fn process(&mut self) -> &mut Process {
@@ -113,7 +113,7 @@ impl PdNode {
         process.pd.check_invariants();
         if let Some(append) = effects.append {
             self.engine.write(&append.batch).expect("no fault was injected");
-            let must_sync = append.must_sync && self.mistake != Some(Mistake::PdReleasesEarly);
+            let must_sync = append.must_sync && self.bug != Some(SeededBug::PdReleasesEarly);
             self.process().written.push_back((append.token, must_sync));
         }
         for message in effects.messages {

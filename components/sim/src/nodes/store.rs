@@ -9,7 +9,7 @@ use crate::network::{ConnectionId, Lane};
 use crate::nodes::alarm::Alarm;
 use crate::nodes::pd_calls::{Ended, PdCalls};
 use crate::nodes::snapshots::{Sent, Transfers};
-use crate::nodes::{Mistake, Moment, crash_engine};
+use crate::nodes::{Moment, SeededBug, crash_engine};
 use crate::observer::Observer;
 use crate::time::SimTime;
 use crate::trace::TraceHash;
@@ -46,7 +46,7 @@ pub struct StoreLinks {
     pub stall_one_in: u64,
 }
 
-/// By how much [`Mistake::StaleClock`] is late: more than it takes to elect another leader.
+/// By how much [`SeededBug::StaleClock`] is late: more than it takes to elect another leader.
 const STALENESS: Duration = Duration::from_secs(4);
 
 /// Wake-up: an actor may run.
@@ -102,7 +102,7 @@ pub struct StoreNode {
     links: StoreLinks,
     book: AddressBook,
     pd_members: Vec<NodeId>,
-    mistake: Option<Mistake>,
+    bug: Option<SeededBug>,
     process: Option<Process>,
     /// The store has been seen since it started.
     was_observed: bool,
@@ -120,7 +120,7 @@ impl StoreNode {
         links: StoreLinks,
         book: AddressBook,
         pd_members: Vec<NodeId>,
-        mistake: Option<Mistake>,
+        bug: Option<SeededBug>,
     ) -> Self {
         Self {
             engine: MemEngine::new(),
@@ -128,7 +128,7 @@ impl StoreNode {
             links,
             book,
             pd_members,
-            mistake,
+            bug,
             process: None,
             was_observed: false,
             has_changed: false,
@@ -147,8 +147,8 @@ impl StoreNode {
     }
 
     fn event(&mut self, world: &mut World<'_>, event: Event) {
-        let clock = match (self.mistake, &event) {
-            (Some(Mistake::StaleClock), Event::Request { .. }) => Moment(world.mono() - STALENESS),
+        let clock = match (self.bug, &event) {
+            (Some(SeededBug::StaleClock), Event::Request { .. }) => Moment(world.mono() - STALENESS),
             _ => Moment(world.mono()),
         };
         if let Phase::Running(store) = &mut self.process().phase {
@@ -361,7 +361,7 @@ impl StoreNode {
 
     fn begin_log(&mut self, world: &mut World<'_>) {
         let engine = self.engine.clone();
-        let waits = self.mistake != Some(Mistake::StoreReleasesEarly);
+        let waits = self.bug != Some(SeededBug::StoreReleasesEarly);
         let process = self.process();
         process.log_begin.rings();
         let Phase::Running(store) = &mut process.phase else { return };
