@@ -1,13 +1,17 @@
 //! One call: its deadline, its attempts, and what each refusal means for the next attempt.
 
 use crate::backoff::{Backoff, Class};
-use crate::core::Core;
+use crate::core::{Core, Wanted};
 use crate::error::{Cause, Error, InvalidArgument};
+use crate::health::Outcome;
+use crate::keyspace::Keyspace;
 use crate::port::RpcError;
 use crate::region_cache::Route;
+use crate::router::Joining;
+use std::sync::Arc;
 use std::time::Duration;
-use types::{MonoTime, Region, StoreId};
-use wire::kv::{KvCommand, KvError, KvReply, KvRequest};
+use types::{Epoch, MonoTime, Region, RegionId, StoreId};
+use wire::kv::{KvCommand, KvError, KvReply, KvRequest, KvResponse};
 
 /// Whether a request that may have been made can be made again.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -87,7 +91,7 @@ impl Core {
         Ok(())
     }
 
-    /// Makes one attempt at the store that `route` names.
+    /// Makes one attempt at the store that `route` names; if that is suspected of being silent, at another peer's.
     ///
     /// # Errors
     /// Whatever ends the call; for writes [`Error::Undetermined`] as soon as the request may have arrived somewhere and
@@ -98,6 +102,14 @@ impl Core {
         route: &Route,
         command: KvCommand,
     ) -> Result<Attempt, Error> {
+        let detour;
+        let route = if self.is_suspected(route.store_id) {
+            let Some(other) = self.instead_of(call, route).await? else { return Ok(Attempt::Again) };
+            detour = other;
+            &detour
+        } else {
+            route
+        };
         let store_id = route.store_id;
         let Some(address) = self.address(call, store_id).await? else {
             self.try_next(route);
@@ -109,12 +121,90 @@ impl Core {
             Effect::Write => remaining,
         };
         let request = KvRequest { region_id: route.region.id, epoch: route.region.epoch, command };
-        match self.shared.rpc.kv(store_id, &address, request, timeout).await {
+        match self.ask_store(store_id, &address, request, timeout).await {
             Ok(response) => match Result::from(response) {
                 Ok(reply) => Ok(Attempt::Answered(reply)),
                 Err(error) => self.refused(call, route, error).await,
             },
             Err(error) => self.unanswered(call, route, error).await,
+        }
+    }
+
+    /// Sends a request, and remembers what its end says of the store.
+    async fn ask_store(
+        &self,
+        store_id: StoreId,
+        address: &str,
+        request: KvRequest,
+        timeout: Duration,
+    ) -> Result<KvResponse, RpcError> {
+        let mut visit = Visit::begin(self, store_id);
+        let result = self.shared.rpc.kv(store_id, address, request, timeout).await;
+        visit.outcome = match &result {
+            Ok(_) => Outcome::Answered,
+            Err(RpcError::TimedOut) => Outcome::TimedOut,
+            Err(RpcError::NotSent { .. } | RpcError::ConnectionLost { .. }) => Outcome::Unreachable,
+        };
+        result
+    }
+
+    fn is_suspected(&self, store_id: StoreId) -> bool {
+        let now = self.now();
+        self.shared.health.lock().is_suspected(store_id, now)
+    }
+
+    /// Where to go when the store that `route` names is suspected: to another peer that may know more or lead by now;
+    /// to the store itself if there is none and it answers a probe. `None` after a wait, when nobody is left.
+    async fn instead_of(&self, call: &mut Call, route: &Route) -> Result<Option<Route>, Error> {
+        let other = {
+            let (now, mut health) = (self.now(), self.shared.health.lock());
+            route.others().find(|store_id| !health.is_suspected(*store_id, now))
+        };
+        if let Some(store_id) = other {
+            self.shared.regions.lock().turn(route.region.id, route.region.epoch, route.store_id, store_id);
+            return Ok(Some(Route { region: Arc::clone(&route.region), store_id }));
+        }
+        if self.is_back(call, route.store_id).await? {
+            return Ok(Some(route.clone()));
+        }
+        self.try_next(route);
+        let cause = Cause::StoreSilent { store_id: route.store_id };
+        self.pause(call, Class::NoLeader, cause, Duration::ZERO).await?;
+        Ok(None)
+    }
+
+    /// Whether a suspected store answers again: asks it, if that is due, something that does nothing. So it is never a
+    /// write that finds out.
+    async fn is_back(&self, call: &Call, store_id: StoreId) -> Result<bool, Error> {
+        let now = self.now();
+        if self.shared.health.lock().probe_is_due(store_id, now) {
+            let probe = self.join_lookup(Wanted::Probe(store_id), Joining::Same);
+            // What it found is in `health`.
+            let _ = self.wait_for(call, probe).await?;
+        }
+        Ok(!self.is_suspected(store_id))
+    }
+
+    /// Asks a store for a region that is none: any answer will do.
+    pub(crate) async fn probe(&self, store_id: StoreId) -> Result<(), Cause> {
+        let address = self.shared.stores.lock().address(store_id);
+        let result = match address {
+            Some(address) => {
+                let command = KvCommand::Get { key: Keyspace::RAW.encode(b"probe") };
+                let request = KvRequest { region_id: RegionId(0), epoch: Epoch::default(), command };
+                self.ask_store(store_id, &address, request, self.shared.options.probe_timeout).await
+            }
+            None => Err(RpcError::NotSent { reason: "its address is not known".to_owned() }),
+        };
+        match result {
+            Ok(_) => Ok(()),
+            Err(_) => {
+                self.shared.stores.lock().doubt(store_id);
+                let now = self.now();
+                let mut dice = self.shared.dice.lock();
+                self.shared.health.lock().probe_failed(store_id, now, &mut **dice);
+                Err(Cause::StoreSilent { store_id })
+            }
         }
     }
 
@@ -154,6 +244,12 @@ impl Core {
                     self.try_next(route);
                     return self.again(call, Class::NoLeader, cause).await;
                 };
+                if self.is_suspected(leader.store_id) && !self.is_back(call, leader.store_id).await? {
+                    // It is not there for us; if it is not for its followers either they elect another.
+                    self.try_next(route);
+                    let cause = Cause::StoreSilent { store_id: leader.store_id };
+                    return self.again(call, Class::NoLeader, cause).await;
+                }
                 let is_member = self.shared.regions.lock().set_leader(region_id, epoch, leader.store_id);
                 if !is_member {
                     // The members have changed since: the placement driver knows them.
@@ -223,5 +319,27 @@ impl Core {
         for region in current {
             regions.insert(region, Some(route.store_id));
         }
+    }
+}
+
+/// One request to a store, counted until it ends, also when its caller goes away.
+struct Visit<'a> {
+    core: &'a Core,
+    store_id: StoreId,
+    outcome: Outcome,
+}
+
+impl<'a> Visit<'a> {
+    fn begin(core: &'a Core, store_id: StoreId) -> Self {
+        let now = core.now();
+        core.shared.health.lock().began(store_id, now);
+        Self { core, store_id, outcome: Outcome::GivenUp }
+    }
+}
+
+impl Drop for Visit<'_> {
+    fn drop(&mut self) {
+        let now = self.core.now();
+        self.core.shared.health.lock().ended(self.store_id, self.outcome, now);
     }
 }

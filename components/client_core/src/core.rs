@@ -2,6 +2,7 @@
 
 use crate::admin::Admin;
 use crate::error::Cause;
+use crate::health::Health;
 use crate::keyspace::Keyspace;
 use crate::options::Options;
 use crate::port::{Ports, Rpc, Timers};
@@ -13,9 +14,9 @@ use futures_util::future::{BoxFuture, Shared};
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use types::Key;
+use types::{Key, StoreId};
 
-/// A question to the placement driver that several calls wait for. Whoever waits drives it, so that it goes on when the
+/// A question, mostly to the placement driver, that several calls wait for. Whoever waits drives it, so that it goes on when the
 /// call that asked first is dropped or not polled.
 pub(crate) type Lookup = Shared<BoxFuture<'static, Result<(), Cause>>>;
 
@@ -25,6 +26,8 @@ pub(crate) enum Wanted {
     Stores,
     RegionAt(Key),
     RegionBefore(Key),
+    /// Whether this store answers.
+    Probe(StoreId),
 }
 
 /// One client of one cluster: its region cache and its ports. Cheap to clone; clones share everything.
@@ -33,7 +36,7 @@ pub struct Core {
     pub(crate) shared: Arc<CoreState>,
 }
 
-/// None of the locks is held over an `await`, nor while another one is taken.
+/// None of the locks is held over an `await`, nor while another one is taken, but for `health` inside of `dice`.
 pub(crate) struct CoreState {
     pub(crate) rpc: Arc<dyn Rpc>,
     pub(crate) timers: Arc<dyn Timers>,
@@ -41,6 +44,7 @@ pub(crate) struct CoreState {
     pub(crate) options: Options,
     pub(crate) regions: Mutex<RegionCache>,
     pub(crate) stores: Mutex<StoreBook>,
+    pub(crate) health: Mutex<Health>,
     pub(crate) lookups: Mutex<BTreeMap<Wanted, Lookup>>,
 }
 
@@ -54,6 +58,7 @@ impl Core {
             dice: Mutex::new(ports.dice),
             regions: Mutex::new(RegionCache::new(options.regions_cached_max)),
             stores: Mutex::default(),
+            health: Mutex::new(Health::new(options.silent_after)),
             lookups: Mutex::default(),
             options,
         };

@@ -19,6 +19,7 @@ mod call;
 mod check;
 mod core;
 mod error;
+mod health;
 mod keyspace;
 mod options;
 mod port;

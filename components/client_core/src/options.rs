@@ -10,7 +10,11 @@ pub struct Options {
     /// How long one attempt of a read may go unanswered before another peer is tried. Writes have no such limit: an
     /// attempt that is given up leaves the outcome unknown, so they wait until the deadline.
     pub read_attempt_timeout: Duration,
-    /// The same for the placement driver.
+    /// How long a store may owe an answer, without giving any other, before other calls turn to other peers first.
+    pub silent_after: Duration,
+    /// How long such a store may take to answer a probe, after which it is trusted again.
+    pub probe_timeout: Duration,
+    /// The same as `read_attempt_timeout` for the placement driver.
     pub pd_attempt_timeout: Duration,
     /// How many requests one batch call has in flight at most.
     pub batch_concurrency: usize,
@@ -24,6 +28,10 @@ impl Default for Options {
             deadline: Duration::from_secs(10),
             // A leader that is lost is replaced within two seconds, so a second attempt then finds the new one.
             read_attempt_timeout: Duration::from_secs(2),
+            // A write may wait so long for a slow disk; who is suspected of no more than that soon answers a probe.
+            silent_after: Duration::from_secs(1),
+            // A probe costs no disk access, only a turn of a worker.
+            probe_timeout: Duration::from_millis(500),
             pd_attempt_timeout: Duration::from_secs(2),
             batch_concurrency: 16,
             // Some 300 bytes each: 30 MB at the most.

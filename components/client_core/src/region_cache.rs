@@ -14,6 +14,18 @@ pub(crate) struct Route {
     pub(crate) store_id: StoreId,
 }
 
+impl Route {
+    /// The other stores whose peers may lead, in the order in which they are asked.
+    pub(crate) fn others(&self) -> impl Iterator<Item = StoreId> {
+        let peers = &self.region.peers;
+        let place = peers.iter().position(|peer| peer.store_id == self.store_id).unwrap_or_default();
+        let in_turn = peers[place..].iter().chain(&peers[..place]);
+        in_turn
+            .filter(|peer| peer.role != PeerRole::Learner && peer.store_id != self.store_id)
+            .map(|peer| peer.store_id)
+    }
+}
+
 #[derive(Debug)]
 struct Cached {
     region: Arc<Region>,
@@ -141,6 +153,18 @@ impl RegionCache {
         let place = peers.iter().position(|peer| peer.store_id == failed).unwrap_or_default();
         let in_turn = (place + 1..peers.len()).chain(0..=place);
         known.asking = in_turn.into_iter().find(may_lead).expect("a cached region has a peer that can lead");
+    }
+
+    /// Another peer than the one on `from` is asked from here on. No failure: `from` was not asked.
+    pub(crate) fn turn(&mut self, id: RegionId, epoch: Epoch, from: StoreId, to: StoreId) {
+        let Some(known) = self.known_mut(id, epoch) else { return };
+        let place = known.region.peers.iter().position(|peer| peer.store_id == to);
+        if let Some(place) = place
+            && known.route().store_id == from
+        {
+            known.leader = None;
+            known.asking = place;
+        }
     }
 
     /// Forgets the region, if it is still the one with this epoch.

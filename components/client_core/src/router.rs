@@ -23,7 +23,7 @@ const JOINS_NEAR: u32 = 8;
 
 /// Which lookups under way a call joins.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Joining {
+pub(crate) enum Joining {
     /// The one for the next lower key too: it may bring the wanted region among those after its own.
     Near,
     /// Only one for the same.
@@ -104,7 +104,7 @@ impl Core {
     }
 
     /// Joins a lookup that is under way; else begins one.
-    fn join_lookup(&self, wanted: Wanted, joining: Joining) -> Lookup {
+    pub(crate) fn join_lookup(&self, wanted: Wanted, joining: Joining) -> Lookup {
         let mut lookups = self.shared.lookups.lock();
         let below = lookups.range(..=&wanted).next_back();
         let near = below.filter(|(other, _)| match joining {
@@ -128,7 +128,7 @@ impl Core {
     }
 
     /// Waits for a lookup no longer than the call may.
-    async fn wait_for(&self, call: &Call, lookup: Lookup) -> Result<Result<(), Cause>, Error> {
+    pub(crate) async fn wait_for(&self, call: &Call, lookup: Lookup) -> Result<Result<(), Cause>, Error> {
         let remaining = self.remaining(call)?;
         match select(lookup, self.shared.timers.sleep(remaining)).await {
             Either::Left((result, _)) => Ok(result),
@@ -138,6 +138,7 @@ impl Core {
 
     async fn ask_once(&self, wanted: &Wanted) -> Result<(), Cause> {
         let request = match wanted {
+            Wanted::Probe(store_id) => return self.probe(*store_id).await,
             Wanted::Stores => PdRequest::GetStores,
             Wanted::RegionAt(key) => {
                 let range = KeyRange { start: key.clone(), end: Key::new() };
@@ -155,7 +156,9 @@ impl Core {
         match (wanted, reply) {
             (Wanted::Stores, PdReply::Stores(stores)) => {
                 let now = self.now();
-                self.shared.stores.lock().replace(&stores, now);
+                let moved = self.shared.stores.lock().replace(&stores, now);
+                // What was found at another address, or of a store that is gone, says nothing.
+                self.shared.health.lock().keep(|store_id| !moved.contains(&store_id));
                 Ok(())
             }
             (Wanted::RegionAt(key), PdReply::Regions(routes)) => {

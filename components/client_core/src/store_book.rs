@@ -49,11 +49,20 @@ impl StoreBook {
         }
     }
 
-    /// Replaces the list.
-    pub(crate) fn replace(&mut self, stores: &[StoreStatus], now: MonoTime) {
-        self.addresses =
+    /// Where the store was last.
+    pub(crate) fn address(&self, store_id: StoreId) -> Option<Arc<str>> {
+        self.addresses.get(&store_id).cloned()
+    }
+
+    /// Replaces the list; gives the stores that are gone or elsewhere now.
+    pub(crate) fn replace(&mut self, stores: &[StoreStatus], now: MonoTime) -> BTreeSet<StoreId> {
+        let addresses =
             stores.iter().map(|store| (store.info.id, Arc::from(store.info.address.as_str()))).collect();
+        let before = std::mem::replace(&mut self.addresses, addresses);
         self.doubted.clear();
         self.read_at = Some(now);
+        let is_elsewhere =
+            |(store_id, address): &(StoreId, Arc<str>)| self.addresses.get(store_id) != Some(address);
+        before.into_iter().filter(is_elsewhere).map(|(store_id, _)| store_id).collect()
     }
 }

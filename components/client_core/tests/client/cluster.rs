@@ -7,7 +7,7 @@ use client_core::{Core, Options, Ports, Rpc, RpcError};
 use env::{Dice, SplitMix};
 use futures_util::future::{BoxFuture, Either, select};
 use parking_lot::Mutex;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 use types::{ClusterId, Epoch, Key, KeyRange, Peer, PeerId, Region, RegionId, StoreId, Timestamp};
@@ -54,6 +54,8 @@ pub(crate) struct State {
     pub(crate) regions: BTreeMap<Key, Lead>,
     pub(crate) data: BTreeMap<Key, Bytes>,
     pub(crate) stores: BTreeMap<StoreId, bool>,
+    /// What is sent to these vanishes, and nobody is told. Others are not cut off from them.
+    pub(crate) silent: BTreeSet<StoreId>,
     /// What the placement driver knows, which is what was so when it last heard.
     pub(crate) known: Vec<RegionRoute>,
     pub(crate) pd_down: bool,
@@ -87,6 +89,7 @@ impl Cluster {
             regions: BTreeMap::new(),
             data: BTreeMap::new(),
             stores: (1..=STORES).map(|id| (StoreId(id), true)).collect(),
+            silent: BTreeSet::new(),
             known: Vec::new(),
             pd_down: false,
             pd_errors: VecDeque::new(),
@@ -267,6 +270,9 @@ impl State {
     fn draw_fate(&mut self, store_id: StoreId) -> Fate {
         if let Some(fate) = self.fates.pop_front() {
             return fate;
+        }
+        if self.silent.contains(&store_id) {
+            return Fate::RequestSilent;
         }
         if !self.stores[&store_id] {
             return if self.dice.chance(9, 10) { Fate::NotSent } else { Fate::RequestSilent };

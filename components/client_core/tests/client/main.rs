@@ -6,6 +6,7 @@ mod deadlines;
 mod model;
 mod routing;
 mod scans;
+mod silence;
 mod world;
 mod writes;
 
