@@ -4,6 +4,7 @@
 //! unapplied at a time, nobody campaigns over a committed change that it has not applied, a voter was a learner before
 //! and becomes one again before it is removed.
 
+use crate::bugs::SeededBug;
 use crate::error::Poison;
 use crate::tracker::{Progress, quorum};
 use crate::{
@@ -186,7 +187,8 @@ impl<S: Storage> RawNode<S> {
         if self.log.committed() < leader.term_start {
             return Err(Dropped::ConfChange(ConfChangeError::NotCommittedInTerm));
         }
-        if self.log.applied() < leader.pending_conf_index {
+        let unapplied = self.log.applied() < leader.pending_conf_index;
+        if unapplied && !self.bugs.has(SeededBug::ConfChangeWhileUnapplied) {
             let until = leader.pending_conf_index;
             return Err(Dropped::ConfChange(ConfChangeError::Pending { until }));
         }
@@ -210,7 +212,7 @@ impl<S: Storage> RawNode<S> {
             };
             u64::from(id == self.config.id || leader.peers.get(id).is_some_and(near))
         };
-        quorum::reached(conf, electable) >= 1
+        quorum::reached(conf, self.bugs, electable) >= 1
     }
 
     /// Ends a joint configuration that ends by itself, once the entry that began it is applied. Derived from the

@@ -1,8 +1,9 @@
 //! Collecting what is to be done: timers first, so that messages of the same turn come before them, then what a leader
 //! builds late, then the write, the messages in their two classes, and what may be applied.
 
+use crate::bugs::SeededBug;
 use crate::error::Poison;
-use crate::{Append, Body, HardState, RawNode, Ready, SoftState, Storage};
+use crate::{Append, Body, HardState, Message, RawNode, Ready, SoftState, Storage, VoteKind};
 
 impl<S: Storage> RawNode<S> {
     pub(crate) fn hard_state(&self) -> HardState {
@@ -97,12 +98,17 @@ impl<S: Storage> RawNode<S> {
         self.send_appends()
     }
 
-    pub(crate) fn collect(&mut self) -> Result<Ready, Poison> {
+    /// Says what is said late: timeouts first, then what a leader builds from all that came in, then reads for the leader.
+    pub(crate) fn say_everything(&mut self) -> Result<(), Poison> {
         self.run_timers();
         self.run_leader()?;
         self.forward_reads();
-        self.dirty = false;
+        Ok(())
+    }
 
+    pub(crate) fn collect(&mut self) -> Result<Ready, Poison> {
+        self.say_everything()?;
+        self.dirty = false;
         let soft = self.soft_state();
         let mut ready = Ready {
             soft: (soft != self.handed_soft).then_some(soft),
@@ -111,22 +117,24 @@ impl<S: Storage> RawNode<S> {
             ..Ready::default()
         };
         self.handed_soft = soft;
-        // A term that could still be forgotten must not be heard of: after a crash we would live it a second time.
-        let durable = self.durable_term >= self.term;
-        for message in self.outbox.drain(..) {
-            let promises = match &message.body {
-                Body::AppendResp { .. } | Body::VoteResp { .. } => true,
-                Body::Vote { kind, .. } => *kind != crate::VoteKind::Pre,
-                _ => false,
-            };
-            let class = if durable && !promises { &mut ready.messages } else { &mut ready.messages_after };
+        for message in std::mem::take(&mut self.outbox) {
+            let class = if self.waits(&message) { &mut ready.messages_after } else { &mut ready.messages };
             class.push(message);
-        }
-        if self.outbox.capacity() > 16 {
-            self.outbox = Vec::new();
         }
         ready.committed = self.log.next_page(self.config.max_committed_bytes_per_ready, self.term)?;
         Ok(ready)
+    }
+
+    /// Whether `message` leaves only when all that was handed out for writing is durable.
+    fn waits(&self, message: &Message) -> bool {
+        let (promises, early) = match &message.body {
+            Body::AppendResp { .. } => (true, self.bugs.has(SeededBug::AppendAckBeforeSync)),
+            Body::VoteResp { .. } => (true, self.bugs.has(SeededBug::VoteNotDurable)),
+            Body::Vote { kind, .. } => (*kind != VoteKind::Pre, false),
+            _ => (false, self.bugs.has(SeededBug::SendBeforeTermDurable)),
+        };
+        // A term that could still be forgotten must not be heard of: after a crash we would live it a second time.
+        (promises || self.durable_term < self.term) && !early
     }
 
     fn collect_write(&mut self) -> Option<Append> {

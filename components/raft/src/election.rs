@@ -5,6 +5,7 @@
 //! is what leases rest on. It holds for our vote for ourselves, after `forget_leader`, and across a restart, where we do
 //! not know whom we heard and so wait out the timeout. Only a transfer overrides it: that leader has given its lease up.
 
+use crate::bugs::SeededBug;
 use crate::error::Poison;
 use crate::read::Rounds;
 use crate::replication::{LeaderState, Uncommitted};
@@ -73,13 +74,15 @@ impl<S: Storage> RawNode<S> {
 
     /// A leader may count on our silence.
     fn owes_silence(&self) -> bool {
-        if !self.config.check_quorum {
+        if !self.config.check_quorum || self.bugs.has(SeededBug::VoteDuringLease) {
             return false;
         }
         let heard = |tick: u64| self.tick - tick < u64::from(self.config.election_tick);
         self.role == Role::Leader
             || self.timer.heard_tick.is_some_and(heard)
-            || (self.tick < self.timer.quiet_until_tick && !self.is_sole_voter())
+            || (self.tick < self.timer.quiet_until_tick
+                && !self.is_sole_voter()
+                && !self.bugs.has(SeededBug::VoteRightAfterRestart))
     }
 
     /// The leader of our term has spoken.
@@ -100,7 +103,7 @@ impl<S: Storage> RawNode<S> {
             Some(progress) => progress.heard_tick,
             None => 0,
         };
-        let heard = quorum::reached(&self.conf, heard).min(self.tick);
+        let heard = quorum::reached(&self.conf, self.bugs, heard).min(self.tick);
         self.tick - heard >= u64::from(self.config.election_tick)
     }
 
@@ -112,7 +115,7 @@ impl<S: Storage> RawNode<S> {
         if !self.promotable() {
             return Err(CampaignError::NotPromotable);
         }
-        if self.log.has_unapplied_conf_change() {
+        if self.log.has_unapplied_conf_change() && !self.bugs.has(SeededBug::CampaignOverConfChange) {
             return Err(CampaignError::ConfChangeUnapplied);
         }
         Ok(())
@@ -124,6 +127,12 @@ impl<S: Storage> RawNode<S> {
         if self.owes_silence() {
             return Err(CampaignError::LeaderHeard);
         }
+        if self.bugs.has(SeededBug::TransferRetryKeepsMark)
+            && let Some(leader_term) = self.bugs.transfer_term()
+        {
+            self.become_candidate(VoteKind::Transfer { leader_term });
+            return Ok(());
+        }
         if self.config.pre_vote {
             self.become_pre_candidate();
         } else {
@@ -134,6 +143,7 @@ impl<S: Storage> RawNode<S> {
 
     /// The leader of our term has handed over to us.
     pub(crate) fn campaign_for_transfer(&mut self) {
+        self.bugs.note_transfer(self.term);
         self.become_candidate(VoteKind::Transfer { leader_term: self.term });
     }
 
@@ -173,7 +183,7 @@ impl<S: Storage> RawNode<S> {
         self.votes.push((from, granted));
         let votes = &self.votes;
         let answer = |id| votes.iter().find(|&&(voter, _)| voter == id).map(|&(_, granted)| granted);
-        match (quorum::tally(&self.conf, answer), self.role) {
+        match (quorum::tally(&self.conf, self.bugs, answer), self.role) {
             (VoteResult::Won, Role::PreCandidate) => self.become_candidate(VoteKind::Real),
             (VoteResult::Won, _) => self.become_leader(),
             (VoteResult::Lost, _) => self.become_follower(self.term, PeerId::ZERO),
@@ -271,7 +281,9 @@ impl<S: Storage> RawNode<S> {
         // The leader of that term gave its lease up for this campaign, if it is the one that we know of.
         let known_term = if self.timer.heard_term.is_zero() { self.term } else { self.timer.heard_term };
         let (transfer, authorised) = match kind {
-            VoteKind::Transfer { leader_term } => (true, leader_term == known_term),
+            VoteKind::Transfer { leader_term } => {
+                (true, leader_term == known_term || self.bugs.has(SeededBug::TransferVoteOfAnyTerm))
+            }
             VoteKind::Pre | VoteKind::Real => (false, true),
         };
         let repeated = !pre && term == self.term && self.vote == from;
@@ -283,7 +295,9 @@ impl<S: Storage> RawNode<S> {
         }
         let free =
             (pre && term > self.term) || self.vote == from || (self.vote.is_zero() && self.lead.is_zero());
-        let granted = free && (authorised || repeated) && last >= self.log.last();
+        let free = free || (term == self.term && self.bugs.has(SeededBug::VoteTwiceInTerm));
+        let complete = last >= self.log.last() || self.bugs.has(SeededBug::VoteForShorterLog);
+        let granted = free && (authorised || repeated) && complete;
         if granted && !pre {
             self.vote = from;
             self.timer.start_tick = self.tick;

@@ -15,6 +15,7 @@
 //! `election.rs`, `replication.rs`, `read.rs`, `transfer.rs` and `confchange.rs` one concern each, `log.rs` what they
 //! stand on. "Thesis" means D. Ongaro, "Consensus: Bridging Theory and Practice", 2014.
 
+mod bugs;
 mod conf;
 mod confchange;
 mod config;
@@ -36,7 +37,10 @@ mod testing;
 mod tracker;
 mod transfer;
 mod unstable;
+mod view;
 
+#[cfg(feature = "seeded_bugs")]
+pub use bugs::SeededBug;
 pub use conf::{ConfChange, ConfChangeKind, ConfChangeOp, ConfState, Snapshot, SnapshotMeta, Transition};
 pub use config::{Config, ConfigError, HEARTBEATS_PER_ELECTION_MIN};
 pub use entry::{Entry, EntryId, EntryKind, HardState, LogMark};
@@ -48,5 +52,6 @@ pub use raw_node::RawNode;
 pub use ready::{Append, Lease, PersistToken, ReadState, Ready, Role, SoftState, Status};
 pub use storage::{FetchContext, InitialState, Storage, StorageError};
 #[cfg(any(test, feature = "testing"))]
-pub use testing::MemStorage;
+pub use testing::{MemStorage, PeerSituation, Situation};
 pub use tracker::{ProgressState, ProgressView};
+pub use view::{LeaderView, View};

@@ -8,6 +8,7 @@
 //! Durability is tracked by write, not by position: an entry may be overwritten, and overwritten back, while the write
 //! of the first is still under way. Each outstanding write remembers up to which index the log is still as it wrote it.
 
+use crate::bugs::{Bugs, SeededBug};
 use crate::error::Poison;
 use crate::unstable::Unstable;
 use crate::{
@@ -68,6 +69,8 @@ pub(crate) struct RaftLog<S> {
     page_fetching: bool,
     writes: VecDeque<Write>,
     writes_handed: u64,
+    /// What is broken on purpose.
+    pub(crate) bugs: Bugs,
 }
 
 impl<S: Storage> RaftLog<S> {
@@ -111,6 +114,7 @@ impl<S: Storage> RaftLog<S> {
             page_fetching: false,
             writes: VecDeque::new(),
             writes_handed: 0,
+            bugs: Bugs::default(),
         };
         log.scan_conf_entries(term).map_err(crate::Error::Storage)?;
         Ok(log)
@@ -154,6 +158,28 @@ impl<S: Storage> RaftLog<S> {
 
     pub(crate) fn applied(&self) -> LogIndex {
         self.applied
+    }
+
+    pub(crate) fn applying(&self) -> LogIndex {
+        self.applying
+    }
+
+    /// Where the snapshot stands that was accepted and is not yet installed.
+    pub(crate) fn installing(&self) -> Option<LogIndex> {
+        self.is_installing().then_some(self.installing)
+    }
+
+    /// The changes of members after what is applied.
+    pub(crate) fn conf_entries(&self) -> &[LogIndex] {
+        &self.conf_entries
+    }
+
+    pub(crate) fn writes_outstanding(&self) -> usize {
+        self.writes.len()
+    }
+
+    pub(crate) fn applying_bytes(&self) -> u64 {
+        self.page_bytes
     }
 
     /// A snapshot was accepted and is not yet durable, or not yet installed.
@@ -283,10 +309,14 @@ impl<S: Storage> RaftLog<S> {
             // What is committed is the same everywhere; the leader goes on from there.
             return Ok(Appended::Agrees(self.committed));
         }
-        if !self.holds(prev)? {
+        let unchecked = self.bugs.has(SeededBug::AppendWithoutLogMatch) && prev.index <= self.last.index;
+        if !unchecked && !self.holds(prev)? {
             return self.agreement_hint(prev.index, prev.term).map(Appended::Conflict);
         }
         let agrees = prev.index + entries.len() as u64;
+        if self.bugs.has(SeededBug::OvertakenAppendTruncates) && agrees < self.last.index {
+            self.truncate(agrees.max(self.committed).next())?;
+        }
         let mut fresh = entries.into_iter();
         while let Some(entry) = fresh.as_slice().first() {
             if entry.index > self.last.index {
@@ -325,6 +355,9 @@ impl<S: Storage> RaftLog<S> {
     /// What follows `index` is no longer as any write left it.
     fn overwritten_after(&mut self, index: LogIndex) {
         self.persisted = self.persisted.min(index);
+        if self.bugs.has(SeededBug::OverwrittenWriteCounts) {
+            return;
+        }
         for write in &mut self.writes {
             write.valid_to = write.valid_to.min(index);
         }

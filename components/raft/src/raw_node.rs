@@ -1,5 +1,6 @@
 //! The door: what callers may ask of a group.
 
+use crate::bugs::{Bugs, SeededBug};
 use crate::election::Timer;
 use crate::error::Poison;
 use crate::log::RaftLog;
@@ -8,8 +9,8 @@ use crate::replication::LeaderState;
 use crate::step::gate_conf;
 use crate::{
     CampaignError, ConfChange, ConfState, Config, Dropped, EntryId, EntryKind, Error, FetchContext,
-    HardState, InvariantViolated, Lease, Message, PersistToken, ProgressView, ReadError, ReadState, Ready,
-    Role, SoftState, Status, StepError, Storage, TransferError,
+    HardState, InvariantViolated, Lease, Message, PersistToken, ProgressState, ProgressView, ReadError,
+    ReadState, Ready, Role, SoftState, Status, StepError, Storage, TransferError,
 };
 use bytes::Bytes;
 use types::{LogIndex, PeerId, Term};
@@ -53,6 +54,8 @@ pub struct RawNode<S: Storage> {
     pub(crate) durable_term: Term,
     /// A leader may have something to say.
     pub(crate) dirty: bool,
+    /// What is broken on purpose.
+    pub(crate) bugs: Bugs,
     poison: Option<Box<str>>,
 }
 
@@ -92,11 +95,19 @@ impl<S: Storage> RawNode<S> {
             handed_soft: SoftState::default(),
             durable_term: state.term,
             dirty: false,
+            bugs: Bugs::default(),
             poison: None,
             log,
         };
         node.restart_timer();
         Ok(node)
+    }
+
+    /// Breaks a rule from now on, to see whether that is noticed.
+    #[cfg(feature = "seeded_bugs")]
+    pub fn plant(&mut self, bug: crate::SeededBug) {
+        self.bugs.plant(bug);
+        self.log.bugs.plant(bug);
     }
 
     // ---- time ----
@@ -232,12 +243,12 @@ impl<S: Storage> RawNode<S> {
         let Some(progress) = self.leader.as_mut().and_then(|leader| leader.peers.get_mut(id)) else { return };
         match progress.state {
             // Appends on the way are probably lost.
-            crate::ProgressState::Replicate => progress.become_probe(),
-            crate::ProgressState::Snapshot { .. } => {
+            ProgressState::Replicate => progress.become_probe(),
+            ProgressState::Snapshot { .. } => {
                 progress.abort_snapshot();
                 progress.paused = true;
             }
-            crate::ProgressState::Probe => {}
+            ProgressState::Probe => {}
         }
         self.dirty = true;
     }
@@ -245,7 +256,7 @@ impl<S: Storage> RawNode<S> {
     /// The snapshot to `id` has arrived as a whole, or has failed.
     pub fn report_snapshot(&mut self, id: PeerId, ok: bool) {
         let Some(progress) = self.leader.as_mut().and_then(|leader| leader.peers.get_mut(id)) else { return };
-        if let crate::ProgressState::Snapshot { .. } = progress.state {
+        if let ProgressState::Snapshot { .. } = progress.state {
             if ok {
                 progress.become_probe()
             } else {
@@ -323,6 +334,7 @@ impl<S: Storage> RawNode<S> {
         self.log.on_applied(index);
         if !self.log.is_installing()
             && let Some(conf) = self.installing_conf.take()
+            && !self.bugs.has(SeededBug::SnapshotKeepsOldMembers)
         {
             self.conf = *conf;
         }
@@ -355,6 +367,8 @@ impl<S: Storage> RawNode<S> {
             let view = ProgressView {
                 matched: progress.matched,
                 next: progress.next,
+                sent_commit: progress.sent_commit,
+                paused: progress.paused,
                 state: progress.state,
                 active: id == self.config.id || progress.is_active(self.tick, self.config.election_tick),
                 learner: self.conf.is_learner(id),
@@ -363,6 +377,27 @@ impl<S: Storage> RawNode<S> {
             };
             visit(id, view);
         }
+    }
+
+    /// Up to where the log may be compacted at no cost to anybody: it is applied here, and no member that is heard still
+    /// needs what is before. Only a leader knows the members' needs; others name what they have applied. Compacting
+    /// further, up to what is applied, is safe: whoever lags behind is sent a snapshot.
+    #[must_use]
+    pub fn compaction_hint(&self) -> LogIndex {
+        if self.bugs.has(SeededBug::CompactUnapplied) {
+            return self.log.last().index;
+        }
+        let applied = self.log.applied();
+        let Some(leader) = &self.leader else { return applied };
+        let needed = leader.peers.iter().filter(|(id, progress)| {
+            *id != self.config.id && progress.is_active(self.tick, self.config.election_tick)
+        });
+        let held = needed.map(|(_, progress)| match progress.state {
+            // It goes on from behind the snapshot that it is being sent.
+            ProgressState::Snapshot { index } => index.max(progress.matched),
+            ProgressState::Probe | ProgressState::Replicate => progress.matched,
+        });
+        held.min().unwrap_or(applied).min(applied)
     }
 
     /// The members, as of what is applied.
@@ -407,7 +442,7 @@ impl<S: Storage> RawNode<S> {
         }
     }
 
-    fn poison(&mut self, Poison(reason): Poison) {
+    pub(crate) fn poison(&mut self, Poison(reason): Poison) {
         self.poison.get_or_insert(reason.into());
     }
 
@@ -464,7 +499,7 @@ impl<S: Storage> RawNode<S> {
         if self.log.committed() == self.log.last().index && leader.uncommitted.bytes() != 0 {
             return violated(format!("{} bytes uncommitted of nothing", leader.uncommitted.bytes()));
         }
-        if leader.rounds.has_reads() && self.log.committed() < leader.term_start {
+        if leader.rounds.reads() > 0 && self.log.committed() < leader.term_start {
             return violated("reads wait before anything of the term is committed".to_owned());
         }
         Ok(())
@@ -479,7 +514,7 @@ mod tests {
     #[test]
     fn an_idle_group_is_small() {
         // A store keeps 100,000 groups, most of them idle followers. Without storage and members (three ids).
-        let inline = size_of::<RawNode<MemStorage>>() - size_of::<MemStorage>();
+        let inline = size_of::<RawNode<MemStorage>>() - size_of::<MemStorage>() - 2 * size_of::<Bugs>();
         assert!(inline <= 720, "{inline} bytes inline");
         let config = Config { id: PeerId(1), ..Config::default() };
         let mut node = RawNode::new(&config, MemStorage::with_voters(3)).expect("a fresh group starts");

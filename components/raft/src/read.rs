@@ -4,6 +4,7 @@
 //! numbered by the leader within its term, and a read joins only a round that has not been sent yet: what callers name
 //! their reads plays no part in it. Followers forward their reads in batches under a name of their own.
 
+use crate::bugs::{Bugs, SeededBug};
 use crate::tracker::quorum;
 use crate::{Body, Lease, Message, RawNode, ReadError, ReadState, Role, Storage};
 use std::collections::VecDeque;
@@ -56,14 +57,18 @@ impl Rounds {
         !self.waiting.is_empty()
     }
 
-    pub(crate) fn has_reads(&self) -> bool {
-        self.reads > 0
+    /// How many reads there are, waiting and under way.
+    pub(crate) fn reads(&self) -> usize {
+        self.reads
     }
 
     /// Begins a round with all reads that wait.
-    fn begin(&mut self, tick: u64) {
+    fn begin(&mut self, tick: u64, bugs: Bugs) {
         self.latest += 1;
-        let reads = std::mem::take(&mut self.waiting);
+        let mut reads = std::mem::take(&mut self.waiting);
+        if let (true, Some(sent)) = (bugs.has(SeededBug::ReadJoinsSentRound), self.open.front_mut()) {
+            sent.reads.append(&mut reads);
+        }
         match self.open.back_mut() {
             // Of rounds without reads, those of one tick earn the same lease, so one entry stands for all of them.
             Some(round) if reads.is_empty() && round.reads.is_empty() && round.start_tick == tick => {
@@ -73,14 +78,15 @@ impl Rounds {
         }
     }
 
-    /// A quorum has answered all rounds up to `id`; returns the reads of these.
-    fn settle(&mut self, id: u64) -> Vec<Read> {
+    /// A quorum has answered all rounds up to `id`; returns the reads of these. The lease starts where a round was sent,
+    /// or (a [`SeededBug`]) at `lease_from`.
+    fn settle(&mut self, id: u64, lease_from: Option<u64>) -> Vec<Read> {
         let mut reads = Vec::new();
         while let Some(round) = self.open.front()
             && round.id <= id
         {
             if round.id > self.no_lease_to {
-                self.lease_start = Some(round.start_tick);
+                self.lease_start = Some(lease_from.unwrap_or(round.start_tick));
             }
             let round = self.open.pop_front().expect("there is a first one");
             reads.extend(round.reads);
@@ -130,6 +136,11 @@ impl Forwards {
         !self.waiting.is_empty()
     }
 
+    /// How many reads there are, waiting and under way.
+    pub(crate) fn reads(&self) -> usize {
+        self.reads
+    }
+
     /// When the oldest batch was sent.
     pub(crate) fn oldest_tick(&self) -> Option<u64> {
         self.sent.front().map(|batch| batch.sent_tick)
@@ -162,7 +173,8 @@ impl<S: Storage> RawNode<S> {
     fn add_read(&mut self, from: PeerId, token: u64) -> Result<(), ReadError> {
         let leader = self.leader.as_mut().expect("only a leader keeps rounds");
         // Before that, an earlier leader may have committed more than we know of (thesis §6.4, step 1).
-        if self.log.committed() < leader.term_start {
+        let known = self.log.committed() >= leader.term_start;
+        if !known && !self.bugs.has(SeededBug::ReadIndexBeforeOwnTermCommit) {
             return Err(ReadError::NotCommittedInTerm);
         }
         if leader.rounds.reads >= READS_MAX {
@@ -178,7 +190,7 @@ impl<S: Storage> RawNode<S> {
     pub(crate) fn begin_round(&mut self, all: bool) {
         let tick = self.tick;
         let Some(leader) = &mut self.leader else { return };
-        leader.rounds.begin(tick);
+        leader.rounds.begin(tick, self.bugs);
         self.send_heartbeats(|node, to| all || node.conf.is_voter(to));
         // Alone, we are the quorum.
         self.settle_rounds();
@@ -194,8 +206,9 @@ impl<S: Storage> RawNode<S> {
             Some(progress) => progress.acked_round,
             None => 0,
         };
-        let reached = quorum::reached(&self.conf, answered).min(latest);
-        let reads = leader.rounds.settle(reached);
+        let reached = quorum::reached(&self.conf, self.bugs, answered).min(latest);
+        let answered_tick = self.bugs.has(SeededBug::LeaseFromAnswer).then_some(self.tick);
+        let reads = leader.rounds.settle(reached, answered_tick);
         for read in reads {
             if read.from == id {
                 self.read_states.push(ReadState { token: read.token, index: Some(read.index) });
@@ -296,18 +309,18 @@ impl<S: Storage> RawNode<S> {
     pub(crate) fn current_lease(&self) -> Option<Lease> {
         let leader = self.leader.as_ref()?;
         debug_assert_eq!(self.role, Role::Leader, "leader state belongs to the role");
-        if !self.config.check_quorum || leader.transfer.is_some() || self.log.committed() < leader.term_start
-        {
+        let transferring = leader.transfer.is_some() && !self.bugs.has(SeededBug::LeaseDuringTransfer);
+        if !self.config.check_quorum || transferring || self.log.committed() < leader.term_start {
             return None;
         }
         // Others may have applied a change that we have only committed. If it makes one of them the sole voter, that
         // one owes nobody silence after a restart, and leads while we still count on what it said before.
-        if self.log.has_unapplied_conf_change() {
+        if self.log.has_unapplied_conf_change() && !self.bugs.has(SeededBug::LeaseAcrossConfChange) {
             return None;
         }
         // Whoever needs nobody else's word holds it at any time.
         let others = |peer: PeerId| u64::from(peer == self.config.id);
-        let alone = quorum::reached(&self.conf, others) >= 1;
+        let alone = quorum::reached(&self.conf, self.bugs, others) >= 1;
         let start_tick = if alone { self.tick } else { leader.rounds.lease_start? };
         Some(Lease { term: self.term, start_tick })
     }

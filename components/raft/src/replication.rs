@@ -3,6 +3,7 @@
 //! Appends are built late, when the effects are collected: whatever was proposed since then leaves as one message per
 //! peer. The commit index rides on appends and heartbeats and never travels alone, unless somebody waits for it.
 
+use crate::bugs::SeededBug;
 use crate::error::Poison;
 use crate::log::Appended;
 use crate::read::Rounds;
@@ -114,6 +115,11 @@ impl<S: Storage> RawNode<S> {
         let leader = self.leader.as_mut().expect("only a leader appends");
         leader.uncommitted.add(id.index, data.len() as u64);
         self.log.append_own(Entry { term: id.term, index: id.index, kind, data });
+        if self.bugs.has(SeededBug::OwnEntryBeforeSync)
+            && let Some(own) = leader.peers.get_mut(self.config.id)
+        {
+            own.advance(id.index, self.tick);
+        }
         self.dirty = true;
         id
     }
@@ -260,7 +266,9 @@ impl<S: Storage> RawNode<S> {
         for (to, progress) in leader.peers.iter_mut() {
             if to != self.config.id && wanted(self, to) {
                 // Beyond what the peer is known to hold, the index might stand for other entries there.
-                let commit = progress.matched.min(self.log.committed());
+                let unmatched = self.bugs.has(SeededBug::HeartbeatCommitsUnmatched);
+                let matched = if unmatched { LogIndex(u64::MAX) } else { progress.matched };
+                let commit = matched.min(self.log.committed());
                 progress.sent_commit = progress.sent_commit.max(commit);
                 self.send(to, Body::Heartbeat { commit, round });
             }
@@ -280,7 +288,9 @@ impl<S: Storage> RawNode<S> {
         let body = match self.log.append_from_leader(self.term, prev, entries)? {
             Appended::Agrees(index) => {
                 // Only what this append has proved to agree may be committed by it (scylladb#9965).
-                self.log.commit_to(commit.min(index))?;
+                let unproven = self.bugs.has(SeededBug::CommitBeyondProven);
+                let proven = if unproven { self.log.last().index } else { index };
+                self.log.commit_to(commit.min(proven))?;
                 Body::AppendResp { index, commit: self.log.committed(), reject: None }
             }
             Appended::Conflict(hint) => {
@@ -425,8 +435,15 @@ impl<S: Storage> RawNode<S> {
     pub(crate) fn commit_if_reached(&mut self) -> Result<(), Poison> {
         let Some(leader) = &mut self.leader else { return Ok(()) };
         let matched = |id| leader.peers.get(id).map_or(0, |progress| progress.matched.0);
-        let reached = LogIndex(quorum::reached(&self.conf, matched));
-        if reached > self.log.committed() && reached >= leader.term_start {
+        let mut reached = LogIndex(quorum::reached(&self.conf, self.bugs, matched));
+        if self.bugs.has(SeededBug::RemovedVoterCounts) {
+            let mut all: Vec<u64> = self.conf.members().map(matched).collect();
+            all.sort_unstable();
+            let place = all.len().saturating_sub(quorum::majority(self.conf.voters.len(), self.bugs));
+            reached = reached.max(LogIndex(all[place]));
+        }
+        let own_term = reached >= leader.term_start || self.bugs.has(SeededBug::CommitOlderTermByCounting);
+        if reached > self.log.committed() && own_term {
             self.log.commit_to(reached)?;
             leader.uncommitted.release_to(reached);
             self.dirty = true;

@@ -4,6 +4,7 @@
 //! has stepped down, whatever becomes of the message: from then on the target may lead, against the lease that everybody
 //! else still grants, so this term is over.
 
+use crate::bugs::SeededBug;
 use crate::tracker::Progress;
 use crate::{Body, RawNode, Role, Storage, TransferError};
 use types::PeerId;
@@ -29,7 +30,9 @@ impl<S: Storage> RawNode<S> {
             None => {}
         }
         leader.transfer = Some(Transfer { to, since_tick: self.tick });
-        leader.rounds.void_lease();
+        if !self.bugs.has(SeededBug::LeaseDuringTransfer) {
+            leader.rounds.void_lease();
+        }
         if let Some(progress) = leader.peers.get_mut(to) {
             // It may sit idle with everything it needs but unknown to us.
             progress.poked = true;
@@ -55,6 +58,10 @@ impl<S: Storage> RawNode<S> {
         let ready = |progress: &Progress| progress.matched == last && progress.is_active(tick, timeout);
         if leader.peers.get(to).is_some_and(ready) {
             self.send(to, Body::TimeoutNow);
+            if self.bugs.has(SeededBug::LeaseDuringTransfer) {
+                self.leader.as_mut().expect("leads").transfer = None;
+                return;
+            }
             self.become_follower(self.term, PeerId::ZERO);
         }
     }

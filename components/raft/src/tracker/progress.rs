@@ -25,8 +25,12 @@ pub struct ProgressView {
     pub matched: LogIndex,
     /// The next entry to send.
     pub next: LogIndex,
+    /// The highest commit index that was sent.
+    pub sent_commit: LogIndex,
     /// How we send.
     pub state: ProgressState,
+    /// Nothing is sent before the peer is heard again.
+    pub paused: bool,
     /// The peer was heard within the minimum election timeout.
     pub active: bool,
     /// The peer does not vote.

@@ -1,6 +1,7 @@
 //! What a majority of voters has in common; of both halves while a configuration is joint (thesis §4.3).
 
 use crate::ConfState;
+use crate::bugs::{Bugs, SeededBug};
 use types::PeerId;
 
 /// How a vote stands.
@@ -12,11 +13,18 @@ pub(crate) enum VoteResult {
 }
 
 /// The largest value that a quorum has reached; `u64::MAX` when nobody votes (no constraint).
-pub(crate) fn reached(conf: &ConfState, value: impl Fn(PeerId) -> u64) -> u64 {
-    majority_reached(&conf.voters, &value).min(majority_reached(&conf.voters_outgoing, &value))
+pub(crate) fn reached(conf: &ConfState, bugs: Bugs, value: impl Fn(PeerId) -> u64) -> u64 {
+    let [incoming, outgoing] = halves(conf, bugs);
+    majority_reached(incoming, bugs, &value).min(majority_reached(outgoing, bugs, &value))
 }
 
-fn majority_reached(voters: &[PeerId], value: impl Fn(PeerId) -> u64) -> u64 {
+/// The voters whose majorities are needed; nobody's where a list is empty.
+fn halves(conf: &ConfState, bugs: Bugs) -> [&[PeerId]; 2] {
+    let outgoing = if bugs.has(SeededBug::JointNeedsOneHalf) { &[] } else { &conf.voters_outgoing[..] };
+    [&conf.voters, outgoing]
+}
+
+fn majority_reached(voters: &[PeerId], bugs: Bugs, value: impl Fn(PeerId) -> u64) -> u64 {
     // Groups of up to seven voters, which is nearly all of them, need no allocation.
     let mut inline = [0_u64; 7];
     let mut heap;
@@ -34,24 +42,28 @@ fn majority_reached(voters: &[PeerId], value: impl Fn(PeerId) -> u64) -> u64 {
     }
     values.sort_unstable();
     // Ascending order: the value at this place is reached by itself and everything after it, which is a majority.
-    values[values.len() - majority(values.len())]
+    values[values.len() - majority(values.len(), bugs)]
 }
 
 /// How many of `voters` make a majority.
-pub(crate) const fn majority(voters: usize) -> usize {
+pub(crate) fn majority(voters: usize, bugs: Bugs) -> usize {
+    if bugs.has(SeededBug::MajorityIsHalf) {
+        return (voters / 2).max(1);
+    }
     voters / 2 + 1
 }
 
 /// How a vote stands, given each voter's answer so far.
-pub(crate) fn tally(conf: &ConfState, answer: impl Fn(PeerId) -> Option<bool>) -> VoteResult {
-    match (majority_tally(&conf.voters, &answer), majority_tally(&conf.voters_outgoing, &answer)) {
+pub(crate) fn tally(conf: &ConfState, bugs: Bugs, answer: impl Fn(PeerId) -> Option<bool>) -> VoteResult {
+    let [incoming, outgoing] = halves(conf, bugs);
+    match (majority_tally(incoming, bugs, &answer), majority_tally(outgoing, bugs, &answer)) {
         (VoteResult::Lost, _) | (_, VoteResult::Lost) => VoteResult::Lost,
         (VoteResult::Won, VoteResult::Won) => VoteResult::Won,
         _ => VoteResult::Pending,
     }
 }
 
-fn majority_tally(voters: &[PeerId], answer: impl Fn(PeerId) -> Option<bool>) -> VoteResult {
+fn majority_tally(voters: &[PeerId], bugs: Bugs, answer: impl Fn(PeerId) -> Option<bool>) -> VoteResult {
     if voters.is_empty() {
         return VoteResult::Won;
     }
@@ -63,7 +75,7 @@ fn majority_tally(voters: &[PeerId], answer: impl Fn(PeerId) -> Option<bool>) ->
             None => missing += 1,
         }
     }
-    let needed = majority(voters.len());
+    let needed = majority(voters.len(), bugs);
     if yes >= needed {
         VoteResult::Won
     } else if yes + missing >= needed {
@@ -87,7 +99,7 @@ mod tests {
             [&conf.voters, &conf.voters_outgoing].iter().all(|half| {
                 half.is_empty()
                     || half.iter().filter(|id| values[id.0 as usize - 1] >= bar).count()
-                        >= majority(half.len())
+                        >= majority(half.len(), Bugs::default())
             })
         };
         (0..=9).rev().find(|&bar| holds(bar)).expect("zero is reached by all")
@@ -109,7 +121,7 @@ mod tests {
             };
             let values: Vec<u64> = (0..8).map(|_| draw(9)).collect();
             assert_eq!(
-                reached(&conf, |id| values[id.0 as usize - 1]),
+                reached(&conf, Bugs::default(), |id| values[id.0 as usize - 1]),
                 brute_force(&conf, &values),
                 "of {values:?} in {conf:?}"
             );
@@ -120,7 +132,7 @@ mod tests {
     fn a_joint_vote_needs_both_halves_and_is_lost_by_either() {
         let conf = ConfState { voters: ids(0b0111), voters_outgoing: ids(0b11000), ..ConfState::default() };
         let vote = |yes: u32, no: u32| {
-            tally(&conf, |id| {
+            tally(&conf, Bugs::default(), |id| {
                 let bit = 1 << (id.0 - 1);
                 if yes & bit != 0 {
                     Some(true)
