@@ -39,6 +39,9 @@ pub struct Config {
     /// Rules that are switched off.
     #[cfg(feature = "seeded_bugs")]
     pub seeded_bugs: Vec<crate::SeededBug>,
+    /// Rules of Raft that every group breaks.
+    #[cfg(feature = "seeded_bugs")]
+    pub raft_seeded_bugs: Vec<raft::SeededBug>,
 }
 
 impl Default for Config {
@@ -61,6 +64,8 @@ impl Default for Config {
             unapplied_bytes_max: 64 << 20,
             #[cfg(feature = "seeded_bugs")]
             seeded_bugs: Vec::new(),
+            #[cfg(feature = "seeded_bugs")]
+            raft_seeded_bugs: Vec::new(),
         }
     }
 }

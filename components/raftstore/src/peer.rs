@@ -231,6 +231,12 @@ impl<E: Engine> PeerState<E> {
         let group = region.id;
         let raft = RawNode::new(&config, log)
             .map_err(|error| LoadError::Corrupt { group, what: error.to_string() })?;
+        #[cfg(feature = "seeded_bugs")]
+        let raft = {
+            let mut raft = raft;
+            shared.config.raft_seeded_bugs.iter().for_each(|bug| raft.plant(*bug));
+            raft
+        };
         Ok(Self {
             region,
             me,

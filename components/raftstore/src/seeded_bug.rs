@@ -15,6 +15,11 @@ pub enum SeededBug {
     MissedTicksCount,
 }
 
+impl SeededBug {
+    /// All there are.
+    pub const ALL: &[Self] = &[Self::LeaseOverSplit, Self::MissedTicksCount];
+}
+
 impl Config {
     /// True if the rule is switched off.
     #[cfg(feature = "seeded_bugs")]
