@@ -20,7 +20,6 @@
 //! ```
 
 mod connect;
-mod link;
 mod pd;
 mod ports;
 

@@ -1,12 +1,11 @@
 //! The placement driver, whichever of its members leads.
 
-use crate::link::Link;
 use parking_lot::Mutex;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
-use transport::{CallError, Counters, Identity, Settings, Target};
+use transport::{CallError, Channel, Counters, Identity, Settings, Target};
 use wire::pd::{PdError, PdReply, PdRequest, PdResponse};
 
 /// How many members are kept at most, those included that were only named by others.
@@ -51,7 +50,7 @@ struct Shared {
 }
 
 struct Members {
-    links: Vec<Arc<Link>>,
+    links: Vec<Arc<Channel>>,
     /// The one that is asked first: the leader, as far as we know.
     first: usize,
 }
@@ -69,9 +68,9 @@ impl PdClient {
         counters: Arc<Counters>,
     ) -> Self {
         let link = |address| {
-            Arc::new(Link::new(Target::any(address), identity, settings.clone(), Arc::clone(&counters)))
+            Arc::new(Channel::new(Target::any(address), identity, settings.clone(), Arc::clone(&counters)))
         };
-        let links: Vec<Arc<Link>> = addresses.into_iter().take(MEMBERS_MAX).map(link).collect();
+        let links: Vec<Arc<Channel>> = addresses.into_iter().take(MEMBERS_MAX).map(link).collect();
         assert!(!links.is_empty(), "a placement driver without addresses");
         let members = Mutex::new(Members { links, first: 0 });
         Self { shared: Arc::new(Shared { identity, settings, counters, members }) }
@@ -94,7 +93,7 @@ impl PdClient {
             match ask(&link, request, deadline).await {
                 Ok(reply) => return Ok(reply),
                 Err(PdCallError::Refused(PdError::NotLeader { leader: Some(leader) }))
-                    if leader != link.address() =>
+                    if leader != link.target().address =>
                 {
                     self.follow(leader.clone());
                     last = PdCallError::Refused(PdError::NotLeader { leader: Some(leader) });
@@ -116,13 +115,13 @@ impl PdClient {
         Err(last)
     }
 
-    fn first(&self) -> Arc<Link> {
+    fn first(&self) -> Arc<Channel> {
         let members = self.shared.members.lock();
         Arc::clone(&members.links[members.first])
     }
 
     /// Asks the next member first from now on, if `link` is still the one that would be.
-    fn turn_from(&self, link: &Arc<Link>) {
+    fn turn_from(&self, link: &Arc<Channel>) {
         let mut members = self.shared.members.lock();
         if Arc::ptr_eq(&members.links[members.first], link) {
             members.first = (members.first + 1) % members.links.len();
@@ -133,10 +132,10 @@ impl PdClient {
     fn follow(&self, leader: String) {
         let shared = &self.shared;
         let mut members = shared.members.lock();
-        let known = members.links.iter().position(|link| link.address() == leader);
+        let known = members.links.iter().position(|link| link.target().address == leader);
         members.first = known.unwrap_or_else(|| {
             let counters = Arc::clone(&shared.counters);
-            let link = Link::new(Target::any(leader), shared.identity, shared.settings.clone(), counters);
+            let link = Channel::new(Target::any(leader), shared.identity, shared.settings.clone(), counters);
             if members.links.len() >= MEMBERS_MAX {
                 members.links.pop();
             }
@@ -146,9 +145,9 @@ impl PdClient {
     }
 }
 
-async fn ask(link: &Link, request: &PdRequest, deadline: Instant) -> Result<PdReply, PdCallError> {
+async fn ask(link: &Channel, request: &PdRequest, deadline: Instant) -> Result<PdReply, PdCallError> {
     let unreachable = |reason: &dyn fmt::Display| PdCallError::Unreachable {
-        reason: format!("{}: {reason}", link.address()),
+        reason: format!("{}: {reason}", link.target().address),
     };
     let connection = match tokio::time::timeout_at(deadline, link.connection()).await {
         Ok(Ok(connection)) => connection,
@@ -169,7 +168,7 @@ async fn ask(link: &Link, request: &PdRequest, deadline: Instant) -> Result<PdRe
 impl fmt::Debug for PdClient {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let members = self.shared.members.lock();
-        let addresses: Vec<&str> = members.links.iter().map(|link| link.address()).collect();
+        let addresses: Vec<&str> = members.links.iter().map(|link| &*link.target().address).collect();
         f.debug_struct("PdClient").field("members", &addresses).field("first", &members.first).finish()
     }
 }

@@ -1,7 +1,6 @@
 //! The ports of `client_core` on tokio.
 #![expect(clippy::disallowed_methods, reason = "this is the driver that owns the client's clock")]
 
-use crate::link::Link;
 use crate::pd::{PdCallError, PdClient};
 use client_core::{Rpc, RpcError, Timers};
 use futures_util::future::BoxFuture;
@@ -10,7 +9,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
-use transport::{CallError, Counters, Identity, Settings, Target};
+use transport::{CallError, Channel, Counters, Identity, Settings, Target};
 use types::{MonoTime, StoreId};
 use wire::kv::{KvRequest, KvResponse};
 use wire::pd::{PdRequest, PdResponse};
@@ -22,23 +21,23 @@ pub(crate) struct TokioRpc {
     pub(crate) settings: Settings,
     pub(crate) counters: Arc<Counters>,
     /// One link for each store, to the address that it was asked at last.
-    pub(crate) stores: RwLock<BTreeMap<StoreId, Arc<Link>>>,
+    pub(crate) stores: RwLock<BTreeMap<StoreId, Arc<Channel>>>,
 }
 
 impl TokioRpc {
-    fn link(&self, store_id: StoreId, address: &str) -> Arc<Link> {
+    fn link(&self, store_id: StoreId, address: &str) -> Arc<Channel> {
         if let Some(link) = self.stores.read().get(&store_id)
-            && link.address() == address
+            && link.target().address == address
         {
             return Arc::clone(link);
         }
         let target = Target::store(store_id, address);
         let link =
-            Arc::new(Link::new(target, self.identity, self.settings.clone(), Arc::clone(&self.counters)));
+            Arc::new(Channel::new(target, self.identity, self.settings.clone(), Arc::clone(&self.counters)));
         let mut stores = self.stores.write();
         match stores.get(&store_id) {
             // Somebody else was faster.
-            Some(made) if made.address() == address => Arc::clone(made),
+            Some(made) if made.target().address == address => Arc::clone(made),
             _ => {
                 stores.insert(store_id, Arc::clone(&link));
                 link

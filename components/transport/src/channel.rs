@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::hash::{BuildHasher as _, RandomState};
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::watch;
 use tokio::time::Instant;
 use wire::kv::{KvRequest, KvResponse};
 use wire::pd::{PdRequest, PdResponse};
@@ -48,66 +49,133 @@ fn jitter(most: Duration) -> Duration {
 /// The way to one server: a connection while there is one, and a new one after it was lost.
 ///
 /// Never repeats a request. After a failed attempt calls fail at once until the next attempt is due (exponential
-/// backoff), so that callers can turn elsewhere.
+/// backoff), so that callers can turn elsewhere. An attempt to connect runs in a task of its own, for which any number
+/// of callers up to `calls_max` wait: one that is slow to be polled, or goes away, holds up no other.
 #[derive(Debug)]
 pub struct Channel {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
     target: Target,
     identity: Identity,
     settings: Settings,
     counters: Arc<Counters>,
-    current: Mutex<Option<Connection>>,
-    /// Held by the one who connects; the others wait for it.
-    connecting: tokio::sync::Mutex<Backoff>,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    current: Option<Connection>,
+    backoff: Backoff,
+    /// The attempt under way. Its number tells it from one that was begun before the channel was closed.
+    attempt: Option<(u64, Attempt)>,
+    attempts: u64,
+}
+
+/// What becomes of an attempt: nothing yet, or its end.
+type Attempt = watch::Sender<Option<Result<Connection, ConnectError>>>;
+
+impl State {
+    fn open(&mut self) -> Option<Connection> {
+        if self.current.as_ref().is_some_and(|connection| !connection.is_open()) {
+            self.current = None;
+        }
+        self.current.clone()
+    }
+}
+
+/// An attempt under way; tells how it ended when it goes, also when its task is ended with the runtime.
+struct Attempting {
+    shared: Arc<Shared>,
+    number: u64,
+    waiters: Attempt,
+    result: Result<Connection, ConnectError>,
+}
+
+impl Attempting {
+    async fn run(mut self) {
+        let Shared { target, identity, settings, counters, .. } = &*self.shared;
+        self.result = Connection::connect(target, *identity, settings, counters).await;
+    }
+}
+
+impl Drop for Attempting {
+    fn drop(&mut self) {
+        {
+            let mut state = self.shared.state.lock();
+            if state.attempt.as_ref().is_some_and(|(current, _)| *current == self.number) {
+                state.attempt = None;
+                match &self.result {
+                    Ok(connection) => {
+                        state.backoff.succeeded();
+                        state.current = Some(connection.clone());
+                    }
+                    Err(_) => state.backoff.failed(Instant::now(), &self.shared.settings),
+                }
+            }
+        }
+        let result = std::mem::replace(&mut self.result, Err(ConnectError::Timeout));
+        self.waiters.send_replace(Some(result));
+    }
 }
 
 impl Channel {
     /// A way to `target`; connects at the first call.
     #[must_use]
     pub fn new(target: Target, identity: Identity, settings: Settings, counters: Arc<Counters>) -> Self {
-        let connecting = tokio::sync::Mutex::new(Backoff::new());
-        Self { target, identity, settings, counters, current: Mutex::new(None), connecting }
+        let state = State { current: None, backoff: Backoff::new(), attempt: None, attempts: 0 };
+        let state = Mutex::new(state);
+        Self { shared: Arc::new(Shared { target, identity, settings, counters, state }) }
     }
 
     /// Where it leads.
     #[must_use]
     pub fn target(&self) -> &Target {
-        &self.target
+        &self.shared.target
     }
 
     /// The connection, made first if there is none.
     ///
     /// # Errors
     /// Any [`ConnectError`]; nothing was sent.
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime.
     pub async fn connection(&self) -> Result<Connection, ConnectError> {
-        if let Some(connection) = self.open() {
-            return Ok(connection);
-        }
-        let mut backoff = self.connecting.lock().await;
-        if let Some(connection) = self.open() {
-            return Ok(connection);
-        }
-        if backoff.is_waiting(Instant::now()) {
-            return Err(ConnectError::BackingOff);
-        }
-        match Connection::connect(&self.target, self.identity, &self.settings, &self.counters).await {
-            Ok(connection) => {
-                backoff.succeeded();
-                *self.current.lock() = Some(connection.clone());
-                Ok(connection)
+        let mut attempt = {
+            let mut state = self.shared.state.lock();
+            if let Some(connection) = state.open() {
+                return Ok(connection);
             }
-            Err(error) => {
-                backoff.failed(Instant::now(), &self.settings);
-                Err(error)
+            match &state.attempt {
+                Some((_, waiters)) if waiters.receiver_count() >= self.shared.settings.calls_max => {
+                    return Err(ConnectError::TooManyWait);
+                }
+                Some((_, waiters)) => waiters.subscribe(),
+                None if state.backoff.is_waiting(Instant::now()) => return Err(ConnectError::BackingOff),
+                None => self.begin_attempt(&mut state),
             }
+        };
+        match attempt.wait_for(Option::is_some).await {
+            Ok(result) => result.clone().expect("it was waited for"),
+            Err(_) => Err(ConnectError::Timeout),
         }
     }
 
+    fn begin_attempt(&self, state: &mut State) -> watch::Receiver<Option<Result<Connection, ConnectError>>> {
+        let (waiters, receiver) = watch::channel(None);
+        state.attempts += 1;
+        let number = state.attempts;
+        state.attempt = Some((number, waiters.clone()));
+        let result = Err(ConnectError::Timeout);
+        tokio::spawn(Attempting { shared: Arc::clone(&self.shared), number, waiters, result }.run());
+        receiver
+    }
+
     fn open(&self) -> Option<Connection> {
-        let mut current = self.current.lock();
-        if current.as_ref().is_some_and(|connection| !connection.is_open()) {
-            *current = None;
-        }
-        current.clone()
+        self.shared.state.lock().open()
     }
 
     /// Asks a store.
@@ -157,9 +225,12 @@ impl Channel {
         }
     }
 
-    /// Closes the connection, if there is one, once its calls are answered. The next call makes a new one.
+    /// Closes the connection, if there is one, once its calls are answered. The next call makes a new one; an attempt
+    /// under way serves only those who wait for it.
     pub fn close(&self) {
-        if let Some(connection) = self.current.lock().take() {
+        let mut state = self.shared.state.lock();
+        state.attempt = None;
+        if let Some(connection) = state.current.take() {
             connection.close();
         }
     }

@@ -14,6 +14,8 @@ pub enum ConnectError {
     Timeout,
     /// The last attempt failed a moment ago; the next one is due later.
     BackingOff,
+    /// As many calls as may be wait for the attempt that is under way.
+    TooManyWait,
     /// The other side refused, and says why.
     Refused(Close),
     /// The other side belongs to another cluster.
@@ -38,6 +40,7 @@ impl fmt::Display for ConnectError {
             Self::Unreachable(kind) => write!(f, "unreachable: {kind}"),
             Self::Timeout => f.write_str("no answer in time"),
             Self::BackingOff => f.write_str("the last attempt to connect failed a moment ago"),
+            Self::TooManyWait => f.write_str("too many calls wait for a connection"),
             Self::Refused(close) => write!(f, "refused: {close:?}"),
             Self::WrongCluster { theirs } => write!(f, "belongs to cluster {theirs}"),
             Self::WrongStore { theirs } => write!(f, "the address belongs to store {theirs}"),

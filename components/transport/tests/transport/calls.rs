@@ -319,3 +319,71 @@ async fn an_answer_that_nobody_asked_for_in_this_kind_closes_the_connection() {
     assert_eq!(call.await, Err(CallError::ConnectionLost { sent: true }));
     assert_eq!(counters.bad_frames(transport::BadFrame::OutOfPlace), 1);
 }
+
+/// A listener that is spoken for by hand, and a channel to it.
+async fn unanswered(settings: &Settings) -> (tokio::net::TcpListener, Arc<Channel>) {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let target = transport::Target::store(SERVER.store_id, listener.local_addr().unwrap().to_string());
+    (listener, Arc::new(Channel::new(target, CLIENT, settings.clone(), Arc::default())))
+}
+
+#[tokio::test]
+async fn who_waits_for_a_connection_and_is_not_polled_holds_up_nobody() {
+    // The first caller begins the attempt and then neither goes on nor goes away, like a scan that is not read.
+    let (listener, channel) = unanswered(&Settings::default()).await;
+    let mut stuck = Box::pin(channel.connection());
+    assert!(poll_once(&mut stuck).is_pending());
+    let waiting = tokio::spawn({
+        let channel = Arc::clone(&channel);
+        async move { channel.connection().await.is_ok() }
+    });
+    let (stream, _) = listener.accept().await.unwrap();
+    let mut server = Raw::new(stream);
+    server.welcome().await;
+    until("the second caller is served", || waiting.is_finished()).await;
+    assert!(waiting.await.unwrap());
+    assert!(stuck.await.is_ok(), "the first gets the same, late");
+}
+
+#[tokio::test]
+async fn an_attempt_to_connect_outlives_the_caller_who_began_it() {
+    let (listener, channel) = unanswered(&Settings::default()).await;
+    let mut dropped = Box::pin(channel.connection());
+    assert!(poll_once(&mut dropped).is_pending());
+    drop(dropped);
+    let (stream, _) = listener.accept().await.unwrap();
+    let mut server = Raw::new(stream);
+    server.welcome().await;
+    // No second attempt is made: the listener would have to accept it.
+    assert!(channel.connection().await.is_ok());
+}
+
+#[tokio::test]
+async fn no_more_callers_wait_for_a_connection_than_may() {
+    let (_listener, channel) = unanswered(&Settings { calls_max: 2, ..Settings::default() }).await;
+    let mut waiting: Vec<_> = (0..3).map(|_| Box::pin(channel.connection())).collect();
+    assert!(poll_once(&mut waiting[0]).is_pending());
+    assert!(poll_once(&mut waiting[1]).is_pending());
+    assert_eq!(waiting.pop().unwrap().await.err(), Some(ConnectError::TooManyWait));
+    waiting.pop();
+    let mut another = Box::pin(channel.connection());
+    assert!(poll_once(&mut another).is_pending(), "one has gone, so there is room");
+}
+
+#[tokio::test]
+async fn a_channel_closed_while_it_connects_keeps_no_connection() {
+    let (listener, channel) = unanswered(&Settings::default()).await;
+    let mut waiting = Box::pin(channel.connection());
+    assert!(poll_once(&mut waiting).is_pending());
+    channel.close();
+    let (stream, _) = listener.accept().await.unwrap();
+    let mut first = Raw::new(stream);
+    first.welcome().await;
+    drop(waiting.await.expect("who waited is served"));
+    assert!(first.next().await.is_none(), "nobody keeps it");
+}
+
+/// Polls a future once.
+fn poll_once<T>(future: &mut std::pin::Pin<Box<impl Future<Output = T>>>) -> std::task::Poll<T> {
+    future.as_mut().poll(&mut std::task::Context::from_waker(std::task::Waker::noop()))
+}
