@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use types::{ENTRY_SIZE_MAX, KEY_SIZE_MAX, KeyRange, MonoTime, RegionId, VALUE_SIZE_MAX};
 use wire::kv::{BusyReason, KvCommand, KvError, KvReply, KvRequest, WriteOp};
+use wire::store::StoreMessage;
 
 /// Room for the prefix that a key space puts before a client's key.
 const KEY_PREFIX_MAX: usize = 16;
@@ -184,6 +185,17 @@ fn check(command: &KvCommand) -> Result<(), String> {
         }
         KvCommand::Split { keys } => keys.iter().try_for_each(|key| check_key(key)),
         KvCommand::TransferLeader { .. } => Ok(()),
+    }
+}
+
+/// Which region a message is for; its worker gets it.
+#[must_use]
+pub const fn region_addressed(message: &StoreMessage) -> RegionId {
+    match message {
+        StoreMessage::Raft(message) => message.region_id,
+        StoreMessage::Removed { region_id, .. } | StoreMessage::RemovedConfirmed { region_id, .. } => {
+            *region_id
+        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! A whole store in one thread: the actors, a mailbox for each, and nothing that chooses who runs next.
 
 use crate::config::Config;
-use crate::dispatch::{Dispatcher, Routed};
+use crate::dispatch::{Dispatcher, Routed, region_addressed};
 use crate::execute::{ReadLimits, execute};
 use crate::ident::StoreIdent;
 use crate::ingest::Ingest;
@@ -92,7 +92,7 @@ pub enum Effect<E: Engine> {
         /// With what.
         answer: Result<KvReply, KvError>,
     },
-    /// Tell another store.
+    /// Tell another store; never itself.
     Send {
         /// Which one.
         to: StoreId,
@@ -268,12 +268,7 @@ impl<E: Engine> Store<E> {
                     inbox.push(Input::DiskOf(from, disk));
                 }
                 for message in messages {
-                    let region_id = match &message {
-                        StoreMessage::Raft(message) => message.region_id,
-                        StoreMessage::Removed { region_id, .. }
-                        | StoreMessage::RemovedConfirmed { region_id, .. } => *region_id,
-                    };
-                    self.input(region_id, Input::Message(message));
+                    self.input(region_addressed(&message), Input::Message(message));
                 }
             }
             Event::Piece { reply_to, piece } => {
@@ -440,7 +435,11 @@ impl<E: Engine> Store<E> {
     fn send(&mut self, messages: Vec<(StoreId, StoreMessage)>) {
         let mut by_store: BTreeMap<StoreId, Vec<StoreMessage>> = BTreeMap::new();
         for (to, message) in messages {
-            by_store.entry(to).or_default().push(message);
+            // A peer that came back to its store may lead there, and asks whether the one before it is gone.
+            match to == self.store_id {
+                true => self.input(region_addressed(&message), Input::Message(message)),
+                false => by_store.entry(to).or_default().push(message),
+            }
         }
         self.out.extend(by_store.into_iter().map(|(to, messages)| Effect::Send { to, messages }));
     }

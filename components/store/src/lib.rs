@@ -24,7 +24,7 @@ mod snapshot_receive;
 mod split_check;
 
 pub use config::{Config, ConfigError};
-pub use dispatch::{Dispatcher, Inflight, Routed};
+pub use dispatch::{Dispatcher, Inflight, Routed, region_addressed};
 pub use execute::{ReadLimits, execute};
 pub use facade::{Actor, Effect, Event, Store};
 pub use ident::{FORMAT_VERSION, IdentError, StoreIdent, read_ident};

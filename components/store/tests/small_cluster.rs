@@ -12,7 +12,7 @@ use store::{Actor, Config, Effect, Event, Join, JoinStep, Store, StoreIdent};
 use types::{ClusterId, MonoTime, Peer, PeerId, Region, RegionId, StoreId};
 use wire::kv::{KvCommand, KvError, KvReply, KvRequest, Scan, WriteOp};
 use wire::pd::{Instruction, PdReply, PdRequest, RegionHeartbeat, SplitIds, Step, StoreInfo};
-use wire::store::{SnapshotPiece, SnapshotVerdict};
+use wire::store::{SnapshotPiece, SnapshotVerdict, StoreMessage};
 
 #[path = "small_cluster/crash_points.rs"]
 mod crash_points;
@@ -45,6 +45,8 @@ struct Cluster {
     held: Vec<(StoreId, Actor)>,
     /// Logs that write nothing for now.
     held_logs: Vec<StoreId>,
+    /// Nobody hears that a removed peer is gone.
+    confirmations_lost: bool,
     /// PD does not answer questions about splits, and says so.
     split_ids_refused: bool,
     /// The pieces of the last snapshot that was sent.
@@ -78,6 +80,7 @@ impl Cluster {
             cut: Vec::new(),
             held: Vec::new(),
             held_logs: Vec::new(),
+            confirmations_lost: false,
             split_ids_refused: false,
             pieces: Vec::new(),
             crash: None,
@@ -223,7 +226,11 @@ impl Cluster {
             Effect::Reply { token, answer } => {
                 assert!(self.answers.insert(token, answer).is_none(), "one answer for each request");
             }
-            Effect::Send { to, messages } => {
+            Effect::Send { to, mut messages } => {
+                assert_ne!(from, to, "a store is not asked to send to itself");
+                let is_confirmation =
+                    |message: &StoreMessage| matches!(message, StoreMessage::RemovedConfirmed { .. });
+                messages.retain(|message| !(self.confirmations_lost && is_confirmation(message)));
                 if self.cut.contains(&from) || self.cut.contains(&to) {
                     return;
                 }

@@ -16,7 +16,7 @@ use raftstore::{
 };
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
-use store::{ReadLimits, SnapshotBuilder, execute};
+use store::{ReadLimits, SnapshotBuilder, execute, region_addressed};
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 use transport::{Receipt, StoreLinks};
@@ -170,10 +170,15 @@ pub(crate) struct Hub {
 }
 
 impl Hub {
-    /// Sends messages, those to one store as one frame.
+    /// Sends messages, those to one store as one frame. What this store tells itself goes to its worker: a peer that
+    /// came back here may lead, and asks whether the one before it is gone.
     pub(crate) fn send(&self, messages: Vec<(StoreId, StoreMessage)>) {
         let mut by_store: Vec<(StoreId, Vec<StoreMessage>)> = Vec::new();
         for (to, message) in messages {
+            if to == self.store_id {
+                self.workers.input(region_addressed(&message), Input::Message(message));
+                continue;
+            }
             add(&self.counters.messages_sent[Said::of(&message) as usize], 1);
             match by_store.iter_mut().find(|(store, _)| *store == to) {
                 Some((_, batch)) => batch.push(message),

@@ -15,11 +15,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
-use store::{Dispatcher, LocalReader, Routed};
+use store::{Dispatcher, LocalReader, Routed, region_addressed};
 use transport::{Identity, Receipt, Request, RequestBody, Service};
 use types::{ClusterId, MonoTime, StoreId};
 use wire::pd::{PdError, PdResponse};
-use wire::store::{DiskState, SnapshotKey, SnapshotPiece, StoreBatch, StoreMessage};
+use wire::store::{DiskState, SnapshotKey, SnapshotPiece, StoreBatch};
 
 /// Messages of other stores that wait for one worker; more are dropped, and said again by their senders.
 const MESSAGES_WAITING_MAX: usize = 1 << 16;
@@ -156,12 +156,7 @@ impl Service for StoreService {
             }
             add(&hub.counters.messages_received, messages.len() as u64);
             for message in messages {
-                let region_id = match &message {
-                    StoreMessage::Raft(message) => message.region_id,
-                    StoreMessage::Removed { region_id, .. }
-                    | StoreMessage::RemovedConfirmed { region_id, .. } => *region_id,
-                };
-                inputs[hub.workers.of(region_id)].push(Input::Message(message));
+                inputs[hub.workers.of(region_addressed(&message))].push(Input::Message(message));
             }
         }
         drop(disks);

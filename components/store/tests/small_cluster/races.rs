@@ -243,3 +243,34 @@ fn a_range_stays_taken_until_the_data_of_its_removed_peer_is_deleted() {
     let value = |key: &[u8]| cluster.engines[&away.store_id].get(Cf::Default, key).expect("readable");
     assert_eq!((value(b"a").as_deref(), value(b"z")), (Some(&b"1"[..]), None));
 }
+
+/// A peer was removed, and its store got another one of the region, which led before anybody had heard that the first was
+/// gone. It asked its own store, and the question went to the network, where a store has no way to itself.
+#[test]
+fn a_leader_on_the_store_of_a_removed_peer_hears_from_itself_that_it_is_gone() {
+    let mut cluster = Cluster::new(3, config());
+    cluster.replicate();
+    cluster.put("a", "1");
+    let second = StoreId(4);
+    let (region, leader) = cluster.region_of(b"a");
+    assert_ne!(leader.store_id, second);
+    let leaving = *region.peer_on(second).expect("a peer on each");
+    cluster.confirmations_lost = true;
+    cluster.order(Step::ChangeRoles { promote: Vec::new(), demote: vec![leaving.id] });
+    cluster.until("it is a learner", |c| {
+        c.region_of(b"a").0.peer(leaving.id).is_some_and(|p| p.role == types::PeerRole::Learner)
+    });
+    cluster.order(Step::RemoveLearner { peer_id: leaving.id });
+    cluster.until("it is gone", |c| {
+        c.stores[&second].meta().region_count() == 0 && c.region_of(b"a").0.peer(leaving.id).is_none()
+    });
+    cluster.replicate_to(second);
+    assert_eq!(cluster.call(b"a", KvCommand::TransferLeader { to_store: second }), Ok(KvReply::Started));
+    cluster.until("the newcomer leads", |c| c.leader_of(b"a").store_id == second);
+    let record = |c: &Cluster| {
+        let records = raftstore::all_regions(&c.engines[&second]).expect("readable");
+        records.into_iter().next().expect("one region").0
+    };
+    cluster.until("the removal is confirmed", |c| record(c).removed.is_empty());
+    cluster.put("a", "2");
+}
