@@ -15,10 +15,10 @@ export CARGO_INCREMENTAL := 0
 TARGET_CI_MIB_MAX := 16384
 endif
 
-.PHONY: help setup run test verify check lint fix sim soak bench clean
+.PHONY: help setup run test verify check lint fix sim soak bench bench-raft clean
 
 help: # List the targets
-	@awk -F ':.*# ' '/^[a-z]+:.*# /{printf "make %-8s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*# ' '/^[a-z-]+:.*# /{printf "make %-10s %s\n", $$1, $$2}' Makefile
 
 setup: # Install what a build needs (g++, libclang) and make RocksDB's archive, if missing
 	@scripts/setup
@@ -56,6 +56,9 @@ soak: setup # Run new simulation seeds for a while: make soak MINUTES=10
 
 bench: setup # Measure, in release: make bench SUITE=quick
 	cargo run --release --locked -p flotilla-cmd -- bench --suite $(or $(SUITE),quick)
+
+bench-raft: # Measure the Raft core beside raft-rs, doing the same work in turns: make bench-raft ARGS=--quick
+	cd tests/raft-bench && cargo run --release --locked -- --results ../../bench-results $(ARGS)
 
 clean: # Remove what was built; RocksDB's archive stays
 	cargo clean

@@ -44,6 +44,13 @@ fn manifest_violations(sources: &[Source]) -> Vec<String> {
         if !package("description").and_then(toml::Value::as_str).is_some_and(|text| text.ends_with('.')) {
             complain("say in `description` what the crate is for, in a sentence");
         }
+        if manifest.contains_key("workspace") {
+            // A workspace of its own: what measures or torments us, with dependencies that nobody else shall build.
+            if package("publish").and_then(toml::Value::as_bool) != Some(false) {
+                complain("write `publish = false`");
+            }
+            continue;
+        }
         for key in ["version", "edition", "rust-version", "license", "publish"] {
             if !is_from_workspace(package(key)) {
                 complain(&format!("write `{key}.workspace = true`: the root decides it for all"));
@@ -103,6 +110,13 @@ fn a_door_without_a_sentence_is_found() {
     let short = Source::made_up("tests/process/main.rs", "//! Tests.\n\nmod a;");
     let found = door_violations(&[good, bare, short]);
     assert_eq!(found.len(), 2, "{found:?}");
+}
+
+#[test]
+fn a_workspace_of_its_own_decides_for_itself_but_publishes_nothing() {
+    let text = "[package]\nname = \"a\"\ndescription = \"A.\"\nversion = \"1.0.0\"\n[workspace]\n";
+    let apart = Source::made_up("fuzz/Cargo.toml", text);
+    assert_eq!(manifest_violations(&[apart]).len(), 1, "it does not say `publish = false`");
 }
 
 #[test]
