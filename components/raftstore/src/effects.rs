@@ -114,6 +114,11 @@ pub enum Input {
         /// The region.
         region_id: RegionId,
     },
+    /// Files of a snapshot are gone from the disk: its data cannot be put in place any more.
+    FilesLost {
+        /// The region.
+        region_id: RegionId,
+    },
     /// How large a region is, and where it should be cut.
     SplitChecked {
         /// The region.
@@ -246,7 +251,7 @@ pub enum Background {
         /// The peer that it is for.
         to: PeerId,
     },
-    /// Put the files of a snapshot in place; answer with [`Input::Ingested`].
+    /// Put the files of a snapshot in place; answer with [`Input::Ingested`], or [`Input::FilesLost`].
     Ingest {
         /// The region's record, which says `Applying` and names the files.
         record: RegionRecord,

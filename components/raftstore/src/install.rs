@@ -7,9 +7,10 @@
 //! A small snapshot goes through one batch of the log writer: old data out, new data in, region and apply records, the
 //! log begun anew, all or nothing. A large one lies in files: the batch says `Applying` and names them; then the old
 //! data goes, the files are ingested and the record says `Normal`. A crash in between finds `Applying` and does that
-//! part again. Before the batch, nothing has happened.
+//! part again. Before the batch, nothing has happened. Should the files be lost, so is the peer, but not the store.
 
 use crate::apply::ApplyTask;
+use crate::destroy::Destroy;
 use crate::effects::{Background, ReceivedSnapshot, SnapshotData};
 use crate::membership::{conf_state, same_members};
 use crate::peer::{PeerState, Phase, Turn};
@@ -149,6 +150,24 @@ impl<E: Engine> PeerState<E> {
                 destroy.confirm.extend(confirm);
             }
         }
+    }
+
+    /// Files of the snapshot are gone, and the data before it was cleared away for it: this peer has promised entries
+    /// that it cannot get any more. So it falls silent for ever, as if its disk were lost, and leaves a tombstone: it
+    /// never answers under its id again, its leader finds it down, and PD makes the copy anew. What happens to other
+    /// regions of the store is none of its business.
+    pub(crate) fn fail_install(&mut self, turn: &mut Turn<E>) {
+        if !self.is_installing() {
+            return;
+        }
+        let Phase::Installing(install) = std::mem::replace(&mut self.phase, Phase::Normal) else { return };
+        turn.out.background.extend(install.unused_files());
+        let Install { region, destroy, .. } = *install;
+        // The old range was cleared with the batch that said `Applying`, which is durable; parts of the new one may have
+        // been ingested. Apply knows nothing of it: it was stopped, or never told.
+        self.region = region;
+        self.phase = Phase::Destroying(Destroy { confirm: destroy.unwrap_or_default() });
+        self.write_destroy(turn);
     }
 
     /// What makes the region known to apply.

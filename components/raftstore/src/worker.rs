@@ -41,6 +41,8 @@ pub struct WorkerStats {
     pub elections_won: u64,
     /// Snapshots put in place, ever.
     pub snapshots_installed: u64,
+    /// Peers given up because files of their snapshots were lost, ever.
+    pub peers_lost: u64,
     /// Entries proposed by this worker's leaders, ever.
     pub proposals: u64,
     /// Writes of clients in them, ever.
@@ -258,6 +260,10 @@ impl<E: Engine> Worker<E> {
                 self.stats.snapshots_installed += 1;
                 self.with_peer(turn, region_id, PeerState::finish_install);
             }
+            Input::FilesLost { region_id } => {
+                self.stats.peers_lost += 1;
+                self.with_peer(turn, region_id, PeerState::fail_install);
+            }
             Input::SplitChecked { region_id, epoch, size_bytes, keys, split_keys } => {
                 self.with_peer(turn, region_id, |peer, turn| {
                     peer.on_split_checked(turn, epoch, (size_bytes, keys), split_keys);
@@ -333,6 +339,8 @@ impl<E: Engine> Worker<E> {
                 self.peers.remove(&id);
                 self.held_votes.remove(&id);
                 self.shared.meta.remove(id);
+                // One whose snapshot could not be put in place kept the snapshot's range until now.
+                self.shared.meta.release(id);
             }
         }
     }

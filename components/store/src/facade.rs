@@ -4,7 +4,7 @@ use crate::config::Config;
 use crate::dispatch::{Dispatcher, Routed, region_addressed};
 use crate::execute::{ReadLimits, execute};
 use crate::ident::StoreIdent;
-use crate::ingest::Ingest;
+use crate::ingest::{Ingest, IngestStep};
 use crate::local_read::LocalReader;
 use crate::log_writer::{LogWriter, Merged};
 use crate::pd_agent::{PdAgent, PdCall};
@@ -486,11 +486,11 @@ impl<E: Engine> Store<E> {
         match self.background.pop_front() {
             None => {}
             Some(Job::Ingest(mut ingest)) => {
-                if ingest.step()? {
-                    let region_id = ingest.region_id();
-                    self.input(region_id, Input::Ingested { region_id });
-                } else {
-                    self.background.push_back(Job::Ingest(ingest));
+                let region_id = ingest.region_id();
+                match ingest.step()? {
+                    IngestStep::More => self.background.push_back(Job::Ingest(ingest)),
+                    IngestStep::Done => self.input(region_id, Input::Ingested { region_id }),
+                    IngestStep::FileLost(_) => self.input(region_id, Input::FilesLost { region_id }),
                 }
             }
             Some(Job::Task(task)) => match task {

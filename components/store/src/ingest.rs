@@ -4,6 +4,17 @@ use engine::{Cf, Engine, EngineError, WriteBatch};
 use raftstore::{PeerState, RegionRecord, delete_data, put_region};
 use types::RegionId;
 
+/// How far an ingestion has come.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum IngestStep {
+    /// There is more to do.
+    More,
+    /// All is in place.
+    Done,
+    /// This file is not there any more. Nothing was ingested, and nothing ever can be: the peer has to be given up.
+    FileLost(String),
+}
+
 /// Puts the files of a snapshot in place, step by step: each may be the last before a crash, and all may be done again.
 /// `Applying` is durable before the first.
 #[derive(Debug)]
@@ -34,11 +45,11 @@ impl<E: Engine> Ingest<E> {
         self.record.region.id
     }
 
-    /// Does the next step. True when it was the last.
+    /// Does the next step.
     ///
     /// # Errors
-    /// [`EngineError::MissingFile`]: the snapshot is not there any more; every other error stops the store.
-    pub fn step(&mut self) -> Result<bool, EngineError> {
+    /// Any [`EngineError`] stops the store.
+    pub fn step(&mut self) -> Result<IngestStep, EngineError> {
         self.step += 1;
         match self.step {
             1 => {
@@ -47,24 +58,25 @@ impl<E: Engine> Ingest<E> {
                 self.engine.write(&batch)?;
                 // Ingestion stands outside of the log's order: what it must come after is made durable first.
                 self.engine.sync()?;
-                Ok(false)
+                Ok(IngestStep::More)
             }
-            2 => {
-                self.engine.ingest(&self.files)?;
-                Ok(false)
-            }
+            2 => match self.engine.ingest(&self.files) {
+                Ok(()) => Ok(IngestStep::More),
+                Err(EngineError::MissingFile(name)) => Ok(IngestStep::FileLost(name)),
+                Err(error) => Err(error),
+            },
             3 => {
                 let mut batch = WriteBatch::new();
                 put_region(&mut batch, &self.record);
                 self.engine.write(&batch)?;
                 self.engine.sync()?;
-                Ok(false)
+                Ok(IngestStep::More)
             }
             _ => {
                 for (_, name) in &self.files {
                     self.engine.remove_sst(name)?;
                 }
-                Ok(true)
+                Ok(IngestStep::Done)
             }
         }
     }

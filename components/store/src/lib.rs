@@ -28,7 +28,7 @@ pub use dispatch::{Dispatcher, Inflight, Routed, region_addressed};
 pub use execute::{ReadLimits, execute};
 pub use facade::{Actor, Effect, Event, Store};
 pub use ident::{FORMAT_VERSION, IdentError, StoreIdent, read_ident};
-pub use ingest::Ingest;
+pub use ingest::{Ingest, IngestStep};
 pub use join::{Join, JoinStep};
 pub use local_read::LocalReader;
 pub use log_writer::{LogWriter, Merged};

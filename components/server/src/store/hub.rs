@@ -75,6 +75,7 @@ impl Workers {
             sum.poisoned += stats.poisoned;
             sum.elections_won += stats.elections_won;
             sum.snapshots_installed += stats.snapshots_installed;
+            sum.peers_lost += stats.peers_lost;
             sum.proposals += stats.proposals;
             sum.writes += stats.writes;
             sum.read_index += stats.read_index;

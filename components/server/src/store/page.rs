@@ -58,6 +58,7 @@ impl Page for StorePage {
             "leaders": workers.leaders,
             "leaderless": workers.leaderless,
             "poisoned": workers.poisoned,
+            "peers_lost": workers.peers_lost,
             "disk": format!("{:?}", hub.disk.state()).to_lowercase(),
             "capacity_bytes": get(&hub.disk.capacity_bytes),
             "available_bytes": get(&hub.disk.available_bytes),
@@ -160,9 +161,12 @@ fn store_metrics(e: &mut Exposition, hub: &Hub) {
     }
     let help = "Regions whose peer here knows no leader; for longer than an election it means lost quorum or network.";
     e.gauge("flotilla_raft_leader_missing_regions", help, &[], stats.leaderless as f64);
-    let help =
-        "Defects of ours, or groups that stopped because their state contradicts itself; any needs a person.";
-    for (kind, count) in [("poisoned_region", stats.poisoned), ("stray_answer", hub.answers.stray())] {
+    let help = "Defects of ours, groups whose state contradicts itself, copies given up for lost files; any needs a person.";
+    for (kind, count) in [
+        ("poisoned_region", stats.poisoned),
+        ("lost_peer", stats.peers_lost),
+        ("stray_answer", hub.answers.stray()),
+    ] {
         e.counter("flotilla_critical_errors_total", help, &[("kind", kind)], count);
     }
     let help = "Messages to or from other stores that were dropped; said again by those who sent them.";

@@ -13,7 +13,8 @@ use raftstore::{Applier, ApplyTask, Background, Input, Persisted, Worker};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
-use store::{Ingest, LocalReader, LogWriter, SnapshotReceiver, check_split};
+use store::{Ingest, IngestStep, LocalReader, LogWriter, SnapshotReceiver, check_split};
+use tracing::error;
 use wire::store::SnapshotVerdict;
 
 /// Inputs of one turn, at most: a turn must be short against a tick.
@@ -165,8 +166,22 @@ pub(crate) fn work_slowly(hub: &Hub) {
                 Background::Ingest { record } => {
                     let region_id = record.region.id;
                     let mut ingest = Ingest::new(hub.engine.clone(), record);
-                    while !ingest.step().unwrap_or_else(|error| fatal("ingesting a snapshot", &error)) {}
-                    hub.workers.input(region_id, Input::Ingested { region_id });
+                    let input = loop {
+                        let step = ingest.step();
+                        match step.unwrap_or_else(|error| fatal("ingesting a snapshot", &error)) {
+                            IngestStep::More => {}
+                            IngestStep::Done => break Input::Ingested { region_id },
+                            IngestStep::FileLost(file) => {
+                                let region_id = region_id.get();
+                                error!(
+                                    region_id,
+                                    file, "a snapshot's file is gone: this copy of the region is given up"
+                                );
+                                break Input::FilesLost { region_id: ingest.region_id() };
+                            }
+                        }
+                    };
+                    hub.workers.input(region_id, input);
                 }
                 Background::CheckSplit { region, split_bytes } => {
                     let measured = check_split(&hub.engine.snapshot(), &region, split_bytes);

@@ -187,3 +187,100 @@ fn a_follower_jumps_over_a_split_by_small_snapshots_with_a_crash_at_every_step()
 fn a_follower_jumps_over_a_split_by_snapshots_in_files_with_a_crash_at_every_step() {
     catch_up_with_crashes(1);
 }
+
+/// A snapshot's files disappeared from the disk between the record that names them and their ingestion, and the store
+/// ended itself at each start. Now that one peer is given up, whatever crashes meanwhile: the store serves its other
+/// region, and a new peer takes the place of the lost one, on the same store.
+#[test]
+fn a_snapshot_whose_files_are_lost_costs_its_peer_and_nothing_else() {
+    at_every_step(SECOND, |mark| {
+        let mut config = Config { snapshot_batch_bytes_max: 1, snapshot_piece_bytes: 8, ..config() };
+        config.raftstore.log_gc_entries_max = 10;
+        config.raftstore.log_gc_interval = Duration::from_millis(200);
+        let mut cluster = Cluster::new(3, config);
+        cluster.replicate();
+        for key in ["a", "h", "p"] {
+            cluster.put(key, key);
+        }
+        drop(cluster.call(b"a", KvCommand::Split { keys: vec!["m".into()] }));
+        cluster.until("both pieces are there", |c| {
+            c.regions.len() == 2 && c.stores.values().all(|store| store.meta().region_count() == 2)
+        });
+        while cluster.leader_of(b"a").store_id != FIRST {
+            drop(cluster.call(b"a", KvCommand::TransferLeader { to_store: FIRST }));
+            cluster.advance(Duration::from_secs(1));
+        }
+        let (region, _) = cluster.region_of(b"a");
+        let lost = *region.peer_on(SECOND).expect("a peer on each");
+        let (other, _) = cluster.region_of(b"p");
+        cluster.cut = vec![SECOND];
+        for number in 0..30 {
+            cluster.put(&format!("k{number}"), "v");
+        }
+        cluster.advance(Duration::from_secs(1));
+        cluster.held = vec![(SECOND, Actor::Background)];
+        cluster.cut.clear();
+        let state = |c: &Cluster, id| raftstore::region_record(&c.engines[&SECOND], id).expect("readable");
+        cluster.until("the files are named", |c| {
+            state(c, region.id).is_some_and(|r| matches!(r.state, raftstore::PeerState::Applying { .. }))
+        });
+        cluster.held.clear();
+        cluster.crash(SECOND);
+        let files = cluster.engines[&SECOND].list_sst().expect("readable");
+        cluster.engines[&SECOND].remove_sst(&files[0]).expect("it is there");
+        cluster.start(SECOND);
+        mark(&mut cluster);
+        cluster.until("the peer is given up", |c| {
+            state(c, region.id).is_some_and(|r| r.state == raftstore::PeerState::Tombstone)
+                && c.stores[&SECOND].meta().region_count() == 1
+        });
+        // Nothing that its leader says brings it back.
+        cluster.advance(Duration::from_secs(3));
+        assert_eq!(cluster.stores[&SECOND].meta().regions()[0].id, other.id);
+        let demote = Step::ChangeRoles { promote: vec![], demote: vec![lost.id] };
+        order_until(&mut cluster, &demote, "it is a learner", |c| {
+            c.region_of(b"a").0.peer(lost.id).is_some_and(|p| p.role == types::PeerRole::Learner)
+        });
+        order_until(&mut cluster, &Step::RemoveLearner { peer_id: lost.id }, "it is removed", |c| {
+            c.region_of(b"a").0.peer(lost.id).is_none()
+        });
+        let again = Peer::learner(PeerId(900), SECOND);
+        order_until(&mut cluster, &Step::AddLearner { peer: again }, "another has the data", |c| {
+            c.stores[&SECOND].meta().region_count() == 2
+        });
+        mark(&mut cluster);
+        check(&mut cluster, &["a", "h", "p"]);
+        cluster.advance(Duration::from_secs(1));
+        for key in [b"a", b"h", b"p"] {
+            let copy = cluster.engines[&SECOND].get(Cf::Default, key).expect("readable");
+            assert_eq!(copy.as_deref(), Some(&b"new"[..]));
+        }
+        assert_eq!(cluster.engines[&SECOND].list_sst().expect("readable"), Vec::<String>::new());
+    });
+}
+
+/// The same without a restart: the files are lost under the running store.
+#[test]
+fn a_running_store_gives_up_a_peer_whose_snapshot_files_are_lost() {
+    let mut cluster = Cluster::new(2, Config { snapshot_batch_bytes_max: 1, ..config() });
+    cluster.until("a leader", |c| !c.regions.is_empty());
+    cluster.put("a", "1");
+    let learner = Peer::learner(PeerId(900), SECOND);
+    cluster.held = vec![(SECOND, Actor::Background)];
+    cluster.order(Step::AddLearner { peer: learner });
+    cluster.until("the learner is a member", |c| c.region_of(b"").0.peer(learner.id).is_some());
+    cluster.advance(Duration::from_secs(1));
+    for name in cluster.engines[&SECOND].list_sst().expect("readable") {
+        cluster.engines[&SECOND].remove_sst(&name).expect("it is there");
+    }
+    cluster.held.clear();
+    cluster.advance(Duration::from_secs(1));
+    let stats = cluster.stores[&SECOND].workers()[0].stats();
+    assert_eq!((stats.peers_lost, stats.regions), (1, 0));
+    // Its range is free again for the next peer.
+    cluster.order(Step::RemoveLearner { peer_id: learner.id });
+    cluster.until("it is removed", |c| c.region_of(b"").0.peer(learner.id).is_none());
+    cluster.order(Step::AddLearner { peer: Peer::learner(PeerId(901), SECOND) });
+    let engine = cluster.engines[&SECOND].clone();
+    cluster.until("the data is there", |_| engine.get(Cf::Default, b"a").expect("readable").is_some());
+}
