@@ -48,6 +48,8 @@ pub(crate) struct Host {
     pub(crate) started: u64,
     /// Nothing runs here before.
     pub(crate) paused_until: u64,
+    /// Nothing is applied here before.
+    pub(crate) lags_until: u64,
     pub(crate) disk: MemStorage,
     pub(crate) disk_machine: Machine,
     pub(crate) machine: Machine,
@@ -65,6 +67,8 @@ pub(crate) struct Host {
     /// As of the last look.
     pub(crate) committed: LogIndex,
     pub(crate) led: Term,
+    /// The term of the leader that was last heard in this life.
+    pub(crate) heard: Term,
     pub(crate) check_log: bool,
 }
 
@@ -90,6 +94,7 @@ impl Host {
             node: None,
             started: 0,
             paused_until: 0,
+            lags_until: 0,
             disk,
             disk_machine: machine.clone(),
             machine,
@@ -102,6 +107,7 @@ impl Host {
             reads: BTreeMap::new(),
             committed: LogIndex::ZERO,
             led: Term::ZERO,
+            heard: Term::ZERO,
             check_log: false,
         }
     }
@@ -133,6 +139,7 @@ impl Host {
         }
         self.jobs.clear();
         self.node = None;
+        self.heard = Term::ZERO;
         self.done.clear();
         self.reported.clear();
         self.pages.clear();
@@ -171,9 +178,18 @@ impl Host {
         Ok(())
     }
 
-    /// Drops the log up to what is applied durably.
-    pub(crate) fn compact(&mut self) {
+    /// Drops the log up to what is applied durably, or, gently, only if that is of no more use to anybody.
+    pub(crate) fn compact(&mut self, gently: bool) -> Result<(), String> {
         let index = self.disk_machine.applied;
+        if let Some(node) = self.node.as_ref().filter(|_| gently) {
+            let hint = node.compaction_hint();
+            if hint > self.machine.applied {
+                return Err(format!("{} may compact to {hint}, applied {}", self.id, self.machine.applied));
+            }
+            if hint < index {
+                return Ok(());
+            }
+        }
         let (conf, data): (ConfState, Bytes) = (self.disk_machine.conf.clone(), self.disk_machine.to_bytes());
         let storages = self.node.as_mut().map(RawNode::storage_mut).into_iter().chain([&mut self.disk]);
         for storage in storages {
@@ -183,6 +199,7 @@ impl Host {
             }
         }
         self.log.retain(|&at, _| at >= index);
+        Ok(())
     }
 
     /// Notes the writes that were asked for.

@@ -36,7 +36,8 @@ impl Network {
             let bytes = message.to_bytes();
             let message = Message::from_bytes(&bytes).expect("what we encode we decode");
             let straggles = self.dice.chance(1, 50);
-            let delay = self.dice.below(self.delay_max + 1) + if straggles { 300 } else { 0 };
+            let delay =
+                self.dice.below(self.delay_max + 1) + if straggles { self.dice.below(300) } else { 0 };
             self.flying.push((now + delay, message));
         }
         true

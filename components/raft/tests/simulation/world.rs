@@ -3,12 +3,13 @@
 use crate::host::{Host, Job, TURNED_DOWN, is_change};
 use crate::network::Network;
 use crate::record::Record;
+use crate::steps::Claim;
 use bytes::Bytes;
 use codec::{Decode, Encode};
 use env::{Dice, SplitMix};
 use raft::{
     Body, ConfChange, ConfChangeKind, ConfChangeOp, ConfState, Config, EntryId, Error, Message, ReadState,
-    Ready, Role, Storage, Transition, VoteKind,
+    Ready, Role, SeededBug, Storage, Transition, VoteKind,
 };
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -19,6 +20,8 @@ const TICK: u64 = 10;
 const ELECTION_TICK: u32 = 10;
 /// How many things happen before the group is left in peace.
 const EVENTS: u64 = 4_000;
+/// The pace at which whole elections fit into a tick or two.
+const QUICK: u64 = 10;
 const PEERS_EVER_MAX: u64 = 9;
 
 /// What the driver does wrong.
@@ -37,6 +40,8 @@ pub(crate) enum Broken {
     RestartAsNewborn,
     /// One peer does not apply changes of members.
     SkipConfChange,
+    /// Not the driver but the groups themselves break a rule.
+    Seeded(SeededBug),
 }
 
 /// What happened, to see that enough does.
@@ -76,6 +81,10 @@ struct World {
     network: Network,
     record: Record,
     config: Config,
+    /// Campaigns as soon as it may.
+    hasty: Option<PeerId>,
+    /// Was a leader when it was cut off: what it answers now may be stale.
+    lonely: Option<PeerId>,
     /// Peers differ in whether they ask before they campaign.
     mixed_pre_vote: bool,
     /// How many events pass while the time may move once.
@@ -91,7 +100,7 @@ struct World {
 /// One run of `seed`; the first rule found broken, if any.
 pub(crate) fn run(seed: u64, broken: Broken, trace: bool) -> Result<Summary, String> {
     let mut world = World::new(seed, broken, trace)?;
-    for _ in 0..EVENTS {
+    for _ in 0..EVENTS * if world.pace == QUICK { 2 } else { 1 } {
         world.event().map_err(|what| format!("at {}: {what}", world.now))?;
         world.look().map_err(|what| format!("at {}: {what}", world.now))?;
     }
@@ -126,9 +135,9 @@ impl World {
         let hosts = (1..=voters).map(|id| (PeerId(id), Host::founder(PeerId(id), &conf))).collect();
         let mixed_pre_vote = setup.chance(1, 6);
         let mut pace = pick(&mut setup, &[1, 1, 2, 6]);
-        if broken == Broken::RestartAsNewborn {
-            // To be noticed, an election must fit into what is left of a lease.
-            (pace, network.delay_max) = (10, 1);
+        if setup.chance(1, 3) || broken == Broken::RestartAsNewborn {
+            // Much happens within a tick, as in life: an election fits into what is left of a lease.
+            (pace, network.delay_max) = (QUICK, 1);
         }
         let mut world = Self {
             dice,
@@ -137,6 +146,8 @@ impl World {
             network,
             record: Record::new(LogIndex(1)),
             config,
+            hasty: None,
+            lonely: None,
             mixed_pre_vote,
             pace,
             calm: pick(&mut setup, &[1, 1, 5]),
@@ -174,6 +185,9 @@ impl World {
         let config = Config { newborn, seed, pre_vote, ..self.config.clone() };
         let now = self.now;
         self.hosts.get_mut(&id).expect("known").start(now, &config)?;
+        if let Broken::Seeded(bug) = self.broken {
+            self.node(id).plant(bug);
+        }
         self.say(|| format!("{id} starts"));
         Ok(())
     }
@@ -205,8 +219,8 @@ impl World {
             880..950 => self.read(id),
             950..970 => self.flush(id),
             970..975 => {
-                self.hosts.get_mut(&id).expect("known").compact();
-                Ok(())
+                let gently = self.dice.chance(1, 2);
+                self.hosts.get_mut(&id).expect("known").compact(gently)
             }
             _ => self.propose_change(),
         }
@@ -225,6 +239,7 @@ impl World {
             20..28 => {
                 let ids = self.ids();
                 self.network.cut_some(&ids);
+                self.lonely = None;
                 Ok(())
             }
             28..34 => {
@@ -234,14 +249,23 @@ impl World {
                 if node.is_some_and(|node| node.transfer_leader(to).is_ok()) {
                     self.summary.transfers += 1;
                     self.say(|| format!("{leader} hands over to {to}"));
+                    if self.dice.chance(1, 2) {
+                        // It has said so, and hears nothing of what follows.
+                        self.turn(leader)?;
+                        let ids = self.ids();
+                        self.network.cut_off(leader, &ids);
+                    }
                 }
                 Ok(())
             }
             34..40 => {
                 // Those who lead are the ones that others may miss.
                 let id = if self.dice.chance(1, 2) { self.leader().unwrap_or(id) } else { id };
-                let until = self.now + self.dice.below(40 * TICK);
-                self.hosts.get_mut(&id).expect("known").paused_until = until;
+                let lags = self.dice.chance(1, 3);
+                let until = self.now + self.dice.below(if lags { 200 } else { 40 } * TICK);
+                let host = self.hosts.get_mut(&id).expect("known");
+                // It stands still, or only its state machine does.
+                *(if lags { &mut host.lags_until } else { &mut host.paused_until }) = until;
                 Ok(())
             }
             40..45 => {
@@ -256,21 +280,24 @@ impl World {
         }
     }
 
-    /// The leader is alone, and of the others most have just been restarted when one campaigns: whoever votes now may
-    /// break a promise that the leader's lease rests on.
+    /// The leader is alone, of the others most may just have been restarted, and one campaigns as soon as it may: whoever
+    /// votes too early breaks a promise that the leader's lease rests on.
     fn upheaval(&mut self, id: PeerId) -> Result<(), String> {
         let Some(leader) = self.leader().filter(|leader| *leader != id) else { return Ok(()) };
         let ids = self.ids();
         self.network.cut_off(leader, &ids);
+        let restart = self.dice.chance(1, 2);
         for other in ids {
-            let restarts = other == id || self.dice.chance(3, 4);
+            let restarts = restart && (other == id || self.dice.chance(3, 4));
             if other != leader && restarts && self.hosts[&other].node.is_some() {
                 self.crash(other)?;
                 self.start(other, false)?;
             }
         }
-        let campaigns = self.node(id).campaign().is_ok();
-        self.say(|| format!("{leader} is cut off, {id} is told to campaign: {campaigns}"));
+        self.lonely = Some(leader);
+        let behind = self.hosts.values().find(|host| host.lags_until > self.now && host.id != leader);
+        self.hasty = Some(behind.map_or(id, |host| host.id));
+        self.say(|| format!("{leader} is cut off, {:?} campaigns as soon as it may", self.hasty));
         Ok(())
     }
 
@@ -300,9 +327,17 @@ impl World {
                 reports.push(message.from);
             }
             self.say(|| format!("{id} <- {}: {} {:?}", message.from, message.term, message.body));
+            let (claim, before) = (Claim::of(&message), self.node(id).status());
             match self.node(id).step(message) {
                 Ok(()) | Err(raft::StepError::UnknownSender { .. }) => {}
                 Err(error) => return Err(format!("{id}: {error}")),
+            }
+            let host = self.hosts.get_mut(&id).expect("known");
+            let after = host.node.as_ref().expect("up").status();
+            if after.role != Role::Leader {
+                claim.check(&before, &after, &mut host.heard).map_err(|what| format!("{id}: {what}"))?;
+            } else if before.role == Role::Leader && after.last != before.last {
+                return Err(format!("{id} changes its log as leader: {before:?} becomes {after:?}"));
             }
             self.observe(id)?;
         }
@@ -312,6 +347,9 @@ impl World {
             {
                 node.report_snapshot(id, true);
             }
+        }
+        if self.hasty == Some(id) && (self.leader() == Some(id) || self.node(id).campaign().is_ok()) {
+            self.hasty = None;
         }
         self.carry_out(id)
     }
@@ -376,7 +414,7 @@ impl World {
                 | Body::VoteResp { pre: true, .. }
                 | Body::ReadIndex { .. }
         );
-        let strict = self.broken == Broken::Nothing;
+        let strict = matches!(self.broken, Broken::Nothing | Broken::Seeded(_));
         if strict && claims && message.term > durable {
             return Err(format!("{message:?} leaves while only term {durable} is durable"));
         }
@@ -384,6 +422,16 @@ impl World {
             && *index > from.disk.last_index()
         {
             return Err(format!("{message:?} leaves while only {} is durable", from.disk.last_index()));
+        }
+        if let (true, Body::VoteResp { pre: false, reject: false, .. }) = (strict, &message.body)
+            && (from.disk.hard_state().term, from.disk.hard_state().vote) != (message.term, message.to)
+        {
+            return Err(format!("{message:?} leaves while {:?} is durable", from.disk.hard_state()));
+        }
+        if let Body::Vote { kind: VoteKind::Transfer { leader_term }, .. } = message.body
+            && message.term != leader_term.next()
+        {
+            return Err(format!("{message:?} is no first attempt"));
         }
         if let Body::Append { prev, entries, .. } = &message.body {
             self.record.writes(*prev, entries)?;
@@ -461,6 +509,9 @@ impl World {
         }
         for _ in 0..count {
             let host = self.hosts.get_mut(&id).expect("known");
+            if host.lags_until > self.now {
+                break;
+            }
             let Some(entry) = host.pages.pop_front() else { break };
             self.apply(id, &entry)?;
         }
@@ -574,6 +625,7 @@ impl World {
     fn read(&mut self, id: PeerId) -> Result<(), String> {
         // Few names, used again and again.
         let token = self.dice.below(6);
+        let id = self.lonely.filter(|lone| self.hosts[lone].node.is_some()).unwrap_or(id);
         let floor = self.record.committed;
         let host = self.hosts.get_mut(&id).expect("known");
         if !host.reads.contains_key(&token) && host.node.as_mut().expect("up").read_index(token).is_ok() {
@@ -642,6 +694,7 @@ impl World {
             }
             return Ok(());
         }
+        host.heard = status.term;
         if host.led != status.term {
             host.led = status.term;
             host.check_log = true;
@@ -696,8 +749,10 @@ impl World {
     fn recover(&mut self) -> Result<(), String> {
         self.say(|| "peace".to_owned());
         self.network.heal();
+        self.hasty = None;
         for id in self.ids() {
-            self.hosts.get_mut(&id).expect("known").paused_until = 0;
+            let host = self.hosts.get_mut(&id).expect("known");
+            (host.paused_until, host.lags_until) = (0, 0);
             if self.hosts[&id].node.is_none() {
                 self.start(id, false)?;
             }
@@ -713,7 +768,7 @@ impl World {
                 }
                 if round % 20 == 0 {
                     self.flush(id)?;
-                    self.hosts.get_mut(&id).expect("known").compact();
+                    self.hosts.get_mut(&id).expect("known").compact(false)?;
                 }
             }
             self.look()?;
