@@ -275,7 +275,6 @@ impl<E: Engine> Group<E> {
             let engine = self.node.storage().engine().clone();
             match GroupLog::fetch(&engine, GROUP, &request) {
                 Ok(entries) => self.node.storage_mut().offer_entries(request.context.to, entries),
-                Err(raft::StorageError::Compacted) => {}
                 Err(error) => return Err(Error::Corrupt(error.to_string())),
             }
             self.node.on_entries_fetched(request.context);

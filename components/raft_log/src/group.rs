@@ -2,7 +2,7 @@
 
 use crate::{EntryCache, LoadError, keys};
 use codec::{Decode, Encode, codec_struct};
-use engine::{Cf, Engine, EngineError, WriteBatch};
+use engine::{Cf, Engine, WriteBatch};
 use raft::{
     Append, ConfState, Entry, EntryId, FetchContext, HardState, InitialState, PersistToken, Snapshot,
     Storage, StorageError,
@@ -63,6 +63,8 @@ pub struct GroupLog<E> {
     fetch_wanted: RefCell<VecDeque<FetchRequest>>,
     /// Entries fetched from the engine, by follower; served once.
     fetched: RefCell<BTreeMap<PeerId, Vec<Entry>>>,
+    /// Why entries from an index on could not be fetched, by follower; told once.
+    unreadable: RefCell<BTreeMap<PeerId, (LogIndex, String)>>,
 }
 
 impl<E: Engine> GroupLog<E> {
@@ -121,6 +123,7 @@ impl<E: Engine> GroupLog<E> {
             snapshot_offered: RefCell::default(),
             fetch_wanted: RefCell::default(),
             fetched: RefCell::default(),
+            unreadable: RefCell::default(),
         };
         match log.term_on_disk(last.index) {
             Ok(term) if term == last.term => Ok(log),
@@ -186,6 +189,7 @@ impl<E: Engine> GroupLog<E> {
             if first.index <= self.last.index {
                 // What was fetched may have just been overwritten.
                 self.fetched.get_mut().clear();
+                self.unreadable.get_mut().clear();
                 self.overwritten_at = append.token.seq;
             }
             self.cache.append(&append.entries);
@@ -278,11 +282,18 @@ impl<E: Engine> GroupLog<E> {
         self.fetched.get_mut().insert(to, entries);
     }
 
+    /// Entries that were wanted for the follower `to`, from `low` on, are in no order to be read, and not because they
+    /// were compacted or overwritten meanwhile. Raft is told when it asks for them again, and stops the group.
+    pub fn offer_failure(&mut self, to: PeerId, low: LogIndex, what: String) {
+        self.unreadable.get_mut().insert(to, (low, what));
+    }
+
     /// Reads entries of a group from an engine: what a [`FetchRequest`] asks for, on any thread.
     ///
     /// # Errors
-    /// [`StorageError::Compacted`] when they are gone by now.
-    pub fn fetch(engine: &E, group: RegionId, request: &FetchRequest) -> Result<Vec<Entry>, StorageError> {
+    /// [`LoadError::Corrupt`] when they are not there, or make no sense: because they were compacted or overwritten
+    /// meanwhile, which the log knows, or else because they were lost. [`LoadError::Engine`] when the engine failed.
+    pub fn fetch(engine: &E, group: RegionId, request: &FetchRequest) -> Result<Vec<Entry>, LoadError> {
         let mut out = Vec::new();
         read_entries(engine, group, request.low, request.high, request.bytes_max, &mut out)?;
         Ok(out)
@@ -293,6 +304,7 @@ impl<E: Engine> GroupLog<E> {
         batch.delete_range(Cf::Raft, &start, &end);
         self.cache.clear();
         self.fetched.get_mut().clear();
+        self.unreadable.get_mut().clear();
         self.truncated = position;
         self.last = position;
         self.written = position.index;
@@ -302,9 +314,11 @@ impl<E: Engine> GroupLog<E> {
         if index == self.truncated.index {
             return Ok(self.truncated.term);
         }
-        let bytes = self.engine.get(Cf::Raft, &keys::entry(self.group, index)).map_err(broken)?;
-        let bytes = bytes.ok_or_else(|| lost(self.group, index))?;
-        Ok(Entry::from_bytes(&bytes).map_err(|error| broken_entry(self.group, index, &error))?.term)
+        let entry = keys::entry(self.group, index);
+        let bytes = self.engine.get(Cf::Raft, &entry).map_err(|error| broken(error.into()))?;
+        let bytes = bytes.ok_or_else(|| broken(lost(self.group, index)))?;
+        let decoded = Entry::from_bytes(&bytes);
+        Ok(decoded.map_err(|error| broken(broken_entry(self.group, index, &error)))?.term)
     }
 
     fn check_bounds(&self, low: LogIndex, high: LogIndex) -> Result<(), StorageError> {
@@ -365,7 +379,8 @@ impl<E: Engine> Storage for GroupLog<E> {
         let on_disk = self.cache.first_index().map_or(high, |first| high.min(first));
         // Entries to apply cannot wait; those for a follower that lags behind can.
         if context.to.is_zero() {
-            let bytes = read_entries(&self.engine, self.group, low, on_disk, bytes_max, out)?;
+            let bytes =
+                read_entries(&self.engine, self.group, low, on_disk, bytes_max, out).map_err(broken)?;
             if bytes < bytes_max
                 && on_disk < high
                 && out.last().is_some_and(|last| last.index.next() == on_disk)
@@ -382,6 +397,10 @@ impl<E: Engine> Storage for GroupLog<E> {
         if fetched.first().is_some_and(|first| first.index == low) {
             out.extend(fetched.into_iter().take_while(|entry| entry.index < high));
             return Ok(());
+        }
+        if let Some((_, what)) = self.unreadable.borrow_mut().remove(&context.to).filter(|(at, _)| *at == low)
+        {
+            return Err(StorageError::Other(what));
         }
         let mut wanted = self.fetch_wanted.borrow_mut();
         wanted.retain(|request| request.context.to != context.to);
@@ -415,12 +434,12 @@ fn read_entries<E: Engine>(
     high: LogIndex,
     bytes_max: u64,
     out: &mut Vec<Entry>,
-) -> Result<u64, StorageError> {
+) -> Result<u64, LoadError> {
     let before = out.len();
     let mut bytes = 0;
     let mut index = low;
     while index < high {
-        let Some(value) = engine.get(Cf::Raft, &keys::entry(group, index)).map_err(broken)? else {
+        let Some(value) = engine.get(Cf::Raft, &keys::entry(group, index))? else {
             return Err(lost(group, index));
         };
         let entry = Entry::from_bytes(&value).map_err(|error| broken_entry(group, index, &error))?;
@@ -434,14 +453,14 @@ fn read_entries<E: Engine>(
     Ok(bytes)
 }
 
-fn broken(error: EngineError) -> StorageError {
+fn broken(error: LoadError) -> StorageError {
     StorageError::Other(error.to_string())
 }
 
-fn lost(group: RegionId, index: LogIndex) -> StorageError {
-    StorageError::Other(format!("entry {index} of region {group} is missing from the engine"))
+fn lost(group: RegionId, index: LogIndex) -> LoadError {
+    LoadError::Corrupt { group, what: format!("entry {index} is missing from the engine") }
 }
 
-fn broken_entry(group: RegionId, index: LogIndex, error: &codec::DecodeError) -> StorageError {
-    StorageError::Other(format!("entry {index} of region {group} cannot be decoded: {error}"))
+fn broken_entry(group: RegionId, index: LogIndex, error: &codec::DecodeError) -> LoadError {
+    LoadError::Corrupt { group, what: format!("entry {index} cannot be decoded: {error}") }
 }

@@ -291,7 +291,8 @@ impl<E: Engine> PeerState<E> {
 
     /// Tells PD how the region is, when something has changed or it is time.
     pub(crate) fn report(&mut self, turn: &mut Turn<E>) {
-        if !self.is_leader() || !self.is_normal() || turn.stalled {
+        // A group that has stopped leads nobody, whatever it was.
+        if !self.is_leader() || !self.is_normal() || turn.stalled || self.raft.poisoned().is_some() {
             return;
         }
         let config = &turn.shared.config;

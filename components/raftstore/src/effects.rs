@@ -5,7 +5,7 @@ use crate::command::WriteItem;
 use crate::records::RegionRecord;
 use bytes::Bytes;
 use engine::{Cf, Engine, WriteBatch};
-use raft::{Entry, FetchContext, PersistToken, Snapshot};
+use raft::{Entry, PersistToken, Snapshot};
 use raft_log::FetchRequest;
 use std::sync::Arc;
 use types::{Epoch, Key, MonoTime, PeerId, Region, RegionId, StoreId};
@@ -84,10 +84,10 @@ pub enum Input {
     EntriesFetched {
         /// The region.
         region_id: RegionId,
-        /// The entries; empty if they are gone by now.
-        entries: Vec<Entry>,
-        /// As it was in the request.
-        context: FetchContext,
+        /// What was asked for.
+        request: FetchRequest,
+        /// The entries, or why they cannot be read: often because they were compacted meanwhile.
+        entries: Result<Vec<Entry>, String>,
     },
     /// A snapshot that was asked for stands ready to be sent.
     SnapshotBuilt {

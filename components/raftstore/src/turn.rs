@@ -8,6 +8,7 @@ use crate::peer::{PeerState, Phase, Turn};
 use crate::records::RegionRecord;
 use engine::Engine;
 use raft::{Body, Entry, EntryId, EntryKind, Message, PersistToken, Ready, Role};
+use raft_log::FetchRequest;
 use types::Region;
 use wire::kv::KvError;
 use wire::store::{SnapshotKey, StoreMessage};
@@ -148,6 +149,23 @@ impl<E: Engine> PeerState<E> {
         self.unpersisted = self.unpersisted.saturating_sub(1);
         self.raft.storage_mut().on_written(token);
         self.raft.on_persist(token);
+    }
+
+    /// Entries for a follower that lags behind were read, or could not be.
+    pub(crate) fn on_entries_fetched(&mut self, request: &FetchRequest, entries: Result<Vec<Entry>, String>) {
+        let log = self.raft.storage_mut();
+        let (low, to) = (request.low, request.context.to);
+        match entries {
+            Ok(entries) => log.offer_entries(to, entries),
+            // Removed by a compaction of which the group knows by now: it sends a snapshot instead.
+            Err(_) if low <= log.truncated().index => {}
+            // A leader overwrites nothing, so what it lacks is lost. The group stops; asking again would only repeat it.
+            Err(what) if request.context.term == self.raft.status().term && self.is_leader() => {
+                self.raft.storage_mut().offer_failure(to, low, what);
+            }
+            Err(_) => {}
+        }
+        self.raft.on_entries_fetched(request.context);
     }
 
     /// Entries were applied.

@@ -179,6 +179,13 @@ impl<E: Engine> Worker<E> {
             .is_some_and(|(_, _, since)| now.since(*since) > self.shared.config.election_timeout_max())
     }
 
+    /// The groups that have stopped because their state contradicts itself, each with the reason.
+    #[must_use]
+    pub fn poisoned(&self) -> Vec<(RegionId, String)> {
+        let reason = |peer: &PeerState<E>| peer.raft.poisoned().map(str::to_owned);
+        self.peers.iter().filter_map(|(id, peer)| Some((*id, reason(peer)?))).collect()
+    }
+
     /// How each group is, for people and checkers.
     pub fn visit(&self, visit: &mut dyn FnMut(&types::Region, raft::Status, types::LogIndex)) {
         for peer in self.peers.values() {
@@ -241,11 +248,8 @@ impl<E: Engine> Worker<E> {
             }
             Input::Persisted(persisted) => self.on_persisted(turn, persisted),
             Input::Applied(outcomes) => self.on_applied(turn, outcomes),
-            Input::EntriesFetched { region_id, entries, context } => {
-                self.with_peer(turn, region_id, |peer, _| {
-                    peer.raft.storage_mut().offer_entries(context.to, entries);
-                    peer.raft.on_entries_fetched(context);
-                })
+            Input::EntriesFetched { region_id, request, entries } => {
+                self.with_peer(turn, region_id, |peer, _| peer.on_entries_fetched(&request, entries));
             }
             Input::SnapshotBuilt { region_id, to, snapshot } => self.with_peer(turn, region_id, |peer, _| {
                 if let Some(snapshot) = snapshot {

@@ -3,6 +3,7 @@
 use crate::config::Config;
 use crate::dispatch::{Dispatcher, Routed, region_addressed};
 use crate::execute::{ReadLimits, execute};
+use crate::fetch::fetch_entries;
 use crate::ident::StoreIdent;
 use crate::ingest::{Ingest, IngestStep};
 use crate::local_read::LocalReader;
@@ -13,7 +14,6 @@ use crate::snapshot_receive::SnapshotReceiver;
 use crate::split_check::check_split;
 use engine::{Engine, EngineError};
 use env::Clock;
-use raft_log::GroupLog;
 use raftstore::{
     Applier, ApplyTask, Background, Input, Persisted, StoreMeta, Token, TurnEffects, Worker, recover,
     worker_of,
@@ -517,12 +517,8 @@ impl<E: Engine> Store<E> {
                     }
                 }
                 Background::FetchEntries { region_id, request } => {
-                    // What is compacted by now is told by its absence: Raft looks again and sends a snapshot.
-                    let entries = GroupLog::fetch(&self.engine, region_id, &request).unwrap_or_default();
-                    self.input(
-                        region_id,
-                        Input::EntriesFetched { region_id, entries, context: request.context },
-                    );
+                    let input = fetch_entries(&self.engine, region_id, request)?;
+                    self.input(region_id, input);
                 }
             },
         }

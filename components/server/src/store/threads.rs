@@ -8,12 +8,11 @@ use crate::measure::add;
 use engine::Engine as _;
 use engine_rocks::RocksEngine;
 use env::Clock as _;
-use raft_log::GroupLog;
 use raftstore::{Applier, ApplyTask, Background, Input, Persisted, Worker};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
-use store::{Ingest, IngestStep, LocalReader, LogWriter, SnapshotReceiver, check_split};
+use store::{Ingest, IngestStep, LocalReader, LogWriter, SnapshotReceiver, check_split, fetch_entries};
 use tracing::error;
 use wire::store::SnapshotVerdict;
 
@@ -29,6 +28,7 @@ pub(crate) fn work(hub: &Arc<Hub>, index: usize, mut worker: Worker<RocksEngine>
     let inbox = &hub.workers.inboxes[index];
     let mut inputs = Vec::new();
     let mut idle = false;
+    let mut poisoned = 0;
     loop {
         let wait = match (worker.wants_turn(), idle) {
             (true, false) => Duration::ZERO,
@@ -49,7 +49,14 @@ pub(crate) fn work(hub: &Arc<Hub>, index: usize, mut worker: Worker<RocksEngine>
         idle =
             !had_inputs && effects.log.is_empty() && effects.apply.is_empty() && effects.messages.is_empty();
         hub.route(index, effects);
-        hub.workers.publish(index, worker.stats(), worker.is_stalled(now));
+        let stats = worker.stats();
+        if stats.poisoned > poisoned {
+            for (region_id, reason) in worker.poisoned() {
+                error!(region_id = region_id.get(), reason, "this copy of the region has stopped for good");
+            }
+        }
+        poisoned = stats.poisoned;
+        hub.workers.publish(index, stats, worker.is_stalled(now));
         add(&hub.counters.turns, 1);
     }
 }
@@ -144,9 +151,8 @@ pub(crate) fn work_quickly(hub: &Hub) {
                     hub.workers.input(region_id, Input::SnapshotBuilt { region_id, to, snapshot });
                 }
                 Background::FetchEntries { region_id, request } => {
-                    // What is compacted by now is told by its absence: Raft looks again and sends a snapshot.
-                    let entries = GroupLog::fetch(&hub.engine, region_id, &request).unwrap_or_default();
-                    let input = Input::EntriesFetched { region_id, entries, context: request.context };
+                    let input = fetch_entries(&hub.engine, region_id, request);
+                    let input = input.unwrap_or_else(|error| fatal("reading the log", &error));
                     hub.workers.input(region_id, input);
                 }
                 Background::Ingest { .. } | Background::CheckSplit { .. } | Background::RemoveFiles(_) => {

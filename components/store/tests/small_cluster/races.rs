@@ -274,3 +274,37 @@ fn a_leader_on_the_store_of_a_removed_peer_hears_from_itself_that_it_is_gone() {
     cluster.until("the removal is confirmed", |c| record(c).removed.is_empty());
     cluster.put("a", "2");
 }
+
+/// A leader's log had lost entries that a follower wanted. It asked for them again and again, at once and without end;
+/// now its group stops with a reason, another peer takes over, and the rest of the store goes on.
+#[test]
+fn a_leader_that_cannot_read_its_log_stops_and_says_why() {
+    let mut config = config();
+    config.raftstore.entry_cache_bytes = 0;
+    let mut cluster = Cluster::new(3, config);
+    cluster.replicate();
+    let (region, leader) = cluster.region_of(b"a");
+    let cut = *cluster.stores.keys().find(|id| **id != leader.store_id).expect("three stores");
+    cluster.cut = vec![cut];
+    for number in 0..20 {
+        cluster.put(&format!("k{number}"), "v");
+    }
+    cluster.advance(Duration::from_secs(1));
+    let engine = cluster.engines[&leader.store_id].clone();
+    let range = types::KeyRange::new(
+        raft_log::keys::entry(region.id, types::LogIndex(0)).to_vec(),
+        raft_log::keys::state(region.id).to_vec(),
+    );
+    let mut batch = engine::WriteBatch::new();
+    batch.delete_range(Cf::Raft, &range.start, &range.end);
+    engine.write(&batch).expect("the disk works");
+    cluster.cut.clear();
+    let poisoned = |c: &Cluster| c.stores[&leader.store_id].workers()[0].poisoned();
+    cluster.until("the group stops", |c| !poisoned(c).is_empty());
+    let (id, reason) = poisoned(&cluster).remove(0);
+    assert!(id == region.id && reason.contains("is missing"), "{reason}");
+    cluster.until("another leads", |c| c.leader_of(b"a").store_id != leader.store_id);
+    assert_eq!(cluster.stores[&leader.store_id].workers()[0].stats().poisoned, 1);
+    cluster.put("k0", "w");
+    assert_eq!(cluster.get("k0").as_deref(), Some("w"));
+}
