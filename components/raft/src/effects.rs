@@ -3,7 +3,7 @@
 
 use crate::bugs::SeededBug;
 use crate::error::Poison;
-use crate::{Append, Body, HardState, Message, RawNode, Ready, SoftState, Storage, VoteKind};
+use crate::{Append, Body, Entry, HardState, Message, RawNode, Ready, SoftState, Storage, VoteKind};
 
 impl<S: Storage> RawNode<S> {
     pub(crate) fn hard_state(&self) -> HardState {
@@ -106,23 +106,41 @@ impl<S: Storage> RawNode<S> {
         Ok(())
     }
 
-    pub(crate) fn collect(&mut self) -> Result<Ready, Poison> {
+    /// Fills `ready`, which is clear, but may have room from its last use.
+    pub(crate) fn collect(&mut self, ready: &mut Ready, room: Vec<Entry>) -> Result<(), Poison> {
+        if self.outbox.capacity() == 0 {
+            self.outbox = std::mem::take(&mut ready.messages);
+        }
         self.say_everything()?;
         self.dirty = false;
         let soft = self.soft_state();
-        let mut ready = Ready {
-            soft: (soft != self.handed_soft).then_some(soft),
-            append: self.collect_write(),
-            read_states: std::mem::take(&mut self.read_states),
-            ..Ready::default()
-        };
-        self.handed_soft = soft;
-        for message in std::mem::take(&mut self.outbox) {
-            let class = if self.waits(&message) { &mut ready.messages_after } else { &mut ready.messages };
-            class.push(message);
+        if soft != self.handed_soft {
+            ready.soft = Some(soft);
+            self.handed_soft = soft;
         }
-        ready.committed = self.log.next_page(self.config.max_committed_bytes_per_ready, self.term)?;
-        Ok(ready)
+        ready.append = self.collect_write(room);
+        if !self.read_states.is_empty() {
+            ready.read_states = std::mem::take(&mut self.read_states);
+        }
+        self.sort_messages(ready);
+        self.log.next_page(self.config.max_committed_bytes_per_ready, self.term, &mut ready.committed)
+    }
+
+    /// Messages go to their two classes; mostly they are all of one, and then they need not move.
+    fn sort_messages(&mut self, ready: &mut Ready) {
+        let mut outbox = std::mem::take(&mut self.outbox);
+        let waiting = outbox.iter().filter(|message| self.waits(message)).count();
+        if waiting == 0 {
+            ready.messages = outbox;
+        } else if waiting == outbox.len() {
+            ready.messages_after = outbox;
+        } else {
+            for message in outbox.drain(..) {
+                let class =
+                    if self.waits(&message) { &mut ready.messages_after } else { &mut ready.messages };
+                class.push(message);
+            }
+        }
     }
 
     /// Whether `message` leaves only when all that was handed out for writing is durable.
@@ -137,14 +155,15 @@ impl<S: Storage> RawNode<S> {
         (promises || self.durable_term < self.term) && !early
     }
 
-    fn collect_write(&mut self) -> Option<Append> {
+    /// `room` is an empty list for the entries.
+    fn collect_write(&mut self, room: Vec<Entry>) -> Option<Append> {
         let differs = self.hard_state_differs();
         if !differs && !self.log.has_unwritten() {
             return None;
         }
         let state = self.hard_state();
         let promised = (state.term, state.vote) != (self.handed_state.term, self.handed_state.vote);
-        let (snapshot, entries, token) = self.log.hand_out_write(state.term);
+        let (snapshot, entries, token) = self.log.hand_out_write(state.term, room);
         self.handed_state = state;
         Some(Append {
             hard_state: differs.then_some(state),

@@ -411,8 +411,13 @@ impl<S: Storage> RaftLog<S> {
     }
 
     /// What must be written next, and the name of that write.
-    pub(crate) fn hand_out_write(&mut self, term: Term) -> (Option<Snapshot>, Vec<Entry>, PersistToken) {
-        let (snapshot, entries) = self.unstable.hand_out();
+    /// `room` is an empty list for the entries.
+    pub(crate) fn hand_out_write(
+        &mut self,
+        term: Term,
+        room: Vec<Entry>,
+    ) -> (Option<Snapshot>, Vec<Entry>, PersistToken) {
+        let (snapshot, entries) = self.unstable.hand_out(room);
         self.writes_handed += 1;
         let mark = LogMark { accepted_term: self.accepted_term, index: self.last.index };
         let token = PersistToken { seq: self.writes_handed, mark };
@@ -431,7 +436,7 @@ impl<S: Storage> RaftLog<S> {
                 self.unstable.snapshot_stable(index);
             }
         }
-        self.unstable.stable_to(stable);
+        self.unstable.stable_to(stable, self.applying);
     }
 
     /// Writes up to `token` are durable. Returns the term that is durable with them, unless that is old news.
@@ -474,21 +479,46 @@ impl<S: Storage> RaftLog<S> {
             && self.page_bytes < bytes_max
     }
 
-    /// The next entries to apply. The limit counts what is still out for applying, too.
-    pub(crate) fn next_page(&mut self, bytes_max: u64, term: Term) -> Result<Vec<Entry>, Poison> {
+    /// Puts the next entries to apply into `page`, which is empty. The limit counts what is still out for applying, too.
+    pub(crate) fn next_page(
+        &mut self,
+        bytes_max: u64,
+        term: Term,
+        page: &mut Vec<Entry>,
+    ) -> Result<(), Poison> {
         if !self.has_page(bytes_max) {
-            return Ok(Vec::new());
+            return Ok(());
         }
         let (low, high) = (self.applying.next(), self.may_apply_to().next());
+        if self.unstable.offset() == low {
+            // The common case: what has just been committed is still here, and is needed here no more.
+            let bytes = self.unstable.take_page(high, bytes_max - self.page_bytes, page);
+            self.hand_out_page(low, high, bytes, page)?;
+            return Ok(());
+        }
         let context = FetchContext { to: PeerId::ZERO, term };
-        let page = match self.entries(low, high, bytes_max - self.page_bytes, context) {
-            Ok(page) => page,
+        match self.entries(low, high, bytes_max - self.page_bytes, context) {
+            Ok(read) => *page = read,
             Err(StorageError::LogTemporarilyUnavailable) => {
                 self.page_fetching = true;
-                return Ok(Vec::new());
+                return Ok(());
             }
             Err(error) => return Err(Poison::storage("entries to apply", low, &error)),
-        };
+        }
+        let bytes = page.iter().map(Entry::size_bytes).sum();
+        self.hand_out_page(low, high, bytes, page)?;
+        self.unstable.release(self.applying);
+        Ok(())
+    }
+
+    /// `page` is handed out for applying; it begins at `low`, ends before `high` and weighs `bytes`.
+    fn hand_out_page(
+        &mut self,
+        low: LogIndex,
+        high: LogIndex,
+        bytes: u64,
+        page: &[Entry],
+    ) -> Result<(), Poison> {
         let Some(last) = page.last() else {
             return Err(Poison::storage("entries to apply", low, &StorageError::Unavailable));
         };
@@ -500,11 +530,10 @@ impl<S: Storage> RaftLog<S> {
                 last.index
             )));
         }
-        let bytes = page.iter().map(Entry::size_bytes).sum();
         self.applying = last.index;
         self.pages.push_back((last.index, bytes));
         self.page_bytes += bytes;
-        Ok(page)
+        Ok(())
     }
 
     pub(crate) fn on_page_fetched(&mut self) {

@@ -294,13 +294,22 @@ impl<S: Storage> RawNode<S> {
     /// The effects of everything since the last call. Nothing at all once the group is [poisoned](Self::poisoned).
     #[must_use = "what it says must be carried out"]
     pub fn ready(&mut self) -> Ready {
+        let mut ready = Ready::default();
+        self.ready_into(&mut ready);
+        ready
+    }
+
+    /// As [`RawNode::ready`], into a value that was carried out and is used again: whatever is left in it is dropped, and
+    /// its lists keep their room. A driver of many groups needs one.
+    pub fn ready_into(&mut self, ready: &mut Ready) {
+        let room = ready.clear();
         if self.poison.is_some() {
-            return Ready::default();
+            return;
         }
-        self.collect().unwrap_or_else(|poison| {
+        if let Err(poison) = self.collect(ready, room) {
             self.poison(poison);
-            Ready::default()
-        })
+            ready.clear();
+        }
     }
 
     /// The write of `token`, and all before it, can be read from storage, though it may not be durable.
@@ -339,7 +348,7 @@ impl<S: Storage> RawNode<S> {
             self.conf = *conf;
         }
         // A leader may leave a joint configuration now.
-        self.dirty |= self.leader.is_some();
+        self.dirty |= self.leader.is_some() && self.conf.auto_leave;
     }
 
     // ---- views ----

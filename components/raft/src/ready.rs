@@ -77,6 +77,20 @@ pub struct Ready {
     pub read_states: Vec<ReadState>,
 }
 
+impl Ready {
+    /// Says nothing any more, but keeps the room of its lists; that of the write's entries is returned.
+    pub(crate) fn clear(&mut self) -> Vec<Entry> {
+        self.soft = None;
+        self.messages.clear();
+        self.messages_after.clear();
+        self.committed.clear();
+        self.read_states.clear();
+        let mut entries = self.append.take().map(|append| append.entries).unwrap_or_default();
+        entries.clear();
+        entries
+    }
+}
+
 /// A group at a glance.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub struct Status {

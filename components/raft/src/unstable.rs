@@ -4,7 +4,12 @@ use crate::{Entry, Snapshot};
 use std::collections::VecDeque;
 use types::{LogIndex, Term};
 
-/// Entries (after possibly a snapshot) that are not yet known to be readable from storage.
+/// How many entries, and how many bytes of them, are kept for applying although storage could answer for them. Beyond
+/// that (commits do not come) they are read back.
+const KEPT_ENTRIES_MAX: usize = 256;
+const KEPT_BYTES_MAX: u64 = 256 << 10;
+
+/// Entries (after possibly a snapshot) that are not yet known to be readable from storage, or wait to be applied.
 #[derive(Debug)]
 pub(crate) struct Unstable {
     /// Contiguous from `offset`.
@@ -13,8 +18,12 @@ pub(crate) struct Unstable {
     offset: LogIndex,
     /// Handed out for writing up to here.
     ///
-    /// Invariant: `offset - 1 <= handed <= last`.
+    /// Invariant: `stable <= handed <= last`.
     handed: LogIndex,
+    /// Storage could answer up to here.
+    ///
+    /// Invariant: `offset - 1 <= stable`.
+    stable: LogIndex,
     /// Replaces everything that storage holds. Stands right before `offset`.
     snapshot: Option<Box<Snapshot>>,
     snapshot_handed: bool,
@@ -27,6 +36,7 @@ impl Unstable {
             entries: VecDeque::new(),
             offset: last.next(),
             handed: last,
+            stable: last,
             snapshot: None,
             snapshot_handed: false,
         }
@@ -62,6 +72,7 @@ impl Unstable {
             self.entries.truncate((index.0 - self.offset.0) as usize);
         }
         self.handed = self.handed.min(index.prev());
+        self.stable = self.stable.min(index.prev());
     }
 
     pub(crate) fn push(&mut self, entry: Entry) {
@@ -80,10 +91,10 @@ impl Unstable {
             || (self.snapshot.is_some() && !self.snapshot_handed)
     }
 
-    /// What is to be written and was not handed out before.
-    pub(crate) fn hand_out(&mut self) -> (Option<Snapshot>, Vec<Entry>) {
+    /// What is to be written and was not handed out before; the entries in `entries`, which is empty.
+    pub(crate) fn hand_out(&mut self, mut entries: Vec<Entry>) -> (Option<Snapshot>, Vec<Entry>) {
         let from = (self.handed.0 + 1 - self.offset.0) as usize;
-        let entries: Vec<Entry> = self.entries.range(from..).cloned().collect();
+        entries.extend(self.entries.range(from..).cloned());
         self.handed = self.handed + entries.len() as u64;
         let snapshot = match &self.snapshot {
             Some(snapshot) if !self.snapshot_handed => {
@@ -95,20 +106,57 @@ impl Unstable {
         (snapshot, entries)
     }
 
-    /// Storage answers for everything up to `index` from now on.
-    pub(crate) fn stable_to(&mut self, index: LogIndex) {
+    /// Storage could answer for everything up to `index` from now on. What is beyond `applying` is kept, for it will be
+    /// wanted soon.
+    pub(crate) fn stable_to(&mut self, index: LogIndex, applying: LogIndex) {
         debug_assert!(
             index <= self.handed,
             "what is stable up to {index} was handed out only to {}",
             self.handed
         );
+        self.stable = self.stable.max(index);
+        self.release(applying);
+        let kept = (self.stable.0 + 1 - self.offset.0) as usize;
+        let bytes = || self.entries.range(..kept).map(Entry::size_bytes).sum::<u64>();
+        if kept > KEPT_ENTRIES_MAX || bytes() > KEPT_BYTES_MAX {
+            self.release(self.stable);
+        }
+    }
+
+    /// Everything up to `index` that storage can answer for is needed here no more.
+    pub(crate) fn release(&mut self, index: LogIndex) {
+        let index = index.min(self.stable);
         if index < self.offset {
             return;
         }
         self.entries.drain(..=(index.0 - self.offset.0) as usize);
         self.offset = index.next();
-        // What a burst has grown must not stay with an idle group (tikv#19593).
-        if self.entries.is_empty() && self.entries.capacity() > 16 {
+        self.forget_burst();
+    }
+
+    /// Moves entries before `high` to `out`, from the first on, at most about `bytes_max` of them, at least one; returns
+    /// their bytes. Storage can answer for them.
+    pub(crate) fn take_page(&mut self, high: LogIndex, bytes_max: u64, out: &mut Vec<Entry>) -> u64 {
+        debug_assert!(high <= self.stable.next(), "a page to {high}, stable up to {}", self.stable);
+        let room = (high.0 - self.offset.0) as usize;
+        let (mut count, mut bytes) = (0, 0);
+        for entry in self.entries.range(..room) {
+            let size = entry.size_bytes();
+            if bytes + size > bytes_max && count > 0 {
+                break;
+            }
+            bytes += size;
+            count += 1;
+        }
+        out.extend(self.entries.drain(..count));
+        self.offset = self.offset + count as u64;
+        self.forget_burst();
+        bytes
+    }
+
+    /// What a burst has grown must not stay with an idle group (tikv#19593).
+    fn forget_burst(&mut self) {
+        if self.entries.is_empty() && self.entries.capacity() > 128 {
             self.entries = VecDeque::new();
         }
     }
@@ -126,6 +174,12 @@ impl Unstable {
         let end = self.offset.0 + self.entries.len() as u64;
         if end != last.0 + 1 {
             return Some(format!("unstable entries end before {end}, the log at {last}"));
+        }
+        if self.stable.0 + 1 < self.offset.0 || self.stable > self.handed {
+            return Some(format!(
+                "stable up to {}, from {}, handed out to {}",
+                self.stable, self.offset, self.handed
+            ));
         }
         if self.handed.0 + 1 < self.offset.0 || self.handed.0 >= end {
             return Some(format!("handed out to {}, outside {}..{end}", self.handed, self.offset));
@@ -149,25 +203,43 @@ mod tests {
         // tikv#19593: the list was cleared but never shrunk, and kept 20 GB.
         let mut unstable = Unstable::new(LogIndex(0));
         (1..=1000).for_each(|index| unstable.push(entry(1, index)));
-        unstable.hand_out();
-        unstable.stable_to(LogIndex(1000));
+        unstable.hand_out(Vec::new());
+        unstable.stable_to(LogIndex(1000), LogIndex(1000));
         assert_eq!(unstable.entries.capacity(), 0);
+    }
+
+    #[test]
+    fn what_waits_to_be_applied_is_kept_within_bounds() {
+        let mut unstable = Unstable::new(LogIndex(0));
+        (1..=1000).for_each(|index| unstable.push(entry(1, index)));
+        unstable.hand_out(Vec::new());
+        unstable.stable_to(LogIndex(200), LogIndex(150));
+        assert_eq!((unstable.offset, unstable.term(LogIndex(151))), (LogIndex(151), Some(Term(1))));
+        let mut page = Vec::new();
+        let bytes = unstable.take_page(LogIndex(201), 5 * 24, &mut page);
+        assert_eq!(
+            (bytes, page.len(), page[0].index, unstable.offset),
+            (5 * 24, 5, LogIndex(151), LogIndex(156))
+        );
+        // Commits do not come: storage has them all, and that is enough.
+        unstable.stable_to(LogIndex(500), LogIndex(155));
+        assert_eq!((unstable.offset, unstable.violation(LogIndex(1000))), (LogIndex(501), None));
     }
 
     #[test]
     fn what_is_overwritten_is_handed_out_again() {
         let mut unstable = Unstable::new(LogIndex(3));
         (4..=6).for_each(|index| unstable.push(entry(1, index)));
-        assert_eq!(unstable.hand_out().1.len(), 3);
+        assert_eq!(unstable.hand_out(Vec::new()).1.len(), 3);
         assert!(!unstable.has_unhanded());
         unstable.truncate(LogIndex(5));
         unstable.push(entry(2, 5));
-        assert_eq!(unstable.hand_out().1, [entry(2, 5)]);
+        assert_eq!(unstable.hand_out(Vec::new()).1, [entry(2, 5)]);
         // A conflict may reach into what storage has already.
-        unstable.stable_to(LogIndex(5));
+        unstable.stable_to(LogIndex(5), LogIndex(4));
         unstable.truncate(LogIndex(3));
         unstable.push(entry(3, 3));
-        assert_eq!(unstable.hand_out().1, [entry(3, 3)]);
+        assert_eq!(unstable.hand_out(Vec::new()).1, [entry(3, 3)]);
         assert_eq!(unstable.violation(LogIndex(3)), None);
     }
 }

@@ -39,6 +39,8 @@ pub(crate) struct At {
 pub(crate) trait Core: Sized {
     /// What peers send each other.
     type Message: Clone;
+    /// What a driver keeps from turn to turn, once for all groups.
+    type Room: Default;
     /// What the encoding row encodes into.
     type Wire;
 
@@ -56,7 +58,7 @@ pub(crate) trait Core: Sized {
     fn step(&mut self, message: Self::Message);
     /// Carries out all effects as a driver does whose disk answers at once: sends, writes, reports the write durable,
     /// sends what waited for it, applies, reports that.
-    fn turn(&mut self, out: &mut VecDeque<Self::Message>);
+    fn turn(&mut self, room: &mut Self::Room, out: &mut VecDeque<Self::Message>);
 
     fn leads(&self) -> bool;
     fn applied(&self) -> u64;
@@ -97,11 +99,11 @@ pub(crate) trait Core: Sized {
 }
 
 /// A whole group in one thread. Messages arrive in the order in which they were sent.
-#[derive(Debug)]
 pub(crate) struct Group<C: Core> {
     pub(crate) peers: Vec<C>,
     inbox: VecDeque<C::Message>,
     out: VecDeque<C::Message>,
+    room: C::Room,
     uncompacted: u64,
 }
 
@@ -110,7 +112,13 @@ impl<C: Core> Group<C> {
     pub(crate) fn led(setup: &Setup) -> Self {
         let members = setup.voters.iter().chain(&setup.outgoing).max().copied().unwrap_or(0);
         let peers = (1..=members).map(|id| C::new(setup, id, &[], 0)).collect();
-        let mut group = Self { peers, inbox: VecDeque::new(), out: VecDeque::new(), uncompacted: 0 };
+        let mut group = Self {
+            peers,
+            inbox: VecDeque::new(),
+            out: VecDeque::new(),
+            room: C::Room::default(),
+            uncompacted: 0,
+        };
         group.peers[0].campaign();
         group.settle();
         assert!(group.peers[0].leads(), "{} does not elect who campaigns alone", C::NAME);
@@ -126,7 +134,7 @@ impl<C: Core> Group<C> {
                 self.peers[C::to(&message) as usize - 1].step(message);
             }
             for peer in &mut self.peers {
-                peer.turn(&mut self.out);
+                peer.turn(&mut self.room, &mut self.out);
             }
             if self.out.is_empty() {
                 return rounds;

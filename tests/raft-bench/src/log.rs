@@ -52,10 +52,10 @@ impl<E: Item> Log<E> {
     }
 
     /// Appends, replacing what stands at and after the first.
-    pub(crate) fn write(&mut self, entries: Vec<E>) {
+    pub(crate) fn write(&mut self, entries: &mut Vec<E>) {
         if let Some(first) = entries.first() {
             self.entries.truncate((first.at().index - self.first()) as usize);
-            self.entries.extend(entries);
+            self.entries.extend(entries.drain(..));
         }
     }
 

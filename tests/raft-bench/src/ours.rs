@@ -5,8 +5,8 @@ use crate::log::{Item, Log};
 use bytes::{Bytes, BytesMut};
 use codec::{Decode, Encode};
 use ours::{
-    Body, ConfState, Config, Entry, EntryId, FetchContext, HardState, InitialState, Message, RawNode, Role,
-    Snapshot, Storage, StorageError,
+    Body, ConfState, Config, Entry, EntryId, FetchContext, HardState, InitialState, Message, RawNode, Ready,
+    Role, Snapshot, Storage, StorageError,
 };
 use std::collections::VecDeque;
 use types::{LogIndex, PeerId, Term};
@@ -96,6 +96,7 @@ pub(crate) struct Ours {
 
 impl Core for Ours {
     type Message = Message;
+    type Room = Ready;
     type Wire = BytesMut;
 
     const NAME: &'static str = "ours";
@@ -150,15 +151,15 @@ impl Core for Ours {
         self.node.step(message).expect("well-formed");
     }
 
-    fn turn(&mut self, out: &mut VecDeque<Message>) {
+    fn turn(&mut self, ready: &mut Ready, out: &mut VecDeque<Message>) {
         while self.node.has_ready() {
-            let ready = self.node.ready();
-            out.extend(ready.messages);
-            if let Some(append) = ready.append {
-                self.node.storage_mut().log_mut().write(append.entries);
+            self.node.ready_into(ready);
+            out.extend(ready.messages.drain(..));
+            if let Some(append) = &mut ready.append {
+                self.node.storage_mut().log_mut().write(&mut append.entries);
                 self.node.on_persist(append.token);
             }
-            out.extend(ready.messages_after);
+            out.extend(ready.messages_after.drain(..));
             if let Some(last) = ready.committed.last() {
                 std::hint::black_box(&ready.committed);
                 self.node.on_applied(last.index);

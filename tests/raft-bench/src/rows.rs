@@ -59,19 +59,19 @@ pub(crate) fn tick_idle_follower<C: Core>(scale: Scale) -> f64 {
 pub(crate) fn tick_idle_leader_3<C: Core>(scale: Scale) -> f64 {
     let mut group = Group::<C>::led(&patient());
     let leader = &mut group.peers[0];
-    let mut out = VecDeque::new();
+    let (mut room, mut out) = (C::Room::default(), VecDeque::new());
     let ticks = scale.calls / 20;
     let mut heartbeats = 0;
     let spent = time(|| {
         for _ in 0..ticks {
             if leader.tick() {
-                leader.turn(&mut out);
+                leader.turn(&mut room, &mut out);
             }
             while let Some(heartbeat) = out.pop_front() {
                 heartbeats += 1;
                 leader.step(C::heartbeat_resp(&heartbeat));
             }
-            leader.turn(&mut out);
+            leader.turn(&mut room, &mut out);
         }
     });
     assert_eq!(heartbeats, 2 * ticks, "a tick sends two heartbeats");
@@ -123,7 +123,7 @@ pub(crate) fn step_append_follower_64x256b<C: Core>(scale: Scale) -> f64 {
     let mut spent = 0.0;
     for _ in 0..rounds {
         let mut follower = C::new(&patient(), 2, &[], 0);
-        let mut out = VecDeque::new();
+        let (mut room, mut out) = (C::Room::default(), VecDeque::new());
         let message = |at: u64| {
             let prev = At { term: u64::from(at > 0), index: at * 64 };
             C::append(1, 2, 1, prev, 64, 256, at * 64)
@@ -132,7 +132,7 @@ pub(crate) fn step_append_follower_64x256b<C: Core>(scale: Scale) -> f64 {
         spent += time(|| {
             for message in messages {
                 follower.step(message);
-                follower.turn(&mut out);
+                follower.turn(&mut room, &mut out);
             }
         });
         assert_eq!(follower.applied(), (appends - 1) * 64, "the follower has what was sent");
@@ -150,11 +150,11 @@ pub(crate) fn append_resp_commit_advance<C: Core>(scale: Scale) -> f64 {
     for _ in 0..rounds {
         let mut group = Group::<C>::led(&setup);
         let leader = &mut group.peers[0];
-        let mut out = VecDeque::new();
+        let (mut room, mut out) = (C::Room::default(), VecDeque::new());
         let first = leader.last().index + 1;
         for _ in 0..entries {
             leader.propose(vec![7; VALUE_BYTES]);
-            leader.turn(&mut out);
+            leader.turn(&mut room, &mut out);
         }
         let term = leader.last().term;
         let answers: Vec<_> =
@@ -164,7 +164,7 @@ pub(crate) fn append_resp_commit_advance<C: Core>(scale: Scale) -> f64 {
                 leader.step(answer);
             }
         });
-        leader.turn(&mut out);
+        leader.turn(&mut room, &mut out);
         assert_eq!(leader.applied(), first + entries - 1, "all is committed");
     }
     spent / (rounds * entries) as f64
@@ -284,9 +284,9 @@ pub(crate) fn wake_storm<C: Core>(scale: Scale) -> Storm {
     let (mut first, mut queue, mut ticks) = (None, 0, 0_u32);
     let mut orphans: Vec<usize> = (0..peers.len()).filter(|&number| orphaned(number)).collect();
     let spent = time(|| {
-        let mut out = VecDeque::new();
+        let (mut room, mut out) = (C::Room::default(), VecDeque::new());
         let mut say = |number: usize, peer: &mut C, next: &mut Vec<_>| {
-            peer.turn(&mut out);
+            peer.turn(&mut room, &mut out);
             next.extend(out.drain(..).map(|message| (number, message)));
         };
         while !orphans.is_empty() {
@@ -341,11 +341,11 @@ pub(crate) fn log_conflict_probe_long_tail<C: Core>() -> f64 {
     let mut same = C::new(&setup, 2, &of_leader, 100);
     let mut follower = C::new(&setup, 3, &of_follower, 100);
     // The third peer answers nothing before there is a leader: with its log it would not vote for it.
-    let mut out = VecDeque::new();
+    let (mut room, mut out) = (C::Room::default(), VecDeque::new());
     let mut probes = 0;
     leader.campaign();
     for _ in 0..200 {
-        leader.turn(&mut out);
+        leader.turn(&mut room, &mut out);
         let messages: Vec<_> = out.drain(..).collect();
         for message in messages {
             match C::to(&message) {
@@ -358,7 +358,7 @@ pub(crate) fn log_conflict_probe_long_tail<C: Core>() -> f64 {
             }
         }
         for peer in [&mut same, &mut follower] {
-            peer.turn(&mut out);
+            peer.turn(&mut room, &mut out);
         }
         for message in out.drain(..).collect::<Vec<_>>() {
             leader.step(message);

@@ -94,6 +94,7 @@ impl Theirs {
 
 impl Core for Theirs {
     type Message = Message;
+    type Room = ();
     type Wire = Vec<u8>;
 
     const NAME: &'static str = "raft-rs";
@@ -157,14 +158,14 @@ impl Core for Theirs {
         self.node.step(message).expect("well-formed");
     }
 
-    fn turn(&mut self, out: &mut VecDeque<Message>) {
+    fn turn(&mut self, (): &mut (), out: &mut VecDeque<Message>) {
         while self.node.has_ready() {
             let mut ready = self.node.ready();
             out.extend(ready.take_messages());
             let applied = ready.take_committed_entries();
             Self::apply(&applied);
-            let entries = ready.take_entries();
-            self.node.mut_store().log_mut().write(entries);
+            let mut entries = ready.take_entries();
+            self.node.mut_store().log_mut().write(&mut entries);
             out.extend(ready.take_persisted_messages());
             let mut light = self.node.advance_append(ready);
             out.extend(light.take_messages());
