@@ -4,10 +4,10 @@
 use bytes::Bytes;
 use codec::{Decode, Encode};
 use raft::{
-    Append, ConfState, Config, Entry, EntryId, HardState, MemStorage, Message, PersistToken, RawNode,
-    Snapshot, SnapshotMeta, Storage,
+    Append, ConfState, Config, Entry, EntryId, EntryKind, HardState, MemStorage, Message, PersistToken,
+    RawNode, Snapshot, SnapshotMeta, Storage,
 };
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use types::{LogIndex, PeerId, Term};
 
 /// The state machine: a hash over everything applied, and the members.
@@ -56,6 +56,8 @@ pub(crate) struct Host {
     pub(crate) hold_applies: bool,
     /// The log as it was handed out for writing.
     pub(crate) log: BTreeMap<LogIndex, Term>,
+    /// Where the changes of members stand that were ever handed out for writing.
+    pub(crate) changes: BTreeSet<LogIndex>,
     /// Reads under way, and what each must see at least.
     pub(crate) reads: BTreeMap<u64, LogIndex>,
     /// The highest index that was known to be committed in this life, as of the last look.
@@ -82,6 +84,7 @@ impl Host {
             hold_writes: false,
             hold_applies: false,
             log: BTreeMap::new(),
+            changes: BTreeSet::new(),
             reads: BTreeMap::new(),
             committed: LogIndex::ZERO,
             led: Term::ZERO,
@@ -176,6 +179,10 @@ impl Host {
         for entry in &append.entries {
             self.log.split_off(&entry.index);
             self.log.insert(entry.index, entry.term);
+            self.changes.split_off(&entry.index);
+            if entry.kind == EntryKind::ConfChange {
+                self.changes.insert(entry.index);
+            }
         }
     }
 

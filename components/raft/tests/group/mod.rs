@@ -467,14 +467,26 @@ impl Group {
 
     // ---- checks ----
 
-    /// A leader only appends (thesis §3.2).
+    /// A leader only appends (thesis §3.2), and begins no change of members beside an unapplied one (§4.1).
     fn check_append(&mut self, id: PeerId, entries: &[Entry]) -> Result<(), Fault> {
         let Some(first) = entries.first() else { return Ok(()) };
         let host = self.host(id)?;
         let status = host.node.as_ref().map(RawNode::status).unwrap_or_default();
         let last = host.log.last_key_value().map(|(&index, _)| index).unwrap_or_default();
-        if status.role == Role::Leader && host.led == status.term && first.index <= last {
+        if status.role != Role::Leader || host.led != status.term {
+            return Ok(());
+        }
+        if first.index <= last {
             return Err(format!("INV-RAFT-2: {id} leads and rewrites {} of {last}", first.index));
+        }
+        let changes = entries.iter().filter(|entry| entry.kind == EntryKind::ConfChange);
+        for at in changes.map(|entry| entry.index) {
+            let unapplied = host.changes.range(status.applied.next()..).find(|&&other| other < at);
+            if let Some(other) = unapplied {
+                return Err(format!(
+                    "INV-RAFT-15: {id} begins a change at {at}, that at {other} is unapplied"
+                ));
+            }
         }
         Ok(())
     }
@@ -487,6 +499,10 @@ impl Group {
         let status = node.status();
         if status.committed < host.committed {
             return Err(format!("INV-RAFT-6: {id} committed {} after {}", status.committed, host.committed));
+        }
+        let base = node.storage().first_index().prev();
+        if base > status.applied && host.install.is_none() {
+            return Err(format!("INV-LOG-2: {id} dropped its log up to {base}, applied {}", status.applied));
         }
         let advanced = status.committed > host.committed;
         host.committed = status.committed;
@@ -522,6 +538,28 @@ impl Group {
                     "INV-RAFT-4: {id} calls {index}@{term} committed, which no quorum of {half:?} holds"
                 ));
             }
+        }
+        Ok(())
+    }
+
+    /// What is committed stays on a majority of disks. Asked only while the members are those of the beginning: others
+    /// may have decided by other majorities.
+    fn check_committed(&self) -> Result<(), Fault> {
+        let mut hosts = self.hosts.values();
+        let Some((index, term)) = self.record.last_committed() else { return Ok(()) };
+        if hosts.clone().any(|host| !host.changes.is_empty() || host.machine.conf.is_joint()) {
+            return Ok(());
+        }
+        let Some(voters) =
+            hosts.find_map(|host| Some(&host.machine.conf.voters).filter(|all| !all.is_empty()))
+        else {
+            return Ok(());
+        };
+        let holds = |voter: &&PeerId| self.hosts.get(*voter).is_some_and(|host| host.holds(index, term));
+        if voters.iter().filter(holds).count() <= voters.len() / 2 {
+            return Err(format!(
+                "INV-RAFT-4: {index}@{term} was committed, and no quorum holds it any longer"
+            ));
         }
         Ok(())
     }

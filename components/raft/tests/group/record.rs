@@ -74,6 +74,11 @@ impl Record {
         Ok(())
     }
 
+    /// The last entry that a leader has called committed.
+    pub(crate) fn last_committed(&self) -> Option<(LogIndex, Term)> {
+        self.committed_entries.last_key_value().map(|(&index, &(term, _))| (index, term))
+    }
+
     /// Log matching: the same term at the same index is the same entry after the same entry (thesis §3.5).
     pub(crate) fn writes(&mut self, prev: EntryId, entries: &[Entry]) -> Result<(), String> {
         let mut before = prev.term;

@@ -105,6 +105,10 @@ impl Group {
         self.tell_messages = !command.flag("quietly");
         self.dispatch(&mut command)?;
         command.done()?;
+        // A beginning is put together peer by peer.
+        if command.name != "put-state" {
+            self.check_committed()?;
+        }
         Ok(show::lines(std::mem::take(&mut self.out)))
     }
 

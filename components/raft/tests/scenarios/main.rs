@@ -8,7 +8,7 @@
 //!
 //! A file begins with a remark that tells its story and, in a line `# Source: …`, where that comes from.
 //!
-//! To see what a story gives: `REWRITE=1 cargo test -p flotilla-raft --test scenarios`, then read every line of the
+//! To see what a story gives: `REWRITE=1 cargo test -p flotilla-raft --test scenarios every_story`, then read every line of the
 //! difference; what is written there is a claim, and only its reader can say that it is right. `SCENARIO=figure_8` takes
 //! the files whose names have that in them.
 //!
@@ -52,6 +52,7 @@
 //! that changes, what it applies, `committed I` when it learns so without applying it in the same breath, and
 //! `holds write S: …` for a write that waits.
 
+mod broken;
 #[path = "../group/mod.rs"]
 mod group;
 
