@@ -94,8 +94,8 @@ enum SystemName {
     AnswerBeforeSync,
     /// A cluster with a planted bug: its stores' logs do not wait for their syncs.
     StoreReleasesEarly,
-    /// A cluster with a planted bug: its stores read the clock too early.
-    StaleClock,
+    /// A cluster with a planted bug: its stores read the clock before they take up requests.
+    ClockBeforeDrain,
 }
 
 impl SystemName {
@@ -103,7 +103,7 @@ impl SystemName {
         match self {
             Self::Cluster => System::Cluster(None),
             Self::StoreReleasesEarly => System::Cluster(Some(SeededBug::StoreReleasesEarly)),
-            Self::StaleClock => System::Cluster(Some(SeededBug::StaleClock)),
+            Self::ClockBeforeDrain => System::Cluster(Some(SeededBug::ClockBeforeDrain)),
             Self::Reference => System::Reference(None),
             Self::AnswerBeforeSync => System::Reference(Some(Flaw::AnswerBeforeSync)),
         }

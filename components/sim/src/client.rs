@@ -1,197 +1,32 @@
-//! Client nodes: the product's client on simulated ports, and the processes that use it.
+//! Client nodes: the processes that use the product's client, and what they record.
 
 use crate::check::invariants::Broken;
 use crate::check::{Action, OpId, Outcome};
+use crate::client_process::{ClientMaker, ClientProcess};
 use crate::cluster::{Node, World};
-use crate::executor::{Completer, Executor, Handle, promise};
-use crate::frame::{frame, kind_of, payload_of};
+use crate::executor::Handle;
 use crate::kernel::{CrashKind, NodeId};
-use crate::network::{ConnectionId, Lane};
+use crate::network::ConnectionId;
 use crate::observer::Observer;
 use crate::time::SimTime;
 use crate::workload::{Generator, Request, Session};
 use bytes::Bytes;
-use client_core::{Core, Error, Keyspace, Options, Ports, RawClient, Rpc, RpcError, ScanOptions, Timers};
-use codec::Encode;
+use client_core::{Core, Error, Keyspace, RawClient, ScanOptions};
 use codec::frame::Frame;
 use env::{Dice, SplitMix};
-use futures_util::future::{BoxFuture, Either, select};
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
-use types::{KeyRange, MonoTime, StoreId};
-use wire::FrameKind;
-use wire::kv::{KvRequest, KvResponse};
-use wire::pd::{PdError, PdRequest, PdResponse};
+use types::{KeyRange, MonoTime};
 
-/// The stream between a client and a server.
-pub const CLIENT_LANE: Lane = Lane::Stream(0);
-
-/// The address under which a node is known to placement driver and clients.
-#[must_use]
-pub fn address_of(node: NodeId) -> String {
-    format!("n{}:20160", node.0)
-}
-
-/// The node behind an address.
-#[must_use]
-pub fn node_at(address: &str) -> Option<NodeId> {
-    address.strip_prefix('n')?.strip_suffix(":20160")?.parse().ok().map(NodeId)
-}
-
-/// A request that has not left the process yet.
-struct Outgoing {
-    to: NodeId,
-    frame: Frame,
-    completer: Completer<Result<Frame, RpcError>>,
-}
-
-/// Requests of one process.
-#[derive(Default)]
-struct Calls {
-    made: u64,
-    outbox: Vec<Outgoing>,
-    /// By request id.
-    pending: BTreeMap<u64, (ConnectionId, Completer<Result<Frame, RpcError>>)>,
-}
-
-/// The port `Rpc`.
-struct SimRpc {
-    calls: Arc<Mutex<Calls>>,
-    handle: Handle,
-    pd_members: Vec<NodeId>,
-    /// The member that is asked first: the one that answered last.
-    pd_first: Mutex<usize>,
-}
-
-impl SimRpc {
-    async fn call(
-        &self,
-        to: NodeId,
-        kind: FrameKind,
-        request: &impl Encode,
-        timeout: Duration,
-    ) -> Result<Frame, RpcError> {
-        let (completer, completion) = promise();
-        {
-            let mut calls = self.calls.lock();
-            calls.made += 1;
-            let frame = frame(kind, calls.made, Some(timeout), request);
-            calls.outbox.push(Outgoing { to, frame, completer });
-        }
-        match select(completion, self.handle.sleep(timeout)).await {
-            Either::Left((answer, _)) => answer.expect("calls are completed before they are dropped"),
-            Either::Right(_) => Err(RpcError::TimedOut),
-        }
-    }
-
-    async fn ask_pd(&self, request: PdRequest, timeout: Duration) -> Result<PdResponse, RpcError> {
-        let deadline = self.handle.now() + timeout;
-        let mut next = *self.pd_first.lock();
-        let mut last = Err(RpcError::NotSent { reason: "no member".to_owned() });
-        for _ in 0..self.pd_members.len() {
-            let left = deadline.since(self.handle.now());
-            if left.is_zero() {
-                break;
-            }
-            let member = self.pd_members[next % self.pd_members.len()];
-            let answer = self.call(member, FrameKind::PdRequest, &request, left).await;
-            let answer = answer.map(|frame| payload_of::<PdResponse>(&frame));
-            // Another member is asked only if this one has done nothing.
-            let leader = match &answer {
-                Ok(PdResponse::Err(PdError::NotLeader { leader })) => leader.as_deref().and_then(node_at),
-                Err(RpcError::NotSent { .. }) => None,
-                _ => {
-                    let failed = answer.is_err();
-                    *self.pd_first.lock() = if failed { next + 1 } else { next };
-                    return answer;
-                }
-            };
-            let known = leader.and_then(|leader| self.pd_members.iter().position(|member| *member == leader));
-            next = known.unwrap_or(next + 1);
-            *self.pd_first.lock() = next;
-            last = answer;
-        }
-        last
-    }
-}
-
-impl Rpc for SimRpc {
-    fn kv<'a>(
-        &'a self,
-        _store_id: StoreId,
-        address: &'a str,
-        request: KvRequest,
-        timeout: Duration,
-    ) -> BoxFuture<'a, Result<KvResponse, RpcError>> {
-        Box::pin(async move {
-            // A node is one store for ever, so whoever answers at its address is the one that is meant.
-            let Some(to) = node_at(address) else {
-                return Err(RpcError::NotSent { reason: format!("no such address: {address}") });
-            };
-            self.call(to, FrameKind::KvRequest, &request, timeout).await.map(|frame| payload_of(&frame))
-        })
-    }
-
-    fn pd<'a>(
-        &'a self,
-        request: PdRequest,
-        timeout: Duration,
-    ) -> BoxFuture<'a, Result<PdResponse, RpcError>> {
-        Box::pin(self.ask_pd(request, timeout))
-    }
-}
-
-impl Timers for Handle {
-    fn now(&self) -> MonoTime {
-        Self::now(self)
-    }
-
-    fn sleep(&self, duration: Duration) -> BoxFuture<'static, ()> {
-        Box::pin(Self::sleep(self, duration))
-    }
-}
-
-/// Makes clients that know nothing of where regions are.
-#[derive(Clone)]
-struct ClientMaker {
-    rpc: Arc<SimRpc>,
-    handle: Handle,
-}
-
-impl ClientMaker {
-    fn make(&self, dice: &SplitMix, deadline: Duration) -> Core {
-        let ports = Ports {
-            rpc: Arc::clone(&self.rpc) as Arc<dyn Rpc>,
-            timers: Arc::new(self.handle.clone()),
-            dice: Box::new(dice.fork("jitter")),
-        };
-        Core::new(ports, Options { deadline, ..Options::default() })
-    }
-}
-
-/// Wake-up: run what can run.
-const RUN: u64 = 0;
-/// Wake-up: a timer is due.
-const TIMER: u64 = 1;
-/// Polls after which an executor that still has work is taken to run in a circle.
-const POLLS_MAX: usize = 100_000;
-
-/// What lives as long as a process.
-struct Process {
-    executor: Executor,
-    calls: Arc<Mutex<Calls>>,
-    core: Core,
-    run_set: bool,
-    timer_set: Option<MonoTime>,
-}
+pub use crate::client_process::{CLIENT_LANE, address_of, node_at};
 
 /// A node that runs client processes.
 pub struct ClientNode {
     session: Arc<Mutex<Session>>,
     pd_members: Vec<NodeId>,
-    process: Option<Process>,
+    process: Option<(ClientProcess, Core)>,
     has_probed: bool,
 }
 
@@ -203,64 +38,19 @@ impl ClientNode {
     }
 
     fn run_soon(&mut self, world: &mut World<'_>) {
-        let Some(process) = &mut self.process else { return };
-        if !process.run_set {
-            process.run_set = true;
-            let delay = Duration::from_nanos(world.dice().below(20_000));
-            world.wake_after(delay, RUN);
-        }
-    }
-
-    fn run(&mut self, world: &mut World<'_>) {
-        let Some(process) = &mut self.process else { return };
-        {
-            let mut session = self.session.lock();
-            session.now = world.true_now();
-            if session.is_over && !self.has_probed {
-                self.has_probed = true;
-                let client = process.core.raw().with_deadline(Duration::from_secs(30));
-                process.executor.handle().spawn(probe(
-                    client,
-                    Arc::clone(&self.session),
-                    process.executor.handle(),
-                ));
-            }
-        }
-        let now = world.mono();
-        let polls = process.executor.run(now, world.dice(), POLLS_MAX);
-        assert!(polls < POLLS_MAX, "the client runs in a circle");
-        let outbox = std::mem::take(&mut process.calls.lock().outbox);
-        for Outgoing { to, frame, completer } in outbox {
-            let id = frame.head.request_id;
-            let connection = world.send(to, CLIENT_LANE, frame).expect("a stream has connections");
-            process.calls.lock().pending.insert(id, (connection, completer));
-        }
-        if let Some(next) = process.executor.next_timer()
-            && process.timer_set.is_none_or(|set| next < set)
-        {
-            process.timer_set = Some(next);
-            world.wake_after(next.since(now), TIMER);
+        if let Some((process, _)) = &mut self.process {
+            process.run_soon(world);
         }
     }
 }
 
 impl Node for ClientNode {
     fn start(&mut self, world: &mut World<'_>) {
-        let executor = Executor::new();
-        let handle = executor.handle();
-        let calls = Arc::new(Mutex::new(Calls::default()));
-        let rpc = Arc::new(SimRpc {
-            calls: Arc::clone(&calls),
-            handle: handle.clone(),
-            pd_members: self.pd_members.clone(),
-            pd_first: Mutex::new(
-                usize::try_from(world.dice().below(self.pd_members.len() as u64)).expect("an index"),
-            ),
-        });
+        let process = ClientProcess::new(world, &self.pd_members);
+        let (handle, maker) = (process.handle(), process.maker());
         let dice = SplitMix::new(world.dice().next_u64());
         let mut session = self.session.lock();
         let config = session.config.clone();
-        let maker = ClientMaker { rpc, handle: handle.clone() };
         let core = maker.make(&dice, config.deadline);
         if !session.is_over {
             for _ in 0..config.processes {
@@ -292,7 +82,7 @@ impl Node for ClientNode {
             ));
         }
         drop(session);
-        self.process = Some(Process { executor, calls, core, run_set: false, timer_set: None });
+        self.process = Some((process, core));
         self.run_soon(world);
     }
 
@@ -303,45 +93,33 @@ impl Node for ClientNode {
         _connection: Option<ConnectionId>,
         frame: Frame,
     ) {
-        if let Some(process) = &self.process {
-            assert!(
-                matches!(kind_of(&frame), FrameKind::KvResponse | FrameKind::PdResponse),
-                "clients get answers"
-            );
-            // Nobody waits for it if its connection was given up or its time is over.
-            let call = process.calls.lock().pending.remove(&frame.head.request_id);
-            if let Some((_, completer)) = call {
-                completer.complete(Ok(frame));
-            }
+        if let Some((process, _)) = &mut self.process {
+            process.arrived(frame);
         }
         self.run_soon(world);
     }
 
     fn disconnected(&mut self, world: &mut World<'_>, peer: NodeId, connection: ConnectionId, carried: bool) {
-        if let Some(process) = &self.process {
-            let mut calls = process.calls.lock();
-            let lost: Vec<u64> =
-                calls.pending.iter().filter(|(_, (at, _))| *at == connection).map(|(id, _)| *id).collect();
-            let lost: Vec<_> = lost.into_iter().filter_map(|id| calls.pending.remove(&id)).collect();
-            drop(calls);
-            for (_, completer) in lost {
-                let reason = format!("connection to {peer} broke");
-                let error =
-                    if carried { RpcError::ConnectionLost { reason } } else { RpcError::NotSent { reason } };
-                completer.complete(Err(error));
-            }
+        if let Some((process, _)) = &mut self.process {
+            process.disconnected(peer, connection, carried);
         }
         self.run_soon(world);
     }
 
     fn woken(&mut self, world: &mut World<'_>, token: u64) {
-        if let Some(process) = &mut self.process {
-            match token {
-                RUN => process.run_set = false,
-                _ => process.timer_set = None,
+        let Some((process, core)) = &mut self.process else { return };
+        process.woken(token);
+        {
+            let mut session = self.session.lock();
+            session.now = world.true_now();
+            if session.is_over && !self.has_probed {
+                self.has_probed = true;
+                let client = core.raw().with_deadline(Duration::from_secs(30));
+                let handle = process.handle();
+                handle.clone().spawn(probe(client, Arc::clone(&self.session), handle));
             }
         }
-        self.run(world);
+        process.run(world);
     }
 
     fn crash(&mut self, _kind: CrashKind, _dice: &mut SplitMix) {
@@ -511,7 +289,7 @@ fn failed(error: &Error) -> Outcome {
     }
 }
 
-fn written(result: &Result<(), Error>) -> Outcome {
+pub(crate) fn written(result: &Result<(), Error>) -> Outcome {
     result.as_ref().map_or_else(failed, |()| Outcome::Written)
 }
 
@@ -613,15 +391,4 @@ async fn probe(client: RawClient, session: Arc<Mutex<Session>>, handle: Handle) 
         }
     }
     session.lock().probes_done += 1;
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_address_names_its_node() {
-        assert_eq!(node_at(&address_of(NodeId(17))), Some(NodeId(17)));
-        assert_eq!(node_at("elsewhere:1"), None);
-    }
 }

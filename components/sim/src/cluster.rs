@@ -1,8 +1,9 @@
 //! Nodes on a kernel: who gets what the kernel says has happened.
 
-use crate::check::invariants::Broken;
+use crate::check::invariants::{Broken, leases_are_disjoint};
 use crate::kernel::{CrashKind, Kernel, MachineConfig, NodeId, Occurrence};
 use crate::network::{ConnectionId, Lane};
+use crate::nodes::Thread;
 use crate::observer::Observer;
 use crate::time::SimTime;
 use codec::frame::Frame;
@@ -39,8 +40,18 @@ pub trait Node {
     /// say so.
     fn crash(&mut self, kind: CrashKind, dice: &mut SplitMix);
 
+    /// Lets a thread of the process stand still, or go on.
+    fn hold(&mut self, world: &mut World<'_>, thread: Thread, still: bool) {
+        panic!("{} has no thread {thread:?}, to be held or not ({still})", world.node());
+    }
+
     /// The regions it holds, applied, as of now; nothing for nodes that are no stores.
     fn regions(&self) -> Vec<RegionView> {
+        Vec::new()
+    }
+
+    /// The leases by which it would answer reads if its monotonic clock showed `clock`.
+    fn leases(&self, _clock: MonoTime) -> Vec<LeaseView> {
         Vec::new()
     }
 
@@ -65,6 +76,19 @@ pub struct RegionView {
     pub applied: LogIndex,
     /// The term in which it leads, if it does.
     pub leads_in: Option<Term>,
+}
+
+/// A lease that a store holds.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct LeaseView {
+    /// The store.
+    pub store_id: StoreId,
+    /// The region, as it is served.
+    pub region: Region,
+    /// The peer that leads.
+    pub peer_id: PeerId,
+    /// The term in which it does.
+    pub term: Term,
 }
 
 /// One node's view of the kernel.
@@ -213,7 +237,38 @@ impl Cluster {
 
     fn observe(&mut self, id: NodeId) -> Result<(), Broken> {
         let (now, clock) = (self.kernel.now(), self.kernel.mono(id));
-        self.nodes.get_mut(&id).expect("every machine has a node").observe(now, clock, &mut self.observer)
+        self.nodes.get_mut(&id).expect("every machine has a node").observe(now, clock, &mut self.observer)?;
+        if std::mem::take(&mut self.observer.lease_gained) {
+            let all: Vec<LeaseView> = self.nodes.keys().flat_map(|id| self.leases(*id)).collect();
+            leases_are_disjoint(&all)?;
+        }
+        Ok(())
+    }
+
+    /// The leases by which a node would answer reads now; none if it is down.
+    #[must_use]
+    pub fn leases(&self, id: NodeId) -> Vec<LeaseView> {
+        self.nodes[&id].leases(self.kernel.mono(id))
+    }
+
+    /// The regions that a node holds; none if it is down.
+    #[must_use]
+    pub fn regions_of(&self, id: NodeId) -> Vec<RegionView> {
+        self.nodes[&id].regions()
+    }
+
+    /// Lets a thread of a node stand still, or go on.
+    ///
+    /// # Errors
+    /// An invariant that does not hold afterwards.
+    ///
+    /// # Panics
+    /// When the node is down, or has no such thread.
+    pub fn hold(&mut self, id: NodeId, thread: Thread, still: bool) -> Result<(), Broken> {
+        assert!(self.kernel.is_up(id), "{id} is down: nothing of it runs");
+        let (node, mut world) = self.node(id);
+        node.hold(&mut world, thread, still);
+        self.observe(id)
     }
 
     fn node(&mut self, id: NodeId) -> (&mut Box<dyn Node>, World<'_>) {

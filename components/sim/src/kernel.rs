@@ -6,6 +6,7 @@
 
 use crate::clock::NodeClock;
 use crate::disk::{Disk, DiskConfig};
+use crate::gate::{GateId, Gates, Held, Passage};
 use crate::network::{ConnectionId, Lane, Network, NetworkConfig, Pumped};
 use crate::time::SimTime;
 use crate::trace::{Trace, TraceHash};
@@ -96,6 +97,8 @@ enum Pending<P> {
         connection: ConnectionId,
         from: NodeId,
     },
+    /// It has waited at a gate.
+    Released(Held<P>),
     Notice {
         connection: ConnectionId,
         end: NodeId,
@@ -193,6 +196,7 @@ pub struct Kernel<P> {
     ties: SplitMix,
     network: Network<P>,
     machines: BTreeMap<NodeId, Machine<P>>,
+    gates: Gates<P>,
     trace: Trace,
 }
 
@@ -208,6 +212,7 @@ impl<P: Packet> Kernel<P> {
             ties: root.fork("ties"),
             network: Network::new(network, root.fork("network")),
             machines: BTreeMap::new(),
+            gates: Gates::default(),
             trace,
             root,
         }
@@ -422,9 +427,20 @@ impl<P: Packet> Kernel<P> {
                     self.trace.line(self.now, || format!("{from} -> {to} unreachable {}", packet.summary()));
                     return None;
                 }
-                self.offer(Occurrence::Arrived { to, from, connection: None, packet })
+                self.arrive(Held { from, to, connection: None, packet })
             }
             Pending::Pump { connection, from } => self.pump(connection, from),
+            Pending::Released(Held { from, to, connection, packet }) => {
+                let is_open = match connection {
+                    Some(connection) => self.network.is_open(connection),
+                    None => !self.network.is_cut(from, to),
+                };
+                if !is_open || !self.machine(to).up {
+                    self.trace.line(self.now, || format!("{from} -> {to} too late {}", packet.summary()));
+                    return None;
+                }
+                self.offer(Occurrence::Arrived { to, from, connection, packet })
+            }
             Pending::Notice { connection, end, incarnation, carried } => {
                 let machine = self.machine(end);
                 if !machine.up || machine.incarnation != incarnation {
@@ -489,9 +505,19 @@ impl<P: Packet> Kernel<P> {
                 if let Some(at) = next {
                     self.schedule(at, Pending::Pump { connection, from });
                 }
-                self.offer(Occurrence::Arrived { to, from, connection: Some(connection), packet })
+                self.arrive(Held { from, to, connection: Some(connection), packet })
             }
         }
+    }
+
+    /// A message is there, unless a gate stops it.
+    fn arrive(&mut self, message: Held<P>) -> Option<Occurrence<P>> {
+        let Held { from, to, connection, packet } = message;
+        if !self.gates.lets_pass(from, to, connection, &packet) {
+            self.trace.line(self.now, || format!("{from} -> {to} stopped {}", packet.summary()));
+            return None;
+        }
+        self.offer(Occurrence::Arrived { to, from, connection, packet })
     }
 
     /// Lets the occurrence happen, unless its node is frozen: then it has to wait.
@@ -613,21 +639,63 @@ impl<P: Packet> Kernel<P> {
         self.network.config = config;
     }
 
-    /// Ends all freezes.
-    pub fn thaw_all(&mut self) {
+    /// Ends a freeze.
+    pub fn thaw(&mut self, node: NodeId) {
         let now = self.now;
-        let mut drains = Vec::new();
-        for (node, machine) in &mut self.machines {
-            if machine.frozen_until > now {
-                machine.frozen_until = now;
-                if !machine.backlog.is_empty() {
-                    drains.push((*node, machine.incarnation));
-                }
+        let machine = self.machine_mut(node);
+        if machine.frozen_until > now {
+            machine.frozen_until = now;
+            if !machine.backlog.is_empty() {
+                // A drain at the planned thaw is in the queue as well: it will find the backlog empty, or help to empty
+                // it.
+                let incarnation = machine.incarnation;
+                self.schedule(now, Pending::Drain { node, incarnation });
             }
         }
-        // A drain at the planned thaw is in the queue as well: it will find the backlog empty, or help to empty it.
-        for (node, incarnation) in drains {
-            self.schedule(now, Pending::Drain { node, incarnation });
+    }
+
+    /// Ends all freezes.
+    pub fn thaw_all(&mut self) {
+        for node in self.nodes().collect::<Vec<_>>() {
+            self.thaw(node);
+        }
+    }
+
+    /// From now on `judge` is asked (from, to, packet) what becomes of each message that is about to arrive, after the
+    /// gates that were set before. The first that says neither [`Passage::Ignore`] nor [`Passage::Watch`] decides.
+    pub fn set_gate(&mut self, judge: impl FnMut(NodeId, NodeId, &P) -> Passage + 'static) -> GateId {
+        self.gates.set(Box::new(judge))
+    }
+
+    /// How many messages the gate did not ignore.
+    ///
+    /// # Panics
+    /// When the gate was opened.
+    #[must_use]
+    pub fn seen_at(&self, gate: GateId) -> u64 {
+        self.gates.seen(gate)
+    }
+
+    /// The packets that wait at the gate, oldest first.
+    ///
+    /// # Panics
+    /// When the gate was opened.
+    pub fn held_at(&self, gate: GateId) -> impl Iterator<Item = &P> {
+        self.gates.held(gate)
+    }
+
+    /// Takes the gate away. What waits there arrives now, in order; or never, if it is to be `lost`.
+    ///
+    /// # Panics
+    /// When the gate was opened before.
+    pub fn open_gate(&mut self, gate: GateId, lost: bool) {
+        let held = self.gates.remove(gate);
+        if lost {
+            return;
+        }
+        for (number, message) in held.into_iter().enumerate() {
+            // A nanosecond apart, for what is due at one instant comes in any order.
+            self.schedule(self.now + Duration::from_nanos(number as u64), Pending::Released(message));
         }
     }
 }

@@ -190,3 +190,30 @@ fn a_timer_waits_for_its_clock_when_that_is_slowed() {
     assert!(matches!(kernel.advance(), Some(Occurrence::Woken { node: B, token: 1 })));
     assert!(kernel.mono(B).since(before) >= Duration::from_secs(10));
 }
+
+#[test]
+fn a_gate_holds_repeats_loses_and_watches() {
+    let mut kernel = world(1, NetworkConfig::default());
+    let all = kernel.set_gate(|_, _, _| Passage::Watch);
+    let held = kernel.set_gate(|_, to, number: &Number| match number.0 {
+        0..3 if to == B => Passage::Hold,
+        3 => Passage::Repeat,
+        4 => Passage::Lose,
+        _ => Passage::Ignore,
+    });
+    for n in 0..7 {
+        kernel.send(A, B, Lane::Stream(0), Number(n));
+    }
+    assert_eq!(drain(&mut kernel).0, [3, 5, 6]);
+    assert_eq!((kernel.seen_at(all), kernel.seen_at(held)), (7, 5));
+    assert!(kernel.held_at(held).map(|number| number.0).eq(0..4));
+    kernel.open_gate(held, false);
+    assert_eq!(drain(&mut kernel).0, [0, 1, 2, 3]);
+    // What is let go finds the link as it is by then.
+    let held = kernel.set_gate(|_, _, _| Passage::Hold);
+    kernel.send(A, B, Lane::Datagram, Number(7));
+    assert_eq!(drain(&mut kernel).0, []);
+    kernel.set_cut(A, B, true);
+    kernel.open_gate(held, false);
+    assert_eq!(drain(&mut kernel).0, []);
+}

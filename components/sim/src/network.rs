@@ -221,6 +221,13 @@ impl<P> Network<P> {
             .collect()
     }
 
+    /// True if the connection was not broken.
+    pub(crate) fn is_open(&self, id: ConnectionId) -> bool {
+        self.connections
+            .get(&id.pair)
+            .is_some_and(|connection| connection.epoch == id.epoch && !connection.broken)
+    }
+
     /// The connection on which `from` would send now, as far as it knows; opened if it knows of none.
     pub(crate) fn connect(&mut self, now: SimTime, from: NodeId, to: NodeId, stream: u8) -> ConnectionId {
         let pair = Pair::new(from, to, stream);

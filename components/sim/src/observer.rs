@@ -17,4 +17,6 @@ pub struct Observer {
     pub hard_states: HardStates,
     /// Reads by lease.
     pub leases: Leases,
+    /// Some node holds a lease that it did not hold when it was seen last: time to compare those of all.
+    pub lease_gained: bool,
 }

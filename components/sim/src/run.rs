@@ -11,6 +11,8 @@ use crate::network::NetworkConfig;
 use crate::nodes::{AddressBook, PdNode, SeededBug, StoreNode};
 use crate::reference::{Flaw, ReferencePd, ReferenceStore};
 use crate::setup::Setup;
+#[cfg(feature = "seeded_bugs")]
+use crate::setup::plant;
 use crate::time::SimTime;
 use crate::trace::{Trace, TraceHash, TraceMode};
 use crate::workload::{Session, Tally, WorkloadConfig};
@@ -232,7 +234,13 @@ impl Run {
         let clients: Vec<NodeId> = (0..client_count).map(|number| NodeId(101 + number)).collect();
         let setup = Setup::draw(&mut root.fork("setup"));
         #[cfg(feature = "seeded_bugs")]
-        let setup = setup.with(options.system);
+        let setup = {
+            let mut setup = setup;
+            if let System::Cluster(Some(bug)) = options.system {
+                plant(&mut setup.store, bug);
+            }
+            setup
+        };
         let (stores, members) = match options.system {
             System::Reference(_) => (1, 1),
             System::Cluster(_) => (setup.stores, setup.pd_members),

@@ -48,14 +48,14 @@ impl Setup {
     }
 }
 
+/// Plants a bug in the stores' configuration, if that is where it goes.
 #[cfg(feature = "seeded_bugs")]
-impl Setup {
-    /// The same, with the bug that the system is to have.
-    pub(crate) fn with(mut self, system: crate::System) -> Self {
-        if let crate::System::Cluster(Some(crate::nodes::SeededBug::Regions(bug))) = system {
-            self.store.raftstore.seeded_bugs.push(bug);
-        }
-        self
+pub(crate) fn plant(config: &mut store::Config, bug: crate::nodes::SeededBug) {
+    use crate::nodes::SeededBug;
+    match bug {
+        SeededBug::Regions(bug) => config.raftstore.seeded_bugs.push(bug),
+        SeededBug::Raft(bug) => config.raftstore.raft_seeded_bugs.push(bug),
+        SeededBug::StoreReleasesEarly | SeededBug::PdReleasesEarly | SeededBug::ClockBeforeDrain => {}
     }
 }
 

@@ -3,7 +3,7 @@
 //! The observers here see everything at once, which no node does: that is what makes them strict. Each returns a
 //! [`Broken`] at the first fact that contradicts what it has seen before.
 
-use crate::cluster::RegionView;
+use crate::cluster::{LeaseView, RegionView};
 use std::collections::BTreeMap;
 use std::fmt;
 use types::{Epoch, KeyRange, LogIndex, PeerId, Region, RegionId, StoreId, Term, Timestamp, escape_key};
@@ -347,6 +347,26 @@ impl Leases {
             )
         })
     }
+}
+
+/// Lease disjointness over keys: no two stores would answer a read of one key by their leases, be it of one region or
+/// of one and its former self. `leases` are all that are held at one moment of true time.
+///
+/// # Errors
+/// The first two that overlap.
+pub fn leases_are_disjoint(leases: &[LeaseView]) -> Result<(), Broken> {
+    let mut sorted: Vec<_> = leases.iter().collect();
+    sorted.sort_by(|a, b| a.region.range.start.cmp(&b.region.range.start));
+    for (at, left) in sorted.iter().enumerate() {
+        let overlapping = sorted[at + 1..]
+            .iter()
+            .find(|right| right.store_id != left.store_id && left.region.range.overlaps(&right.region.range));
+        if let Some(right) = overlapping {
+            let facts = format!("two stores hold leases on the same keys: {left:?}, {right:?}");
+            return Err(Broken { invariant: "INV-READ-6 (disjoint leases)", facts });
+        }
+    }
+    Ok(())
 }
 
 /// Timestamps: one that is asked for after another was answered is greater, whoever answers.

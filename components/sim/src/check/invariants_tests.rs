@@ -162,3 +162,17 @@ fn peers_that_have_applied_the_same_hold_the_same() {
     states.state(R, P1, LogIndex(8), held(2)).unwrap();
     broken(states.state(R, P2, LogIndex(8), held(3)), "state-machine safety");
 }
+
+#[test]
+fn two_stores_do_not_hold_leases_on_one_key() {
+    let lease = |store_id, region: u64, start: &'static str, end: &'static str| LeaseView {
+        store_id,
+        region: Region { id: RegionId(region), range: KeyRange::new(start, end), ..Region::default() },
+        peer_id: P1,
+        term: Term(6),
+    };
+    leases_are_disjoint(&[lease(S1, 2, "m", ""), lease(S2, 1, "", "m")]).unwrap();
+    // The parent as it was, and a piece of it elsewhere.
+    let split = [lease(S1, 1, "", ""), lease(S2, 2, "", "m")];
+    broken(leases_are_disjoint(&split), "INV-READ-6 (disjoint leases)");
+}

@@ -10,9 +10,21 @@ pub use pd::PdNode;
 pub use store::{AddressBook, StoreLinks, StoreNode};
 
 use crate::kernel::CrashKind;
+use ::store::Actor;
 use engine::MemEngine;
 use env::{Clock, Dice, SplitMix};
 use types::MonoTime;
+
+/// A thread of a store's process: what can be slow, or stand still, while the rest of the process goes on.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Thread {
+    /// The one that takes requests from the network, answers what a lease allows, and hands the rest on.
+    Reader,
+    /// The one that runs this actor.
+    Runs(Actor),
+    /// The log writer.
+    Log,
+}
 
 /// A rule that a process breaks on purpose, so that the checks have something to find.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -21,11 +33,15 @@ pub enum SeededBug {
     StoreReleasesEarly,
     /// The same in the placement driver.
     PdReleasesEarly,
-    /// A store reads its clock long before the request it is for has arrived.
-    StaleClock,
+    /// A store's reader reads the clock before it takes up the requests that have arrived, so that after a while in
+    /// which it did not run it answers by a lease that has ended.
+    ClockBeforeDrain,
     /// A rule of the regions' code.
     #[cfg(feature = "seeded_bugs")]
     Regions(raftstore::SeededBug),
+    /// A rule of Raft, in the groups of regions.
+    #[cfg(feature = "seeded_bugs")]
+    Raft(raft::SeededBug),
 }
 
 /// A clock that shows one reading: that of the moment at which a node is driven.

@@ -2,14 +2,14 @@
 
 use crate::check::invariants::{Applied, Broken, ranges_are_disjoint};
 use crate::client::address_of;
-use crate::cluster::{Node, RegionView, World};
+use crate::cluster::{LeaseView, Node, RegionView, World};
 use crate::frame::{frame, kind_of, payload_of};
 use crate::kernel::{CrashKind, NodeId};
 use crate::network::{ConnectionId, Lane};
 use crate::nodes::alarm::Alarm;
 use crate::nodes::pd_calls::{Ended, PdCalls};
 use crate::nodes::snapshots::{Sent, Transfers};
-use crate::nodes::{Moment, SeededBug, crash_engine};
+use crate::nodes::{Moment, SeededBug, Thread, crash_engine};
 use crate::observer::Observer;
 use crate::time::SimTime;
 use crate::trace::TraceHash;
@@ -19,12 +19,12 @@ use engine::{Cf, Engine, MemEngine, Snapshot, SyncTicket};
 use env::{Dice, SplitMix};
 use parking_lot::Mutex;
 use raft::Role;
-use raftstore::{PeerState, Token, all_regions};
-use std::collections::BTreeMap;
+use raftstore::{Delegate, PeerState, Token, all_regions};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 use store::{Actor, Config, Effect, Event, Join, JoinStep, Merged, PdCall, Store, StoreIdent};
-use types::{KeyRange, LogIndex, MonoTime, RegionId, StoreId};
+use types::{KeyRange, LogIndex, MonoTime, RegionId, StoreId, Term};
 use wire::FrameKind;
 use wire::kv::{KvError, KvReply, KvRequest, KvResponse};
 use wire::pd::{PdError, StoreInfo};
@@ -45,9 +45,6 @@ pub struct StoreLinks {
     /// Of so many turns, one is the last that its thread takes for a while; zero for none.
     pub stall_one_in: u64,
 }
-
-/// By how much [`SeededBug::StaleClock`] is late: more than it takes to elect another leader.
-const STALENESS: Duration = Duration::from_secs(4);
 
 /// Wake-up: an actor may run.
 const RUN: u64 = 0;
@@ -73,6 +70,13 @@ enum Phase {
     Running(Store<MemEngine>),
 }
 
+/// A request that has arrived and that the reader has not taken up.
+struct Waiting {
+    connection: ConnectionId,
+    frame: Frame,
+    arrived: MonoTime,
+}
+
 /// What lives as long as the process.
 struct Process {
     phase: Phase,
@@ -82,8 +86,13 @@ struct Process {
     tokens_made: Token,
     /// Something ran that may have handed work to the log writer.
     log_may_have_work: bool,
+    requests: VecDeque<Waiting>,
     /// A thread that does not run, until when.
-    stalled: Option<(Actor, MonoTime)>,
+    stalled: Option<(Thread, MonoTime)>,
+    /// Threads that do not run until somebody says so.
+    held: BTreeSet<Thread>,
+    /// What the clock showed when the reader stopped running.
+    reader_stopped: Option<MonoTime>,
     /// What the log writer is at.
     log: Option<(Merged, SyncTicket)>,
     transfers: Transfers,
@@ -93,6 +102,29 @@ struct Process {
     pieces: Alarm,
     /// Peers last seen on the connections that messages leave on.
     links: BTreeMap<ConnectionId, StoreId>,
+}
+
+impl Process {
+    /// True if the thread does not run.
+    fn is_still(&self, thread: Thread, now: MonoTime) -> bool {
+        self.held.contains(&thread) || self.stalled.is_some_and(|(out, until)| out == thread && until > now)
+    }
+
+    /// Now and then a thread is the last to run for a while.
+    fn may_stall(&mut self, world: &mut World<'_>, thread: Thread, one_in: u64) {
+        if one_in > 0 && self.stalled.is_none() && world.dice().chance(1, one_in) {
+            let duration = world.dice().duration(Duration::ZERO, Duration::from_secs(3));
+            world.note(|| format!("{thread:?} stalls for {duration:?}"));
+            self.stalled = Some((thread, world.mono() + duration));
+            self.on_still(world, thread);
+        }
+    }
+
+    fn on_still(&mut self, world: &World<'_>, thread: Thread) {
+        if thread == Thread::Reader {
+            self.reader_stopped.get_or_insert(world.mono());
+        }
+    }
 }
 
 /// A store's process with its disk.
@@ -110,6 +142,10 @@ pub struct StoreNode {
     has_changed: bool,
     /// What was applied when it was looked at.
     seen: BTreeMap<RegionId, LogIndex>,
+    /// Leases that it held when it was looked at.
+    leases: BTreeSet<(RegionId, Term)>,
+    /// A rule that the node itself found broken.
+    broken: Option<Broken>,
 }
 
 impl StoreNode {
@@ -133,6 +169,8 @@ impl StoreNode {
             was_observed: false,
             has_changed: false,
             seen: BTreeMap::new(),
+            leases: BTreeSet::new(),
+            broken: None,
         }
     }
 
@@ -147,12 +185,12 @@ impl StoreNode {
     }
 
     fn event(&mut self, world: &mut World<'_>, event: Event) {
-        let clock = match (self.bug, &event) {
-            (Some(SeededBug::StaleClock), Event::Request { .. }) => Moment(world.mono() - STALENESS),
-            _ => Moment(world.mono()),
-        };
+        self.event_at(world.mono(), event);
+    }
+
+    fn event_at(&mut self, now: MonoTime, event: Event) {
         if let Phase::Running(store) = &mut self.process().phase {
-            store.on_event(&clock, event).expect("no fault was injected");
+            store.on_event(&Moment(now), event).expect("no fault was injected");
         }
     }
 
@@ -211,8 +249,25 @@ impl StoreNode {
         }
     }
 
-    fn on_request(&mut self, world: &mut World<'_>, connection: ConnectionId, frame: &Frame) {
-        let request: KvRequest = payload_of(frame);
+    /// The reader takes up what has arrived, if it runs: each request at a reading of the clock that follows.
+    fn serve_requests(&mut self, world: &mut World<'_>) {
+        let (now, one_in) = (world.mono(), self.links.stall_one_in);
+        let clock_first = self.bug == Some(SeededBug::ClockBeforeDrain);
+        let process = self.process();
+        if process.requests.is_empty() || process.is_still(Thread::Reader, now) {
+            return;
+        }
+        let stopped = process.reader_stopped.take();
+        let reading = stopped.filter(|_| clock_first).unwrap_or(now);
+        for waiting in std::mem::take(&mut process.requests) {
+            self.serve(world, waiting, reading);
+        }
+        self.process().may_stall(world, Thread::Reader, one_in);
+    }
+
+    fn serve(&mut self, world: &mut World<'_>, waiting: Waiting, now: MonoTime) {
+        let Waiting { connection, frame, arrived } = waiting;
+        let request: KvRequest = payload_of(&frame);
         let process = self.process();
         if let Phase::Joining(_) = process.phase {
             let refusal = KvResponse::Err(KvError::RegionNotFound { region_id: request.region_id });
@@ -224,9 +279,13 @@ impl StoreNode {
         process.tokens.insert(token, (connection, frame.head.request_id));
         let deadline = match frame.head.deadline_ms {
             0 => MonoTime::MAX,
-            left => world.mono() + Duration::from_millis(u64::from(left)),
+            left => arrived + Duration::from_millis(u64::from(left)),
         };
-        self.event(world, Event::Request { token, request, deadline });
+        if now < arrived && self.broken.is_none() {
+            let facts = format!("a request that arrived at {arrived:?} is served at {now:?}");
+            self.broken = Some(Broken { invariant: "INV-READ-4 (clock after drain)", facts });
+        }
+        self.event_at(now, Event::Request { token, request, deadline });
     }
 
     fn on_sent(&mut self, world: &mut World<'_>, (key, ok): Sent) {
@@ -267,17 +326,18 @@ impl StoreNode {
             process.pieces.soon(world, hand_over_max, PIECES);
         }
         let Phase::Running(store) = &process.phase else { unreachable!("a store runs on") };
-        let runnable = store.runnable(world.mono());
-        match process.stalled {
-            Some((out, until)) if runnable.iter().all(|actor| *actor == out) => {
-                if !runnable.is_empty() {
-                    process.run.set(world, until, RUN);
-                }
-            }
-            _ if runnable.is_empty() => {}
-            _ => process.run.soon(world, hand_over_max, RUN),
+        let now = world.mono();
+        let reader = (!process.requests.is_empty()).then_some(Thread::Reader);
+        let mut wanted: Vec<Thread> = store.runnable(now).into_iter().map(Thread::Runs).collect();
+        wanted.extend(reader);
+        if wanted.iter().any(|thread| !process.is_still(*thread, now)) {
+            process.run.soon(world, hand_over_max, RUN);
+        } else if let Some((thread, until)) = process.stalled
+            && wanted.contains(&thread)
+        {
+            process.run.set(world, until, RUN);
         }
-        if process.log.is_none() && process.log_may_have_work {
+        if process.log.is_none() && process.log_may_have_work && !process.held.contains(&Thread::Log) {
             process.log_begin.soon(world, hand_over_max, LOG_BEGIN);
         }
         // An actor whose time has come is runnable, and was seen to above.
@@ -335,27 +395,23 @@ impl StoreNode {
     }
 
     fn run(&mut self, world: &mut World<'_>) {
-        let now = world.mono();
-        let stall_one_in = self.links.stall_one_in;
+        let (now, one_in) = (world.mono(), self.links.stall_one_in);
+        self.process().run.rings();
+        self.serve_requests(world);
         let process = self.process.as_mut().expect("it is up");
-        process.run.rings();
-        let Phase::Running(store) = &mut process.phase else { return };
+        process.stalled = process.stalled.filter(|(_, until)| *until > now);
+        let Phase::Running(store) = &process.phase else { return };
         let mut runnable = store.runnable(now);
-        let stalled = process.stalled.filter(|(_, until)| *until > now);
-        process.stalled = stalled;
-        runnable.retain(|actor| stalled.is_none_or(|(out, _)| out != *actor));
+        runnable.retain(|actor| !process.is_still(Thread::Runs(*actor), now));
         if runnable.is_empty() {
             return;
         }
         let actor = runnable[usize::try_from(world.dice().below(runnable.len() as u64)).expect("an index")];
         world.note(|| format!("runs {actor:?}"));
+        let Phase::Running(store) = &mut process.phase else { unreachable!("it was a moment ago") };
         store.run(actor, now).expect("no fault was injected");
         process.log_may_have_work = true;
-        if stall_one_in > 0 && stalled.is_none() && world.dice().chance(1, stall_one_in) {
-            let duration = world.dice().duration(Duration::ZERO, Duration::from_secs(3));
-            world.note(|| format!("{actor:?} stalls for {duration:?}"));
-            process.stalled = Some((actor, now + duration));
-        }
+        process.may_stall(world, Thread::Runs(actor), one_in);
         self.has_changed |= !matches!(actor, Actor::PdAgent);
     }
 
@@ -365,7 +421,7 @@ impl StoreNode {
         let process = self.process();
         process.log_begin.rings();
         let Phase::Running(store) = &mut process.phase else { return };
-        if process.log.is_some() {
+        if process.log.is_some() || process.held.contains(&Thread::Log) {
             return;
         }
         process.log_may_have_work = false;
@@ -444,7 +500,10 @@ impl Node for StoreNode {
             tokens: BTreeMap::new(),
             tokens_made: 0,
             log_may_have_work: true,
+            requests: VecDeque::new(),
             stalled: None,
+            held: BTreeSet::new(),
+            reader_stopped: None,
             log: None,
             transfers: Transfers::default(),
             run: Alarm::default(),
@@ -464,7 +523,12 @@ impl Node for StoreNode {
         frame: Frame,
     ) {
         match kind_of(&frame) {
-            FrameKind::KvRequest => self.on_request(world, connection.expect("clients use streams"), &frame),
+            FrameKind::KvRequest => {
+                let connection = connection.expect("clients use streams");
+                let arrived = world.mono();
+                self.process().requests.push_back(Waiting { connection, frame, arrived });
+                self.serve_requests(world);
+            }
             FrameKind::StoreBatch => {
                 let StoreBatch { from_store, disk, messages } = payload_of(&frame);
                 self.event(world, Event::Messages { from: from_store, disk, messages });
@@ -536,10 +600,24 @@ impl Node for StoreNode {
         self.carry_on(world);
     }
 
+    fn hold(&mut self, world: &mut World<'_>, thread: Thread, still: bool) {
+        world.note(|| format!("{thread:?} {}", if still { "stands still" } else { "goes on" }));
+        let process = self.process();
+        if still {
+            process.held.insert(thread);
+            process.on_still(world, thread);
+        } else {
+            process.held.remove(&thread);
+            self.serve_requests(world);
+        }
+        self.carry_on(world);
+    }
+
     fn crash(&mut self, kind: CrashKind, dice: &mut SplitMix) {
         self.process = None;
         self.engine = crash_engine(&self.engine, kind, dice);
         self.seen.clear();
+        self.leases.clear();
     }
 
     fn regions(&self) -> Vec<RegionView> {
@@ -565,7 +643,25 @@ impl Node for StoreNode {
             .collect()
     }
 
+    fn leases(&self, clock: MonoTime) -> Vec<LeaseView> {
+        let Some(Process { phase: Phase::Running(store), .. }) = &self.process else { return Vec::new() };
+        let meta = store.meta();
+        let delegates = meta.regions().into_iter().filter_map(|region| meta.delegate(region.id));
+        let valid = delegates.filter(|delegate| delegate.covers(clock));
+        let view = |delegate: Arc<Delegate>| LeaseView {
+            store_id: store.store_id(),
+            region: delegate.region.clone(),
+            peer_id: delegate.peer.id,
+            term: delegate.term,
+        };
+        valid.map(view).collect()
+    }
+
     fn observe(&mut self, now: SimTime, clock: MonoTime, observer: &mut Observer) -> Result<(), Broken> {
+        if let Some(broken) = self.broken.take() {
+            return Err(broken);
+        }
+        let leases = self.leases(clock);
         let Some(Process { phase: Phase::Running(store), .. }) = &self.process else { return Ok(()) };
         let store_id = store.store_id();
         if !std::mem::replace(&mut self.was_observed, true) {
@@ -586,14 +682,14 @@ impl Node for StoreNode {
             });
         }
         result?;
-        let regions = store.meta().regions();
-        for region in &regions {
-            if let Some(delegate) = store.meta().delegate(region.id)
-                && delegate.covers(clock)
-            {
-                observer.leases.serves(region.id, delegate.term, delegate.peer.id, now.0)?;
-            }
+        let mut held = BTreeSet::new();
+        for LeaseView { region, term, peer_id, .. } in leases {
+            observer.leases.serves(region.id, term, peer_id, now.0)?;
+            held.insert((region.id, term));
         }
+        observer.lease_gained |= !held.is_subset(&self.leases);
+        self.leases = held;
+        let regions = store.meta().regions();
         if std::mem::take(&mut self.has_changed) {
             let ranges: Vec<_> = regions.into_iter().map(|region| (region.id, region.range)).collect();
             ranges_are_disjoint(store_id, &ranges)?;

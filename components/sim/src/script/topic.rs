@@ -1,0 +1,79 @@
+//! What a message is about, in words that a script uses.
+
+use crate::frame::{kind_of, payload_of};
+use codec::frame::Frame;
+use raft::{Body, VoteKind};
+use wire::FrameKind;
+use wire::kv::{KvCommand, KvRequest};
+use wire::store::{StoreBatch, StoreMessage};
+
+/// What a message is about.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Topic {
+    /// A region's entries.
+    Append,
+    /// The answer to that.
+    AppendAnswer,
+    /// A leader's heartbeat.
+    Heartbeat,
+    /// The answer to that.
+    HeartbeatAnswer,
+    /// A question whether an election could be won.
+    PreVote,
+    /// A request for a vote.
+    Vote,
+    /// A request for a vote by somebody whom the leader has handed over to.
+    TransferVote,
+    /// The answer to any of the three.
+    VoteAnswer,
+    /// A leader hands over.
+    TimeoutNow,
+    /// A snapshot's first words.
+    Snapshot,
+    /// A follower's read, or the answer.
+    ReadIndex,
+    /// Between stores, and about no entry, vote or read.
+    Removed,
+    /// A client reads.
+    Read,
+    /// A client writes.
+    Write,
+    /// A client wants a region split, or its leader moved.
+    Admin,
+}
+
+/// What a frame is about; empty for those that no script is interested in.
+pub(super) fn topics_of(frame: &Frame) -> Vec<Topic> {
+    match kind_of(frame) {
+        FrameKind::StoreBatch => {
+            let batch: StoreBatch = payload_of(frame);
+            batch.messages.iter().map(topic_of).collect()
+        }
+        FrameKind::KvRequest => {
+            let request: KvRequest = payload_of(frame);
+            vec![match request.command {
+                KvCommand::Get { .. } | KvCommand::BatchGet { .. } | KvCommand::Scan(_) => Topic::Read,
+                KvCommand::Write { .. } | KvCommand::CompareAndSwap { .. } => Topic::Write,
+                KvCommand::Split { .. } | KvCommand::TransferLeader { .. } => Topic::Admin,
+            }]
+        }
+        _ => Vec::new(),
+    }
+}
+
+fn topic_of(message: &StoreMessage) -> Topic {
+    let StoreMessage::Raft(message) = message else { return Topic::Removed };
+    match &message.message.body {
+        Body::Append { .. } => Topic::Append,
+        Body::AppendResp { .. } => Topic::AppendAnswer,
+        Body::Heartbeat { .. } => Topic::Heartbeat,
+        Body::HeartbeatResp { .. } => Topic::HeartbeatAnswer,
+        Body::Vote { kind: VoteKind::Pre, .. } => Topic::PreVote,
+        Body::Vote { kind: VoteKind::Real, .. } => Topic::Vote,
+        Body::Vote { kind: VoteKind::Transfer { .. }, .. } => Topic::TransferVote,
+        Body::VoteResp { .. } => Topic::VoteAnswer,
+        Body::TimeoutNow => Topic::TimeoutNow,
+        Body::Snapshot { .. } => Topic::Snapshot,
+        Body::ReadIndex { .. } | Body::ReadIndexResp { .. } => Topic::ReadIndex,
+    }
+}
