@@ -129,6 +129,7 @@ impl ConfState {
                     insert(&mut demoted, op.id);
                 }
                 ConfChangeKind::AddLearner => insert(&mut next.learners, op.id),
+                // INV-RAFT-16: its last vote is cast, and forgotten by none, before it is gone.
                 ConfChangeKind::Remove if voter => return Err(ConfChangeError::RemovesVoter(op.id)),
                 ConfChangeKind::Remove if learner => remove(&mut next.learners, op.id),
                 ConfChangeKind::Remove => return Err(ConfChangeError::NotMember(op.id)),
@@ -251,6 +252,7 @@ impl<S: Storage> RawNode<S> {
         self.poke_all();
         self.send_appends()?;
         let leader = self.leader.as_mut().expect("leads");
+        leader.fresh_tick = None;
         leader.peers.retain(|peer| self.conf.contains(peer));
         for peer in self.conf.members() {
             leader.peers.insert(peer, Progress::unknown(self.log.last().index.next(), self.tick));

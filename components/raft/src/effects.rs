@@ -98,6 +98,18 @@ impl<S: Storage> RawNode<S> {
         self.send_appends()
     }
 
+    pub(crate) fn has_last_words(&self) -> bool {
+        !self.read_states.is_empty() || self.soft_state() != self.handed_soft
+    }
+
+    /// What a poisoned group still says: those who wait for it must not wait for ever.
+    pub(crate) fn say_last_words(&mut self, ready: &mut Ready) {
+        let soft = self.soft_state();
+        ready.soft = (soft != self.handed_soft).then_some(soft);
+        self.handed_soft = soft;
+        ready.read_states = std::mem::take(&mut self.read_states);
+    }
+
     /// Says what is said late: timeouts first, then what a leader builds from all that came in, then reads for the leader.
     pub(crate) fn say_everything(&mut self) -> Result<(), Poison> {
         self.run_timers();
@@ -118,7 +130,7 @@ impl<S: Storage> RawNode<S> {
             ready.soft = Some(soft);
             self.handed_soft = soft;
         }
-        ready.append = self.collect_write(room);
+        self.collect_write(ready, room);
         if !self.read_states.is_empty() {
             ready.read_states = std::mem::take(&mut self.read_states);
         }
@@ -143,7 +155,7 @@ impl<S: Storage> RawNode<S> {
         }
     }
 
-    /// Whether `message` leaves only when all that was handed out for writing is durable.
+    /// Whether `message` leaves only when all that was handed out for writing is durable (INV-RAFT-12).
     fn waits(&self, message: &Message) -> bool {
         let (promises, early) = match &message.body {
             Body::AppendResp { .. } => (true, self.bugs.has(SeededBug::AppendAckBeforeSync)),
@@ -155,22 +167,26 @@ impl<S: Storage> RawNode<S> {
         (promises || self.durable_term < self.term) && !early
     }
 
-    /// `room` is an empty list for the entries.
-    fn collect_write(&mut self, room: Vec<Entry>) -> Option<Append> {
+    /// Puts what is to be written into `ready`, the entries into `entries`, which is empty.
+    fn collect_write(&mut self, ready: &mut Ready, mut entries: Vec<Entry>) {
         let differs = self.hard_state_differs();
         if !differs && !self.log.has_unwritten() {
-            return None;
+            return;
         }
         let state = self.hard_state();
         let promised = (state.term, state.vote) != (self.handed_state.term, self.handed_state.vote);
-        let (snapshot, entries, token) = self.log.hand_out_write(state.term, room);
+        let snapshot = self.log.hand_out_snapshot();
+        let token =
+            self.log.hand_out_write(state.term, snapshot.as_ref().map(|at| at.meta.index), &mut entries);
         self.handed_state = state;
-        Some(Append {
+        let must_sync = promised || !entries.is_empty() || snapshot.is_some();
+        let append = ready.append.insert(Append {
             hard_state: differs.then_some(state),
-            must_sync: promised || !entries.is_empty() || snapshot.is_some(),
+            must_sync,
             entries,
-            snapshot,
+            snapshot: None,
             token,
-        })
+        });
+        append.snapshot = snapshot;
     }
 }

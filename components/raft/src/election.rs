@@ -206,7 +206,7 @@ impl<S: Storage> RawNode<S> {
 
     /// Enters a new term, in which we have voted for nobody.
     fn raise_term(&mut self, term: Term) {
-        assert!(term > self.term, "term {} does not follow {}", term, self.term);
+        assert!(term > self.term, "INV-RAFT-10: term {} does not follow {}", term, self.term);
         self.term = term;
         self.vote = PeerId::ZERO;
         // Whatever we were about to say was said in an earlier term; nobody needs it now. (A granted pre-vote speaks of
@@ -252,6 +252,7 @@ impl<S: Storage> RawNode<S> {
             uncommitted: Uncommitted::default(),
             transfer: None,
             heartbeat_tick: tick,
+            fresh_tick: None,
             ping: false,
             rounds: Rounds::default(),
         }));

@@ -24,6 +24,8 @@ mod election;
 mod encoding;
 mod entry;
 mod error;
+mod hibernate;
+mod invariants;
 mod log;
 mod message;
 mod raw_node;
@@ -47,6 +49,7 @@ pub use entry::{Entry, EntryId, EntryKind, HardState, LogMark};
 pub use error::{
     CampaignError, ConfChangeError, Dropped, Error, InvariantViolated, ReadError, StepError, TransferError,
 };
+pub use hibernate::{Wake, WhyNot};
 pub use message::{Body, Message, Reject, VoteKind};
 pub use raw_node::RawNode;
 pub use ready::{Append, Lease, PersistToken, ReadState, Ready, Role, SoftState, Status};

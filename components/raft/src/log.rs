@@ -19,6 +19,8 @@ use types::{LogIndex, PeerId, Term};
 
 /// How many bytes of the log are read at once when it is scanned for changes of members at the start.
 const SCAN_PAGE_BYTES: u64 = 1 << 20;
+/// For how many entries of one message room is made beforehand.
+const ENTRIES_ROOM_MAX: u64 = 256;
 
 /// A write that was handed out and is not known to be durable.
 #[derive(Debug)]
@@ -255,7 +257,10 @@ impl<S: Storage> RaftLog<S> {
             }
         }
         if high > offset {
-            for entry in self.unstable.range(low.max(offset), high) {
+            let from = low.max(offset);
+            // What was proposed since the last append is sent whole, as a rule; a long backlog is not.
+            out.reserve((high.0 - from.0).min(ENTRIES_ROOM_MAX) as usize);
+            for entry in self.unstable.range(from, high) {
                 bytes += entry.size_bytes();
                 if bytes > bytes_max && !out.is_empty() {
                     break;
@@ -342,7 +347,11 @@ impl<S: Storage> RaftLog<S> {
 
     /// Drops everything at and after `index`, which is not committed.
     fn truncate(&mut self, index: LogIndex) -> Result<(), Poison> {
-        assert!(index > self.committed, "truncating at {index}, committed up to {}", self.committed);
+        assert!(
+            index > self.committed,
+            "INV-RAFT-3: truncating at {index}, committed up to {}",
+            self.committed
+        );
         let before = index.prev();
         let term = self.term(before).map_err(|error| Poison::storage("term", before, &error))?;
         self.unstable.truncate(index);
@@ -410,20 +419,25 @@ impl<S: Storage> RaftLog<S> {
         self.unstable.has_unhanded()
     }
 
-    /// What must be written next, and the name of that write.
-    /// `room` is an empty list for the entries.
+    /// The snapshot that must be written before anything else.
+    pub(crate) fn hand_out_snapshot(&mut self) -> Option<Snapshot> {
+        self.unstable.hand_out_snapshot()
+    }
+
+    /// What must be written next, after the snapshot at `snapshot` if there is one; the entries go to `entries`. Returns
+    /// the name of that write.
     pub(crate) fn hand_out_write(
         &mut self,
         term: Term,
-        room: Vec<Entry>,
-    ) -> (Option<Snapshot>, Vec<Entry>, PersistToken) {
-        let (snapshot, entries) = self.unstable.hand_out(room);
+        snapshot: Option<LogIndex>,
+        entries: &mut Vec<Entry>,
+    ) -> PersistToken {
+        self.unstable.hand_out(entries);
         self.writes_handed += 1;
         let mark = LogMark { accepted_term: self.accepted_term, index: self.last.index };
         let token = PersistToken { seq: self.writes_handed, mark };
-        let at = snapshot.as_ref().map(|snapshot| snapshot.meta.index);
-        self.writes.push_back(Write { token, term, valid_to: mark.index, snapshot: at });
-        (snapshot, entries, token)
+        self.writes.push_back(Write { token, term, valid_to: mark.index, snapshot });
+        token
     }
 
     /// Writes up to `token` can be read from storage.
@@ -456,12 +470,12 @@ impl<S: Storage> RaftLog<S> {
     fn check_token(&self, token: PersistToken) {
         assert!(
             token.seq <= self.writes_handed,
-            "write {} is reported done, but only {} were handed out",
+            "INV-RAFT-13: write {} is reported done, but only {} were handed out",
             token.seq,
             self.writes_handed
         );
         if let Some(write) = self.writes.iter().find(|write| write.token.seq == token.seq) {
-            assert_eq!(write.token, token, "the token of a write is handed back as it was");
+            assert_eq!(write.token, token, "INV-RAFT-13: the token of a write is handed back as it was");
         }
     }
 
@@ -561,23 +575,37 @@ impl<S: Storage> RaftLog<S> {
         }
     }
 
+    /// Gives back memory that is not in use.
+    pub(crate) fn shrink(&mut self) {
+        self.unstable.shrink();
+        self.conf_entries.shrink_to_fit();
+        self.pages.shrink_to_fit();
+        self.writes.shrink_to_fit();
+    }
+
     /// What is wrong with this.
     pub(crate) fn violation(&self) -> Option<String> {
         let last = self.last.index;
         if !(self.applied <= self.applying && self.applying <= self.committed && self.committed <= last) {
             return Some(format!(
-                "applied {} <= applying {} <= committed {} <= last {last}",
+                "INV-RAFT-6, INV-RAFT-7: applied {} <= applying {} <= committed {} <= last {last}",
                 self.applied, self.applying, self.committed
             ));
         }
         if self.applied > self.persisted || self.persisted > last {
-            return Some(format!("applied {} <= persisted {} <= last {last}", self.applied, self.persisted));
+            return Some(format!(
+                "INV-RAFT-7, INV-RAFT-8: applied {} <= persisted {} <= last {last}",
+                self.applied, self.persisted
+            ));
         }
         if self.applying > self.persisted && !self.is_installing() {
-            return Some(format!("handed out to {}, durable to {}", self.applying, self.persisted));
+            return Some(format!(
+                "INV-RAFT-7: handed out to {}, durable to {}",
+                self.applying, self.persisted
+            ));
         }
         if self.writes.iter().zip(self.writes.iter().skip(1)).any(|(a, b)| a.valid_to > b.valid_to) {
-            return Some(format!("writes overtake each other: {:?}", self.writes));
+            return Some(format!("INV-RAFT-13: writes overtake each other: {:?}", self.writes));
         }
         if self.conf_entries.iter().any(|&at| at <= self.applied || at > last) {
             return Some(format!("changes of members at {:?}, applied {}", self.conf_entries, self.applied));

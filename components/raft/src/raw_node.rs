@@ -9,8 +9,8 @@ use crate::replication::LeaderState;
 use crate::step::gate_conf;
 use crate::{
     CampaignError, ConfChange, ConfState, Config, Dropped, EntryId, EntryKind, Error, FetchContext,
-    HardState, InvariantViolated, Lease, Message, PersistToken, ProgressState, ProgressView, ReadError,
-    ReadState, Ready, Role, SoftState, Status, StepError, Storage, TransferError,
+    HardState, InitialState, Lease, Message, PersistToken, ProgressState, ProgressView, ReadError, ReadState,
+    Ready, Role, SoftState, Status, StepError, Storage, TransferError,
 };
 use bytes::Bytes;
 use types::{LogIndex, PeerId, Term};
@@ -68,6 +68,11 @@ impl<S: Storage> RawNode<S> {
     pub fn new(config: &Config, storage: S) -> Result<Self, Error> {
         config.validate().map_err(Error::Config)?;
         let initial = storage.initial_state().map_err(Error::Storage)?;
+        Self::open(config, storage, initial)
+    }
+
+    /// The group that `storage` holds, beginning with `initial`.
+    pub(crate) fn open(config: &Config, storage: S, initial: InitialState) -> Result<Self, Error> {
         gate_conf(&initial.conf_state)?;
         let state = initial.hard_state;
         let log = RaftLog::open(storage, state.commit, config.applied, state.term)?;
@@ -128,11 +133,11 @@ impl<S: Storage> RawNode<S> {
         self.tick
     }
 
-    /// How many ticks from now a timer is due: until then, without input, there will be no effects. Zero when one is due
-    /// already, `None` when none runs. Contact with a leader moves it further away.
+    /// How many ticks from now a timer is due: until then, without input, there will be no effects, and the group need not
+    /// be visited. Zero when one is due already, `None` when none runs. Contact with a leader moves it further away.
     #[must_use]
     pub fn next_deadline(&self) -> Option<u64> {
-        self.deadline().map(|deadline| deadline.saturating_sub(self.tick))
+        self.deadline().filter(|_| self.poison.is_none()).map(|deadline| deadline.saturating_sub(self.tick))
     }
 
     // ---- input ----
@@ -288,10 +293,11 @@ impl<S: Storage> RawNode<S> {
     /// Whether [`RawNode::ready`] has something to say. It may turn out to be nothing.
     #[must_use]
     pub fn has_ready(&self) -> bool {
-        self.poison.is_none() && self.has_effects()
+        if self.poison.is_some() { self.has_last_words() } else { self.has_effects() }
     }
 
-    /// The effects of everything since the last call. Nothing at all once the group is [poisoned](Self::poisoned).
+    /// The effects of everything since the last call. A group that is [poisoned](Self::poisoned) says once that it leads
+    /// nobody and that its reads are refused, and then nothing any more.
     #[must_use = "what it says must be carried out"]
     pub fn ready(&mut self) -> Ready {
         let mut ready = Ready::default();
@@ -303,12 +309,15 @@ impl<S: Storage> RawNode<S> {
     /// its lists keep their room. A driver of many groups needs one.
     pub fn ready_into(&mut self, ready: &mut Ready) {
         let room = ready.clear();
-        if self.poison.is_some() {
-            return;
-        }
-        if let Err(poison) = self.collect(ready, room) {
-            self.poison(poison);
+        if self.poison.is_none()
+            && let Err(poison) = self.collect(ready, room)
+        {
+            self.read_states.append(&mut ready.read_states);
             ready.clear();
+            self.poison(poison);
+        }
+        if self.poison.is_some() {
+            self.say_last_words(ready);
         }
     }
 
@@ -452,66 +461,14 @@ impl<S: Storage> RawNode<S> {
     }
 
     pub(crate) fn poison(&mut self, Poison(reason): Poison) {
-        self.poison.get_or_insert(reason.into());
-    }
-
-    /// What must hold between any two calls. For tests and simulation; costs a walk over everything.
-    ///
-    /// # Errors
-    /// The first invariant found violated: a mistake of ours.
-    pub fn check_invariants(&self) -> Result<(), InvariantViolated> {
-        let violated = |what: String| Err(InvariantViolated(format!("peer {}: {what}", self.config.id)));
-        if let Some(what) = self.log.violation() {
-            return violated(what);
+        if self.poison.is_some() {
+            return;
         }
-        if let Err(what) = self.conf.validate() {
-            return violated(format!("members {:?}: {what}", self.conf));
-        }
-        if self.log.is_installing() != self.installing_conf.is_some() {
-            return violated(format!("members to come: {:?}", self.installing_conf));
-        }
-        if self.durable_term > self.term || self.log.last().term > self.term {
-            return violated(format!(
-                "term {} behind durable {} or log {:?}",
-                self.term,
-                self.durable_term,
-                self.log.last()
-            ));
-        }
-        if (self.role == Role::Leader) != self.leader.is_some() {
-            return violated(format!("as {:?}, leader state: {}", self.role, self.leader.is_some()));
-        }
-        let lead_ok = match self.role {
-            Role::Leader => self.lead == self.config.id,
-            Role::Candidate | Role::PreCandidate => self.lead.is_zero(),
-            Role::Follower => self.lead != self.config.id,
-        };
-        if !lead_ok {
-            return violated(format!("as {:?}, follows {}", self.role, self.lead));
-        }
-        let Some(leader) = &self.leader else { return Ok(()) };
-        if self.vote != self.config.id || self.timer.heard_term != self.term {
-            return violated(format!("leads term {} by a vote for {}", self.term, self.vote));
-        }
-        if !leader.peers.iter().map(|(id, _)| id).eq(self.conf.members()) {
-            return violated("progress is kept of others than the members".to_owned());
-        }
-        for (id, progress) in leader.peers.iter() {
-            if progress.matched >= progress.next || progress.matched > self.log.last().index {
-                return violated(format!("progress of {id}: {progress:?}, last {:?}", self.log.last()));
-            }
-        }
-        let own = leader.peers.get(self.config.id).map(|progress| progress.matched);
-        if own.is_some_and(|matched| matched > self.log.persisted()) {
-            return violated(format!("counts on {own:?} of its own, durable {}", self.log.persisted()));
-        }
-        if self.log.committed() == self.log.last().index && leader.uncommitted.bytes() != 0 {
-            return violated(format!("{} bytes uncommitted of nothing", leader.uncommitted.bytes()));
-        }
-        if leader.rounds.reads() > 0 && self.log.committed() < leader.term_start {
-            return violated("reads wait before anything of the term is committed".to_owned());
-        }
-        Ok(())
+        // Nobody waits for a read that is never answered, or goes on asking a leader that is none.
+        self.become_follower(self.term, PeerId::ZERO);
+        self.refuse_forwards();
+        self.outbox = Vec::new();
+        self.poison = Some(reason.into());
     }
 }
 

@@ -105,6 +105,12 @@ impl Rounds {
         reads
     }
 
+    /// Gives back memory that is not in use.
+    pub(crate) fn shrink(&mut self) {
+        self.open.shrink_to_fit();
+        self.waiting.shrink_to_fit();
+    }
+
     /// No lease is held, nor earned by a round that has been sent already.
     pub(crate) fn void_lease(&mut self) {
         self.lease_start = None;

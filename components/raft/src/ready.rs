@@ -85,8 +85,10 @@ impl Ready {
         self.messages_after.clear();
         self.committed.clear();
         self.read_states.clear();
-        let mut entries = self.append.take().map(|append| append.entries).unwrap_or_default();
+        let Some(append) = &mut self.append else { return Vec::new() };
+        let mut entries = std::mem::take(&mut append.entries);
         entries.clear();
+        self.append = None;
         entries
     }
 }

@@ -33,9 +33,20 @@ pub(crate) struct LeaderState {
     pub(crate) transfer: Option<Transfer>,
     /// The tick of the next heartbeat.
     pub(crate) heartbeat_tick: u64,
+    /// The tick in which a quorum was last found to be heard; `None` when its members have changed since.
+    pub(crate) fresh_tick: Option<u64>,
     /// Send heartbeats now, whatever the tick.
     pub(crate) ping: bool,
     pub(crate) rounds: Rounds,
+}
+
+impl LeaderState {
+    /// Gives back memory that is not in use.
+    pub(crate) fn shrink(&mut self) {
+        self.peers.shrink();
+        self.uncommitted.batches.shrink_to_fit();
+        self.rounds.shrink();
+    }
 }
 
 /// The bytes that were proposed and are not committed. Counted in batches: what was proposed between two commits.
@@ -89,14 +100,19 @@ impl Uncommitted {
 impl<S: Storage> RawNode<S> {
     // ---- proposing ----
 
-    pub(crate) fn may_propose(&self) -> Result<(), Dropped> {
+    pub(crate) fn may_propose(&mut self) -> Result<(), Dropped> {
         self.alive()?;
         let Some(leader) = &self.leader else { return Err(Dropped::NotLeader { lead: self.lead }) };
         if let Some(transfer) = &leader.transfer {
             return Err(Dropped::Transferring { to: transfer.to });
         }
-        if self.is_quorum_stale() {
-            return Err(Dropped::QuorumStale);
+        // Within a tick a quorum does not become stale, so one question serves all proposals of a turn.
+        if leader.fresh_tick != Some(self.tick) {
+            if self.is_quorum_stale() {
+                return Err(Dropped::QuorumStale);
+            }
+            let tick = self.tick;
+            self.leader.as_mut().expect("leads").fresh_tick = Some(tick);
         }
         Ok(())
     }
@@ -285,6 +301,7 @@ impl<S: Storage> RawNode<S> {
         entries: Vec<Entry>,
         commit: LogIndex,
     ) -> Result<(), Poison> {
+        assert!(self.leader.is_none(), "INV-RAFT-2: a leader of term {} takes entries of {from}", self.term);
         let body = match self.log.append_from_leader(self.term, prev, entries)? {
             Appended::Agrees(index) => {
                 // Only what this append has proved to agree may be committed by it (scylladb#9965).

@@ -62,6 +62,7 @@ impl<S: Storage> RawNode<S> {
                 self.leader.as_mut().expect("leads").transfer = None;
                 return;
             }
+            // INV-RAFT-18: this term is over for us, whatever becomes of the message.
             self.become_follower(self.term, PeerId::ZERO);
         }
     }

@@ -91,19 +91,18 @@ impl Unstable {
             || (self.snapshot.is_some() && !self.snapshot_handed)
     }
 
-    /// What is to be written and was not handed out before; the entries in `entries`, which is empty.
-    pub(crate) fn hand_out(&mut self, mut entries: Vec<Entry>) -> (Option<Snapshot>, Vec<Entry>) {
+    /// Puts the entries that are to be written and were not handed out before into `entries`.
+    pub(crate) fn hand_out(&mut self, entries: &mut Vec<Entry>) {
         let from = (self.handed.0 + 1 - self.offset.0) as usize;
         entries.extend(self.entries.range(from..).cloned());
-        self.handed = self.handed + entries.len() as u64;
-        let snapshot = match &self.snapshot {
-            Some(snapshot) if !self.snapshot_handed => {
-                self.snapshot_handed = true;
-                Some((**snapshot).clone())
-            }
-            _ => None,
-        };
-        (snapshot, entries)
+        self.handed = LogIndex(self.offset.0 + self.entries.len() as u64 - 1);
+    }
+
+    /// The snapshot, if it is to be written and was not handed out before.
+    pub(crate) fn hand_out_snapshot(&mut self) -> Option<Snapshot> {
+        let snapshot = self.snapshot.as_deref().filter(|_| !self.snapshot_handed)?;
+        self.snapshot_handed = true;
+        Some(snapshot.clone())
     }
 
     /// Storage could answer for everything up to `index` from now on. What is beyond `applying` is kept, for it will be
@@ -169,6 +168,11 @@ impl Unstable {
         }
     }
 
+    /// Gives back memory that is not in use.
+    pub(crate) fn shrink(&mut self) {
+        self.entries.shrink_to_fit();
+    }
+
     /// What is wrong with this, given the index of the last entry.
     pub(crate) fn violation(&self, last: LogIndex) -> Option<String> {
         let end = self.offset.0 + self.entries.len() as u64;
@@ -198,12 +202,18 @@ mod tests {
         Entry { term: Term(term), index: LogIndex(index), ..Entry::default() }
     }
 
+    fn handed_out(unstable: &mut Unstable) -> Vec<Entry> {
+        let mut entries = Vec::new();
+        unstable.hand_out(&mut entries);
+        entries
+    }
+
     #[test]
     fn a_burst_leaves_no_memory_behind() {
         // tikv#19593: the list was cleared but never shrunk, and kept 20 GB.
         let mut unstable = Unstable::new(LogIndex(0));
         (1..=1000).for_each(|index| unstable.push(entry(1, index)));
-        unstable.hand_out(Vec::new());
+        unstable.hand_out(&mut Vec::new());
         unstable.stable_to(LogIndex(1000), LogIndex(1000));
         assert_eq!(unstable.entries.capacity(), 0);
     }
@@ -212,7 +222,7 @@ mod tests {
     fn what_waits_to_be_applied_is_kept_within_bounds() {
         let mut unstable = Unstable::new(LogIndex(0));
         (1..=1000).for_each(|index| unstable.push(entry(1, index)));
-        unstable.hand_out(Vec::new());
+        unstable.hand_out(&mut Vec::new());
         unstable.stable_to(LogIndex(200), LogIndex(150));
         assert_eq!((unstable.offset, unstable.term(LogIndex(151))), (LogIndex(151), Some(Term(1))));
         let mut page = Vec::new();
@@ -230,16 +240,16 @@ mod tests {
     fn what_is_overwritten_is_handed_out_again() {
         let mut unstable = Unstable::new(LogIndex(3));
         (4..=6).for_each(|index| unstable.push(entry(1, index)));
-        assert_eq!(unstable.hand_out(Vec::new()).1.len(), 3);
+        assert_eq!(handed_out(&mut unstable).len(), 3);
         assert!(!unstable.has_unhanded());
         unstable.truncate(LogIndex(5));
         unstable.push(entry(2, 5));
-        assert_eq!(unstable.hand_out(Vec::new()).1, [entry(2, 5)]);
+        assert_eq!(handed_out(&mut unstable), [entry(2, 5)]);
         // A conflict may reach into what storage has already.
         unstable.stable_to(LogIndex(5), LogIndex(4));
         unstable.truncate(LogIndex(3));
         unstable.push(entry(3, 3));
-        assert_eq!(unstable.hand_out(Vec::new()).1, [entry(3, 3)]);
+        assert_eq!(handed_out(&mut unstable), [entry(3, 3)]);
         assert_eq!(unstable.violation(LogIndex(3)), None);
     }
 }

@@ -53,10 +53,11 @@ impl<S: Storage> RawNode<S> {
     /// As [`RawNode::new`]; [`Error::Poisoned`] when the situation breaks an invariant.
     pub fn in_situation(config: &Config, storage: S, situation: &Situation) -> Result<Self, Error> {
         let config = Config { newborn: !situation.just_restarted, ..config.clone() };
-        let mut node = Self::new(&config, storage)?;
+        let mut initial = storage.initial_state().map_err(Error::Storage)?;
+        initial.hard_state =
+            HardState { term: situation.term, commit: config.applied, ..HardState::default() };
+        let mut node = Self::open(&config, storage, initial)?;
         let stands = matches!(situation.role, Role::Candidate | Role::Leader);
-        node.term = situation.term;
-        node.durable_term = situation.term;
         node.vote = if stands { config.id } else { situation.vote };
         node.role = situation.role;
         node.lead = if situation.role == Role::Leader { config.id } else { situation.lead };
@@ -110,6 +111,7 @@ impl<S: Storage> RawNode<S> {
             uncommitted: Uncommitted::default(),
             transfer: None,
             heartbeat_tick: tick + u64::from(self.config.heartbeat_tick),
+            fresh_tick: None,
             ping: false,
             rounds: Rounds::default(),
         }

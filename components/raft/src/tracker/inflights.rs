@@ -39,6 +39,11 @@ impl Inflights {
         *self = Self::default();
     }
 
+    /// Gives back memory that is not in use.
+    pub(crate) fn shrink(&mut self) {
+        self.window.shrink_to_fit();
+    }
+
     /// No more may be sent. One message always may, however large.
     pub(crate) fn is_full(&self, messages_max: usize, bytes_max: u64) -> bool {
         self.window.len() >= messages_max || self.bytes >= bytes_max

@@ -45,6 +45,12 @@ impl Peers {
         self.list.iter_mut().map(|(id, progress)| (*id, progress))
     }
 
+    /// Gives back memory that is not in use.
+    pub(crate) fn shrink(&mut self) {
+        self.list.shrink_to_fit();
+        self.list.iter_mut().for_each(|(_, progress)| progress.inflights.shrink());
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.list.len()
     }

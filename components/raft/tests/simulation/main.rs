@@ -9,13 +9,15 @@
 
 mod host;
 mod network;
+mod plan;
 mod record;
 mod steps;
 mod world;
 
+use plan::{Broken, Summary};
 use raft::SeededBug;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use world::{Broken, Summary, run};
+use world::run;
 
 /// All there is to break.
 const BROKEN: [Broken; 7] = [
