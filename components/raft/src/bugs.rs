@@ -94,7 +94,7 @@ all_bugs!(pub);
 all_bugs!(pub(crate));
 
 /// What is broken in one group.
-#[derive(Clone, Copy, Default, Debug)]
+#[derive(Clone, Copy, Default, Hash, Debug)]
 pub(crate) struct Bugs {
     #[cfg(feature = "seeded_bugs")]
     planted: u64,

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use types::{LogIndex, PeerId, Term};
 
 /// The members of a group. Each list is sorted.
-#[derive(Clone, PartialEq, Eq, Default, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Default, Debug)]
 pub struct ConfState {
     /// The voters; of the incoming configuration while joint.
     pub voters: Vec<PeerId>,
@@ -62,7 +62,7 @@ pub struct ConfChange {
 }
 
 /// What a snapshot stands for.
-#[derive(Clone, PartialEq, Eq, Default, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Default, Debug)]
 pub struct SnapshotMeta {
     /// The last index that is part of it.
     pub index: LogIndex,
@@ -73,7 +73,7 @@ pub struct SnapshotMeta {
 }
 
 /// A snapshot as Raft sees it: where it stands, and a small descriptor. The bulk of the data travels elsewhere.
-#[derive(Clone, PartialEq, Eq, Default, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Default, Debug)]
 pub struct Snapshot {
     /// What it stands for.
     pub meta: SnapshotMeta,

@@ -8,6 +8,7 @@ pub const HEARTBEATS_PER_ELECTION_MIN: u32 = 5;
 
 /// How one group behaves. Times are counted in ticks; what a tick lasts is the caller's business.
 #[derive(Clone, PartialEq, Eq, Debug)]
+#[cfg_attr(any(test, feature = "testing"), derive(Hash))]
 pub struct Config {
     /// Our own id in the group; not zero.
     pub id: PeerId,

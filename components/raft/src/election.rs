@@ -17,6 +17,7 @@ use types::{PeerId, Term};
 
 /// What a peer knows of time and of leaders it heard. All times are tick counts.
 #[derive(Debug, Default)]
+#[cfg_attr(any(test, feature = "testing"), derive(Clone, Hash))]
 pub(crate) struct Timer {
     /// Since when the election timeout runs.
     pub(crate) start_tick: u64,

@@ -32,7 +32,7 @@ pub struct LogMark {
 }
 
 /// What an entry's data is.
-#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Default, Debug)]
 pub enum EntryKind {
     /// The application's; empty for the entry with which a new leader begins its term.
     #[default]
@@ -42,7 +42,7 @@ pub enum EntryKind {
 }
 
 /// One entry of a log.
-#[derive(Clone, PartialEq, Eq, Default, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Default, Debug)]
 pub struct Entry {
     /// The term in which a leader created it.
     pub term: Term,
@@ -70,7 +70,7 @@ impl Entry {
 }
 
 /// What a group must not forget across a restart, beside its log.
-#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Default, Debug)]
 pub struct HardState {
     /// The highest term seen.
     pub term: Term,

@@ -24,6 +24,7 @@ const ENTRIES_ROOM_MAX: u64 = 256;
 
 /// A write that was handed out and is not known to be durable.
 #[derive(Debug)]
+#[cfg_attr(any(test, feature = "testing"), derive(Clone, Hash))]
 struct Write {
     token: PersistToken,
     /// The term in the hard state as of this write.
@@ -46,6 +47,7 @@ pub(crate) enum Appended {
 }
 
 #[derive(Debug)]
+#[cfg_attr(any(test, feature = "testing"), derive(Clone, Hash))]
 pub(crate) struct RaftLog<S> {
     storage: S,
     unstable: Unstable,
@@ -581,6 +583,13 @@ impl<S: Storage> RaftLog<S> {
         self.conf_entries.shrink_to_fit();
         self.pages.shrink_to_fit();
         self.writes.shrink_to_fit();
+    }
+
+    /// See [`RawNode::forget_counts`](crate::RawNode::forget_counts).
+    #[cfg(any(test, feature = "testing"))]
+    pub(crate) fn forget_counts(&mut self) {
+        assert!(self.writes.is_empty(), "writes are under way: {:?}", self.writes);
+        self.writes_handed = 0;
     }
 
     /// What is wrong with this.

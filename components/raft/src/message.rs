@@ -4,7 +4,7 @@ use crate::{Entry, EntryId, Snapshot};
 use types::{LogIndex, PeerId, Term};
 
 /// A message from one peer to another.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Message {
     /// The sender.
     pub from: PeerId,
@@ -17,7 +17,7 @@ pub struct Message {
 }
 
 /// A vote that is asked for.
-#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Default, Debug)]
 pub enum VoteKind {
     /// Would you vote for me? Changes no state (thesis §9.6).
     #[default]
@@ -33,7 +33,7 @@ pub enum VoteKind {
 }
 
 /// Why an append was refused.
-#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Default, Debug)]
 pub struct Reject {
     /// The `prev.index` of the append that was refused.
     pub rejected: LogIndex,
@@ -43,7 +43,7 @@ pub struct Reject {
 }
 
 /// What is said.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub enum Body {
     /// Entries to append after `prev`.
     Append {

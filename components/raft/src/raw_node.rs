@@ -21,6 +21,7 @@ use types::{LogIndex, PeerId, Term};
 /// [`ready`](Self::ready), and carry out what it says. Time is weighed only in `ready`, so a message of the same turn
 /// always comes before a timeout, however many ticks were missed.
 #[derive(Debug)]
+#[cfg_attr(any(test, feature = "testing"), derive(Clone, Hash))]
 pub struct RawNode<S: Storage> {
     pub(crate) config: Config,
     pub(crate) log: RaftLog<S>,

@@ -15,6 +15,7 @@ const READS_MAX: usize = 1 << 16;
 
 /// A read that waits for a round.
 #[derive(Clone, Copy, Debug)]
+#[cfg_attr(any(test, feature = "testing"), derive(Hash))]
 struct Read {
     /// Who asks: we, or a follower.
     from: PeerId,
@@ -24,6 +25,7 @@ struct Read {
 }
 
 #[derive(Debug)]
+#[cfg_attr(any(test, feature = "testing"), derive(Clone, Hash))]
 struct Round {
     id: u64,
     /// When it was sent, by tick count.
@@ -33,6 +35,7 @@ struct Round {
 
 /// The heartbeat rounds of one term.
 #[derive(Debug, Default)]
+#[cfg_attr(any(test, feature = "testing"), derive(Clone, Hash))]
 pub(crate) struct Rounds {
     latest: u64,
     /// Sent, and not yet answered by a quorum; oldest first.
@@ -120,6 +123,7 @@ impl Rounds {
 
 /// A batch of reads that was forwarded.
 #[derive(Debug)]
+#[cfg_attr(any(test, feature = "testing"), derive(Clone, Hash))]
 struct Batch {
     /// What the leader knows it by.
     seq: u64,
@@ -129,6 +133,7 @@ struct Batch {
 
 /// The reads of a follower.
 #[derive(Debug, Default)]
+#[cfg_attr(any(test, feature = "testing"), derive(Clone, Hash))]
 pub(crate) struct Forwards {
     next_seq: u64,
     waiting: Vec<u64>,

@@ -4,7 +4,7 @@ use crate::{Entry, EntryId, HardState, LogMark, Message, Snapshot};
 use types::{LogIndex, PeerId, Term};
 
 /// The role of a peer in its group.
-#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Default, Debug)]
 pub enum Role {
     /// Follows a leader, or waits for one.
     #[default]
@@ -18,7 +18,7 @@ pub enum Role {
 }
 
 /// What observers of a group care about and nobody persists.
-#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Default, Debug)]
 pub struct SoftState {
     /// Whom we take for the leader; zero for nobody.
     pub lead: PeerId,
@@ -51,7 +51,7 @@ pub struct Append {
 }
 
 /// A read that may now be served.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct ReadState {
     /// The token that was given to `read_index`.
     pub token: u64,

@@ -23,6 +23,7 @@ const SNAPSHOT_TIMEOUT_ELECTIONS: u64 = 30;
 
 /// What only a leader needs.
 #[derive(Debug)]
+#[cfg_attr(any(test, feature = "testing"), derive(Clone, Hash))]
 pub(crate) struct LeaderState {
     pub(crate) peers: Peers,
     /// The first entry of our term. What is committed from here on is known to be.
@@ -51,6 +52,7 @@ impl LeaderState {
 
 /// The bytes that were proposed and are not committed. Counted in batches: what was proposed between two commits.
 #[derive(Debug, Default)]
+#[cfg_attr(any(test, feature = "testing"), derive(Clone, Hash))]
 pub(crate) struct Uncommitted {
     /// The last index of each batch and its bytes.
     batches: VecDeque<(LogIndex, u64)>,

@@ -11,6 +11,7 @@ use types::PeerId;
 
 /// A transfer that waits for its target to catch up.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[cfg_attr(any(test, feature = "testing"), derive(Hash))]
 pub(crate) struct Transfer {
     pub(crate) to: PeerId,
     /// When it began, by tick count.

@@ -11,6 +11,7 @@ const KEPT_BYTES_MAX: u64 = 256 << 10;
 
 /// Entries (after possibly a snapshot) that are not yet known to be readable from storage, or wait to be applied.
 #[derive(Debug)]
+#[cfg_attr(any(test, feature = "testing"), derive(Clone, Hash))]
 pub(crate) struct Unstable {
     /// Contiguous from `offset`.
     entries: VecDeque<Entry>,

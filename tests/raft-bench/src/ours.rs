@@ -189,7 +189,9 @@ impl Core for Ours {
         self.node.storage_mut().0 = None;
     }
 
-    fn shrink(&mut self) {}
+    fn shrink(&mut self) {
+        self.node.shrink();
+    }
 
     fn to(message: &Message) -> u64 {
         message.to.0

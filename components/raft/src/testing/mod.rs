@@ -17,3 +17,12 @@ impl<S: crate::Storage> crate::RawNode<S> {
         types::LogIndex(crate::tracker::quorum::reached(&self.conf, self.bugs, matched))
     }
 }
+
+impl<S: crate::Storage> crate::RawNode<S> {
+    /// Two groups that differ in nothing but how often they did something become the same: for searches, which compare
+    /// and hash whole groups. Without a write under way; timeouts are then not to be relied on.
+    pub fn forget_counts(&mut self) {
+        self.log.forget_counts();
+        (self.timer.draws, self.timer.timeout) = (0, self.config.election_tick);
+    }
+}

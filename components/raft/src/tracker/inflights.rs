@@ -5,6 +5,7 @@ use types::LogIndex;
 
 /// Appends that were sent and not yet answered: the last index of each and its bytes of entries, oldest first.
 #[derive(Debug, Default)]
+#[cfg_attr(any(test, feature = "testing"), derive(Clone, Hash))]
 pub(crate) struct Inflights {
     window: VecDeque<(LogIndex, u64)>,
     /// Invariant: the sum over `window`.

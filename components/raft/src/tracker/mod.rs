@@ -12,6 +12,7 @@ use types::PeerId;
 
 /// The progress of each member, sorted by id. Groups are small, so a sorted list is both the smallest and the fastest.
 #[derive(Debug, Default)]
+#[cfg_attr(any(test, feature = "testing"), derive(Clone, Hash))]
 pub(crate) struct Peers {
     list: Vec<(PeerId, Progress)>,
 }

@@ -5,7 +5,7 @@ use crate::EntryId;
 use types::LogIndex;
 
 /// How a leader sends to a peer.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum ProgressState {
     /// One append at a time, to find out where the logs agree.
     Probe,
@@ -43,6 +43,7 @@ pub struct ProgressView {
 
 /// What a leader keeps of one peer.
 #[derive(Debug)]
+#[cfg_attr(any(test, feature = "testing"), derive(Clone, Hash))]
 pub(crate) struct Progress {
     /// Durable there and known to agree with us up to here. Of ourselves: what is durable here.
     ///
