@@ -130,6 +130,76 @@ impl Config {
     }
 }
 
+/// A [`Config`] as a group keeps it: 100,000 of them should be small.
+#[derive(Debug)]
+#[cfg_attr(any(test, feature = "testing"), derive(Clone, Hash))]
+pub(crate) struct Settings {
+    pub(crate) id: PeerId,
+    /// From seed, group and id: what draws begin with.
+    pub(crate) draw_seed: u64,
+    pub(crate) election_tick: u32,
+    pub(crate) heartbeat_tick: u32,
+    // Limits beyond four gigabytes are no limits.
+    max_size_per_message: u32,
+    max_inflight_bytes: u32,
+    max_uncommitted_bytes: u32,
+    max_committed_bytes_per_ready: u32,
+    max_inflight_messages: u32,
+    pub(crate) pre_vote: bool,
+    pub(crate) check_quorum: bool,
+}
+
+impl Settings {
+    pub(crate) fn new(config: &Config) -> Self {
+        let narrow = |limit: u64| u32::try_from(limit).unwrap_or(u32::MAX);
+        Self {
+            id: config.id,
+            draw_seed: mix(mix(config.seed, config.group_id), config.id.0),
+            election_tick: config.election_tick,
+            heartbeat_tick: config.heartbeat_tick,
+            max_size_per_message: narrow(config.max_size_per_message),
+            max_inflight_bytes: narrow(config.max_inflight_bytes),
+            max_uncommitted_bytes: narrow(config.max_uncommitted_bytes),
+            max_committed_bytes_per_ready: narrow(config.max_committed_bytes_per_ready),
+            max_inflight_messages: narrow(config.max_inflight_messages as u64),
+            pre_vote: config.pre_vote,
+            check_quorum: config.check_quorum,
+        }
+    }
+
+    pub(crate) fn max_size_per_message(&self) -> u64 {
+        widen(self.max_size_per_message)
+    }
+
+    pub(crate) fn max_inflight_messages(&self) -> usize {
+        self.max_inflight_messages as usize
+    }
+
+    pub(crate) fn max_inflight_bytes(&self) -> u64 {
+        widen(self.max_inflight_bytes)
+    }
+
+    pub(crate) fn max_uncommitted_bytes(&self) -> u64 {
+        widen(self.max_uncommitted_bytes)
+    }
+
+    pub(crate) fn max_committed_bytes_per_ready(&self) -> u64 {
+        widen(self.max_committed_bytes_per_ready)
+    }
+}
+
+fn widen(limit: u32) -> u64 {
+    if limit == u32::MAX { u64::MAX } else { limit.into() }
+}
+
+/// A number that depends on both. A step of SplitMix64 (see `env::SplitMix`), so that close inputs give unrelated ones.
+pub(crate) fn mix(state: u64, input: u64) -> u64 {
+    let mut z = (state ^ input).wrapping_add(0x9e37_79b9_7f4a_7c15);
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

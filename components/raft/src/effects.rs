@@ -31,7 +31,7 @@ impl<S: Storage> RawNode<S> {
         if let Some(leader) = &self.leader {
             return (leader.peers.len() > 1).then_some(leader.heartbeat_tick);
         }
-        let forwards = self.forwards.as_ref().and_then(|forwards| forwards.oldest_tick());
+        let forwards = self.forwards().and_then(|forwards| forwards.oldest_tick());
         let forwards = forwards.map(|tick| tick + u64::from(self.config.election_tick));
         let election = self.promotable().then(|| self.election_deadline());
         match (forwards, election) {
@@ -47,12 +47,12 @@ impl<S: Storage> RawNode<S> {
     pub(crate) fn has_effects(&self) -> bool {
         self.dirty
             || !self.outbox.is_empty()
-            || !self.read_states.is_empty()
+            || self.has_read_states()
             || self.log.has_unwritten()
-            || self.log.has_page(self.config.max_committed_bytes_per_ready)
+            || self.log.has_page(self.config.max_committed_bytes_per_ready())
             || self.hard_state_differs()
             || self.soft_state() != self.handed_soft
-            || self.forwards.as_ref().is_some_and(|forwards| forwards.has_waiting())
+            || self.forwards().is_some_and(|forwards| forwards.has_waiting())
             || self.timer_is_due()
     }
 
@@ -99,7 +99,7 @@ impl<S: Storage> RawNode<S> {
     }
 
     pub(crate) fn has_last_words(&self) -> bool {
-        !self.read_states.is_empty() || self.soft_state() != self.handed_soft
+        self.has_read_states() || self.soft_state() != self.handed_soft
     }
 
     /// What a poisoned group still says: those who wait for it must not wait for ever.
@@ -107,7 +107,11 @@ impl<S: Storage> RawNode<S> {
         let soft = self.soft_state();
         ready.soft = (soft != self.handed_soft).then_some(soft);
         self.handed_soft = soft;
-        ready.read_states = std::mem::take(&mut self.read_states);
+        ready.read_states = std::mem::take(&mut self.rare().read_states);
+    }
+
+    fn has_read_states(&self) -> bool {
+        self.rare.as_ref().is_some_and(|rare| !rare.read_states.is_empty())
     }
 
     /// Says what is said late: timeouts first, then what a leader builds from all that came in, then reads for the leader.
@@ -131,11 +135,11 @@ impl<S: Storage> RawNode<S> {
             self.handed_soft = soft;
         }
         self.collect_write(ready, room);
-        if !self.read_states.is_empty() {
-            ready.read_states = std::mem::take(&mut self.read_states);
+        if let Some(rare) = self.rare.as_mut().filter(|rare| !rare.read_states.is_empty()) {
+            ready.read_states = std::mem::take(&mut rare.read_states);
         }
         self.sort_messages(ready);
-        self.log.next_page(self.config.max_committed_bytes_per_ready, self.term, &mut ready.committed)
+        self.log.next_page(self.config.max_committed_bytes_per_ready(), self.term, &mut ready.committed)
     }
 
     /// Messages go to their two classes; mostly they are all of one, and then they need not move.

@@ -6,6 +6,7 @@
 //! not know whom we heard and so wait out the timeout. Only a transfer overrides it: that leader has given its lease up.
 
 use crate::bugs::SeededBug;
+use crate::config::mix;
 use crate::error::Poison;
 use crate::read::Rounds;
 use crate::replication::{LeaderState, Uncommitted};
@@ -38,14 +39,8 @@ impl<S: Storage> RawNode<S> {
 
     /// A number that depends on nothing but the seed and what happened.
     pub(crate) fn draw(&self, salt: u64) -> u64 {
-        // Each step is one of SplitMix64 (see `env::SplitMix`), so that close inputs give unrelated draws.
-        let inputs = [self.config.group_id, self.config.id.0, self.term.0, u64::from(self.timer.draws), salt];
-        inputs.into_iter().fold(self.config.seed, |state, input| {
-            let mut z = (state ^ input).wrapping_add(0x9e37_79b9_7f4a_7c15);
-            z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-            z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-            z ^ (z >> 31)
-        })
+        let inputs = [self.term.0, u64::from(self.timer.draws), salt];
+        inputs.into_iter().fold(self.config.draw_seed, mix)
     }
 
     /// Starts the election timeout anew, with a new length.
@@ -152,7 +147,7 @@ impl<S: Storage> RawNode<S> {
         self.role = Role::PreCandidate;
         self.set_lead(PeerId::ZERO);
         self.restart_timer();
-        self.votes.clear();
+        self.rare().votes.clear();
         self.request_votes(VoteKind::Pre);
     }
 
@@ -163,7 +158,7 @@ impl<S: Storage> RawNode<S> {
         self.role = Role::Candidate;
         self.set_lead(PeerId::ZERO);
         self.restart_timer();
-        self.votes.clear();
+        self.rare().votes.clear();
         self.request_votes(kind);
     }
 
@@ -178,17 +173,23 @@ impl<S: Storage> RawNode<S> {
     }
 
     fn count_vote(&mut self, from: PeerId, granted: bool) {
-        if self.votes.iter().any(|&(voter, _)| voter == from) {
+        let votes = &mut self.rare.get_or_insert_default().votes;
+        if votes.iter().any(|&(voter, _)| voter == from) {
             return;
         }
-        self.votes.push((from, granted));
-        let votes = &self.votes;
+        votes.push((from, granted));
         let answer = |id| votes.iter().find(|&&(voter, _)| voter == id).map(|&(_, granted)| granted);
         match (quorum::tally(&self.conf, self.bugs, answer), self.role) {
             (VoteResult::Won, Role::PreCandidate) => self.become_candidate(VoteKind::Real),
             (VoteResult::Won, _) => self.become_leader(),
             (VoteResult::Lost, _) => self.become_follower(self.term, PeerId::ZERO),
             (VoteResult::Pending, _) => {}
+        }
+    }
+
+    fn forget_votes(&mut self) {
+        if let Some(rare) = &mut self.rare {
+            rare.votes = Vec::new();
         }
     }
 
@@ -221,7 +222,7 @@ impl<S: Storage> RawNode<S> {
             self.raise_term(term);
         }
         self.role = Role::Follower;
-        self.votes = Vec::new();
+        self.forget_votes();
         self.set_lead(lead);
         self.restart_timer();
         if let Some(leader) = self.leader.take() {
@@ -243,7 +244,7 @@ impl<S: Storage> RawNode<S> {
             own.matched = self.log.persisted();
         }
         self.role = Role::Leader;
-        self.votes = Vec::new();
+        self.forget_votes();
         self.timer.heard_term = self.term;
         self.leader = Some(Box::new(LeaderState {
             peers,

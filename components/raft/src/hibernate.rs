@@ -95,7 +95,7 @@ impl<S: Storage> RawNode<S> {
         if self.conf.is_joint() {
             return Err(WhyNot::Joint);
         }
-        if self.forwards.as_ref().is_some_and(|forwards| forwards.reads() > 0) {
+        if self.forwards().is_some_and(|forwards| forwards.reads() > 0) {
             return Err(WhyNot::Reads);
         }
         let Some(leader) = &self.leader else { return Ok(()) };
@@ -145,11 +145,8 @@ impl<S: Storage> RawNode<S> {
     pub fn shrink(&mut self) {
         self.log.shrink();
         self.outbox.shrink_to_fit();
-        self.read_states.shrink_to_fit();
-        self.votes.shrink_to_fit();
-        if self.forwards.as_ref().is_some_and(|forwards| forwards.reads() == 0) {
-            // Answers to what was asked are not waited for; new questions get names of their own.
-            self.forwards = None;
+        if self.rare.as_ref().is_some_and(|rare| rare.is_empty()) {
+            self.rare = None;
         }
         if let Some(leader) = &mut self.leader {
             leader.shrink();

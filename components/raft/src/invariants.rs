@@ -47,9 +47,8 @@ impl<S: Storage> RawNode<S> {
         if let Err(what) = self.conf.validate() {
             return Err(format!("INV-RAFT-15: members {:?}: {what}", self.conf));
         }
-        ensure(self.log.is_installing() == self.installing_conf.is_some(), || {
-            format!("members to come: {:?}", self.installing_conf)
-        })
+        let coming = self.rare.as_ref().and_then(|rare| rare.installing_conf.as_ref());
+        ensure(self.log.is_installing() == coming.is_some(), || format!("members to come: {coming:?}"))
     }
 
     fn check_role(&self) -> Verdict {

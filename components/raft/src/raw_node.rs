@@ -1,6 +1,7 @@
 //! The door: what callers may ask of a group.
 
 use crate::bugs::{Bugs, SeededBug};
+use crate::config::Settings;
 use crate::election::Timer;
 use crate::error::Poison;
 use crate::log::RaftLog;
@@ -23,12 +24,10 @@ use types::{LogIndex, PeerId, Term};
 #[derive(Debug)]
 #[cfg_attr(any(test, feature = "testing"), derive(Clone, Hash))]
 pub struct RawNode<S: Storage> {
-    pub(crate) config: Config,
+    pub(crate) config: Settings,
     pub(crate) log: RaftLog<S>,
     /// The members as of what is applied.
     pub(crate) conf: ConfState,
-    /// The members as of the snapshot that is being installed.
-    pub(crate) installing_conf: Option<Box<ConfState>>,
     pub(crate) term: Term,
     /// Whom we voted for in `term`; zero for nobody.
     ///
@@ -39,14 +38,10 @@ pub struct RawNode<S: Storage> {
     /// How many ticks have passed in this life.
     pub(crate) tick: u64,
     pub(crate) timer: Timer,
-    /// The answers to our campaign.
-    pub(crate) votes: Vec<(PeerId, bool)>,
     /// Invariant: there if and only if we lead.
     pub(crate) leader: Option<Box<LeaderState>>,
-    /// Reads that were forwarded to the leader.
-    pub(crate) forwards: Option<Box<Forwards>>,
     pub(crate) outbox: Vec<Message>,
-    pub(crate) read_states: Vec<ReadState>,
+    pub(crate) rare: Option<Box<Rare>>,
     /// As handed out for writing.
     pub(crate) handed_state: HardState,
     /// As handed out to observers.
@@ -57,7 +52,32 @@ pub struct RawNode<S: Storage> {
     pub(crate) dirty: bool,
     /// What is broken on purpose.
     pub(crate) bugs: Bugs,
-    poison: Option<Box<str>>,
+}
+
+/// What a group has at times only: most groups, at most times, have nothing of it.
+#[derive(Debug, Default)]
+#[cfg_attr(any(test, feature = "testing"), derive(Clone, Hash))]
+pub(crate) struct Rare {
+    /// The answers to our campaign.
+    pub(crate) votes: Vec<(PeerId, bool)>,
+    /// The members as of the snapshot that is being installed.
+    pub(crate) installing_conf: Option<ConfState>,
+    /// Reads that were forwarded to the leader.
+    pub(crate) forwards: Option<Forwards>,
+    /// Reads that were answered or refused.
+    pub(crate) read_states: Vec<ReadState>,
+    /// Why the group does not go on.
+    poison: Option<String>,
+}
+
+impl Rare {
+    /// There is nothing that would be missed.
+    pub(crate) fn is_empty(&self) -> bool {
+        // Answers to what was forwarded are not waited for any more.
+        let forwards = self.forwards.as_ref().map_or(0, Forwards::reads);
+        let nothing = self.votes.is_empty() && self.read_states.is_empty() && forwards == 0;
+        nothing && self.installing_conf.is_none() && self.poison.is_none()
+    }
 }
 
 impl<S: Storage> RawNode<S> {
@@ -82,27 +102,23 @@ impl<S: Storage> RawNode<S> {
         let quiet_until_tick =
             if newborn || !config.check_quorum { 0 } else { u64::from(config.election_tick) + 1 };
         let mut node = Self {
-            config: config.clone(),
+            config: Settings::new(config),
             conf: initial.conf_state,
-            installing_conf: None,
             term: state.term,
             vote: state.vote,
             lead: PeerId::ZERO,
             role: Role::Follower,
             tick: 0,
             timer: Timer { quiet_until_tick, ..Timer::default() },
-            votes: Vec::new(),
             leader: None,
-            forwards: None,
             outbox: Vec::new(),
-            read_states: Vec::new(),
+            rare: None,
             // The commit index may have been raised to what is applied; that is written with the next hard state.
             handed_state: HardState { commit: log.committed(), ..state },
             handed_soft: SoftState::default(),
             durable_term: state.term,
             dirty: false,
             bugs: Bugs::default(),
-            poison: None,
             log,
         };
         node.restart_timer();
@@ -138,7 +154,9 @@ impl<S: Storage> RawNode<S> {
     /// be visited. Zero when one is due already, `None` when none runs. Contact with a leader moves it further away.
     #[must_use]
     pub fn next_deadline(&self) -> Option<u64> {
-        self.deadline().filter(|_| self.poison.is_none()).map(|deadline| deadline.saturating_sub(self.tick))
+        self.deadline()
+            .filter(|_| self.poisoned().is_none())
+            .map(|deadline| deadline.saturating_sub(self.tick))
     }
 
     // ---- input ----
@@ -216,7 +234,7 @@ impl<S: Storage> RawNode<S> {
     /// messages may tell others what ends the lease.
     #[must_use]
     pub fn lease(&self) -> Option<Lease> {
-        self.current_lease().filter(|_| self.poison.is_none())
+        self.current_lease().filter(|_| self.poisoned().is_none())
     }
 
     /// Hands leadership to `to` as soon as that peer holds the whole log; gives up after an election timeout. Proposals
@@ -294,7 +312,7 @@ impl<S: Storage> RawNode<S> {
     /// Whether [`RawNode::ready`] has something to say. It may turn out to be nothing.
     #[must_use]
     pub fn has_ready(&self) -> bool {
-        if self.poison.is_some() { self.has_last_words() } else { self.has_effects() }
+        if self.poisoned().is_some() { self.has_last_words() } else { self.has_effects() }
     }
 
     /// The effects of everything since the last call. A group that is [poisoned](Self::poisoned) says once that it leads
@@ -310,14 +328,14 @@ impl<S: Storage> RawNode<S> {
     /// its lists keep their room. A driver of many groups needs one.
     pub fn ready_into(&mut self, ready: &mut Ready) {
         let room = ready.clear();
-        if self.poison.is_none()
+        if self.poisoned().is_none()
             && let Err(poison) = self.collect(ready, room)
         {
-            self.read_states.append(&mut ready.read_states);
+            self.rare().read_states.append(&mut ready.read_states);
             ready.clear();
             self.poison(poison);
         }
-        if self.poison.is_some() {
+        if self.poisoned().is_some() {
             self.say_last_words(ready);
         }
     }
@@ -352,10 +370,10 @@ impl<S: Storage> RawNode<S> {
     pub fn on_applied(&mut self, index: LogIndex) {
         self.log.on_applied(index);
         if !self.log.is_installing()
-            && let Some(conf) = self.installing_conf.take()
+            && let Some(conf) = self.rare.as_mut().and_then(|rare| rare.installing_conf.take())
             && !self.bugs.has(SeededBug::SnapshotKeepsOldMembers)
         {
-            self.conf = *conf;
+            self.conf = conf;
         }
         // A leader may leave a joint configuration now.
         self.dirty |= self.leader.is_some() && self.conf.auto_leave;
@@ -440,7 +458,7 @@ impl<S: Storage> RawNode<S> {
     /// Why the group does not go on, if it does not. Nothing has any effect from then on.
     #[must_use]
     pub fn poisoned(&self) -> Option<&str> {
-        self.poison.as_deref()
+        self.rare.as_ref()?.poison.as_deref()
     }
 
     /// Where the log is kept.
@@ -454,22 +472,30 @@ impl<S: Storage> RawNode<S> {
         self.log.storage_mut()
     }
 
+    pub(crate) fn rare(&mut self) -> &mut Rare {
+        self.rare.get_or_insert_default()
+    }
+
+    pub(crate) fn forwards(&self) -> Option<&Forwards> {
+        self.rare.as_ref()?.forwards.as_ref()
+    }
+
     pub(crate) fn alive(&self) -> Result<(), Poison> {
-        match &self.poison {
+        match self.poisoned() {
             None => Ok(()),
             Some(reason) => Err(Poison(reason.to_string())),
         }
     }
 
     pub(crate) fn poison(&mut self, Poison(reason): Poison) {
-        if self.poison.is_some() {
+        if self.poisoned().is_some() {
             return;
         }
         // Nobody waits for a read that is never answered, or goes on asking a leader that is none.
         self.become_follower(self.term, PeerId::ZERO);
         self.refuse_forwards();
         self.outbox = Vec::new();
-        self.poison = Some(reason.into());
+        self.rare().poison = Some(reason);
     }
 }
 
@@ -493,7 +519,7 @@ mod tests {
                 node.on_persist(append.token);
             }
         }
-        assert!(node.outbox.capacity() <= 16 && node.votes.capacity() == 0 && node.leader.is_none());
+        assert!(node.outbox.capacity() <= 16 && node.rare.is_none() && node.leader.is_none());
         assert!(!node.has_ready());
     }
 }

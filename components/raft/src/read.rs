@@ -170,9 +170,8 @@ impl<S: Storage> RawNode<S> {
         }
         // The first name differs from life to life, so that an answer to an earlier one is not taken for ours.
         let first = self.draw(0x7265_6164);
-        let forwards = self
-            .forwards
-            .get_or_insert_with(|| Box::new(Forwards { next_seq: first, ..Forwards::default() }));
+        let forwards =
+            self.rare().forwards.get_or_insert_with(|| Forwards { next_seq: first, ..Forwards::default() });
         if forwards.reads >= READS_MAX {
             return Err(ReadError::TooManyReads);
         }
@@ -222,7 +221,7 @@ impl<S: Storage> RawNode<S> {
         let reads = leader.rounds.settle(reached, answered_tick);
         for read in reads {
             if read.from == id {
-                self.read_states.push(ReadState { token: read.token, index: Some(read.index) });
+                self.rare().read_states.push(ReadState { token: read.token, index: Some(read.index) });
                 continue;
             }
             self.send(read.from, Body::ReadIndexResp { index: read.index, token: read.token, reject: false });
@@ -256,7 +255,7 @@ impl<S: Storage> RawNode<S> {
     fn refuse(&mut self, reads: Vec<Read>) {
         for read in reads {
             if read.from == self.config.id {
-                self.read_states.push(ReadState { token: read.token, index: None });
+                self.rare().read_states.push(ReadState { token: read.token, index: None });
             } else {
                 let body = Body::ReadIndexResp { index: LogIndex::ZERO, token: read.token, reject: true };
                 self.send(read.from, body);
@@ -275,7 +274,8 @@ impl<S: Storage> RawNode<S> {
     /// Sends the reads that wait to the leader, as one.
     pub(crate) fn forward_reads(&mut self) {
         let (from, to, tick) = (self.config.id, self.lead, self.tick);
-        let Some(forwards) = &mut self.forwards else { return };
+        let Some(rare) = &mut self.rare else { return };
+        let Some(forwards) = &mut rare.forwards else { return };
         if forwards.waiting.is_empty() {
             return;
         }
@@ -288,32 +288,35 @@ impl<S: Storage> RawNode<S> {
 
     /// The leader answers.
     pub(crate) fn on_read_index_resp(&mut self, index: LogIndex, token: u64, reject: bool) {
-        let Some(forwards) = &mut self.forwards else { return };
+        let Some(rare) = &mut self.rare else { return };
+        let Some(forwards) = &mut rare.forwards else { return };
         let Some(at) = forwards.sent.iter().position(|batch| batch.seq == token) else { return };
         let batch = forwards.sent.remove(at).expect("found at this position");
         forwards.reads -= batch.tokens.len();
         let index = (!reject).then_some(index);
-        self.read_states.extend(batch.tokens.into_iter().map(|token| ReadState { token, index }));
+        rare.read_states.extend(batch.tokens.into_iter().map(|token| ReadState { token, index }));
     }
 
     /// Refuses forwarded reads that were not answered for an election timeout: question or answer was lost.
     pub(crate) fn expire_forwards(&mut self) {
         let (tick, timeout) = (self.tick, u64::from(self.config.election_tick));
-        let Some(forwards) = &mut self.forwards else { return };
+        let Some(rare) = &mut self.rare else { return };
+        let Some(forwards) = &mut rare.forwards else { return };
         while forwards.sent.front().is_some_and(|batch| batch.sent_tick + timeout <= tick) {
             let batch = forwards.sent.pop_front().expect("there is a first one");
             forwards.reads -= batch.tokens.len();
             let refused = batch.tokens.into_iter().map(|token| ReadState { token, index: None });
-            self.read_states.extend(refused);
+            rare.read_states.extend(refused);
         }
     }
 
     /// Refuses all forwarded reads: the leader they were sent to leads no longer, as far as we know.
     pub(crate) fn refuse_forwards(&mut self) {
-        let Some(forwards) = &mut self.forwards else { return };
+        let Some(rare) = &mut self.rare else { return };
+        let Some(forwards) = &mut rare.forwards else { return };
         let sent = std::mem::take(&mut forwards.sent).into_iter().flat_map(|batch| batch.tokens);
         let tokens = sent.chain(std::mem::take(&mut forwards.waiting));
-        self.read_states.extend(tokens.map(|token| ReadState { token, index: None }));
+        rare.read_states.extend(tokens.map(|token| ReadState { token, index: None }));
         forwards.reads = 0;
     }
 

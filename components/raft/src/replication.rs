@@ -121,7 +121,7 @@ impl<S: Storage> RawNode<S> {
 
     pub(crate) fn propose_entry(&mut self, kind: EntryKind, data: Bytes) -> Result<EntryId, Dropped> {
         let leader = self.leader.as_ref().expect("only a leader may propose");
-        if !leader.uncommitted.accepts(data.len() as u64, self.config.max_uncommitted_bytes) {
+        if !leader.uncommitted.accepts(data.len() as u64, self.config.max_uncommitted_bytes()) {
             return Err(Dropped::TooManyUncommitted);
         }
         Ok(self.append_as_leader(kind, data))
@@ -178,8 +178,9 @@ impl<S: Storage> RawNode<S> {
     fn send_appends_to(&mut self, to: PeerId, progress: &mut Progress) -> Result<(), Poison> {
         loop {
             let last = self.log.last().index;
-            let window_full =
-                progress.inflights.is_full(self.config.max_inflight_messages, self.config.max_inflight_bytes);
+            let window_full = progress
+                .inflights
+                .is_full(self.config.max_inflight_messages(), self.config.max_inflight_bytes());
             let blocked = match progress.state {
                 ProgressState::Probe => progress.paused,
                 // With a full window only an empty append may pass: it finds out whether the window was lost.
@@ -196,7 +197,7 @@ impl<S: Storage> RawNode<S> {
                 let replicating = progress.state == ProgressState::Replicate;
                 let high = if replicating && window_full { progress.next } else { last.next() };
                 let entries =
-                    self.log.entries(progress.next, high, self.config.max_size_per_message, context)?;
+                    self.log.entries(progress.next, high, self.config.max_size_per_message(), context)?;
                 Ok((EntryId::new(term, prev), entries))
             });
             match built {
@@ -347,7 +348,7 @@ impl<S: Storage> RawNode<S> {
         } else if meta.conf_state.contains(self.config.id) {
             // Its members become ours when it is installed. Until then entries before it may still be applied, on the
             // members that we had (tikv#6344).
-            self.installing_conf = Some(Box::new(meta.conf_state.clone()));
+            self.rare().installing_conf = Some(meta.conf_state.clone());
             self.log.restore(self.term, snapshot);
         } else {
             // We were removed: whatever this is, it is not for us (thesis §4.2.3).

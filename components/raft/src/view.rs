@@ -102,8 +102,8 @@ impl<S: Storage> RawNode<S> {
             tick: self.tick,
             deadline_ticks: self.next_deadline(),
             heard_ticks: self.timer.heard_tick.map(|heard| self.tick - heard),
-            votes: self.votes.clone(),
-            reads_forwarded: self.forwards.as_ref().map_or(0, |forwards| forwards.reads()),
+            votes: self.rare.as_ref().map_or_else(Vec::new, |rare| rare.votes.clone()),
+            reads_forwarded: self.forwards().map_or(0, |forwards| forwards.reads()),
             leader: self.leader_view(),
             poisoned: self.poisoned().map(str::to_owned),
         }

@@ -74,7 +74,7 @@ impl<S: Storage> RawNode<S> {
         };
         match situation.role {
             Role::Follower => {}
-            Role::PreCandidate | Role::Candidate => node.votes = vec![(config.id, true)],
+            Role::PreCandidate | Role::Candidate => node.rare().votes = vec![(config.id, true)],
             Role::Leader => node.leader = Some(Box::new(node.leader_in(situation))),
         }
         let state = node.hard_state();
