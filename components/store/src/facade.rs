@@ -272,7 +272,7 @@ impl<E: Engine> Store<E> {
                 }
             }
             Event::Piece { reply_to, piece } => {
-                let received = self.receiver.on_piece(piece)?;
+                let received = self.receiver.on_piece(piece, clock.now())?;
                 if let Some(verdict) = received.verdict {
                     self.out.push(Effect::Verdict { reply_to, verdict });
                 }
@@ -319,7 +319,7 @@ impl<E: Engine> Store<E> {
         let appliers = (0..self.appliers.len()).filter(|index| !self.apply_inboxes[*index].is_empty());
         let mut runnable: Vec<Actor> =
             workers.map(Actor::Worker).chain(appliers.map(Actor::Applier)).collect();
-        if !self.background.is_empty() {
+        if !self.background.is_empty() || self.receiver.next_deadline() <= now {
             runnable.push(Actor::Background);
         }
         if self.agent.has_calls(now) {
@@ -332,7 +332,8 @@ impl<E: Engine> Store<E> {
     #[must_use]
     pub fn next_deadline(&self) -> MonoTime {
         let workers = self.workers.iter().map(Worker::next_deadline);
-        workers.chain([self.agent.next_deadline()]).min().unwrap_or(MonoTime::MAX)
+        let others = [self.agent.next_deadline(), self.receiver.next_deadline()];
+        workers.chain(others).min().unwrap_or(MonoTime::MAX)
     }
 
     /// Lets an actor take its turn.
@@ -483,6 +484,7 @@ impl<E: Engine> Store<E> {
     }
 
     fn work_aside(&mut self, now: MonoTime) -> Result<(), EngineError> {
+        self.receiver.expire(now)?;
         match self.background.pop_front() {
             None => {}
             Some(Job::Ingest(mut ingest)) => {

@@ -5,7 +5,8 @@ use engine::{Cf, Engine, EngineError, SstWriter};
 use raftstore::{ReceivedSnapshot, SnapshotData, StoreMeta, check_snapshot};
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use types::{Region, StoreId};
+use std::time::Duration;
+use types::{MonoTime, Region, StoreId};
 use wire::store::{RaftMessage, SnapshotKey, SnapshotPiece, SnapshotVerdict};
 
 /// The checksum of a snapshot's pairs, in order.
@@ -46,7 +47,13 @@ struct Incoming {
     bytes: u64,
     pairs: u64,
     checksum: Checksum,
+    /// When its last piece came.
+    heard_at: MonoTime,
 }
+
+/// A snapshot of which nothing came for so long is given up: its sender waits half as long for anything, so it is gone,
+/// whether or not the connection says so.
+const ABANDONED_AFTER: Duration = Duration::from_secs(60);
 
 /// How names of files begin; a number follows.
 const FILE_PREFIX: &str = "snapshot-";
@@ -91,14 +98,19 @@ impl<E: Engine> SnapshotReceiver<E> {
         self.incoming.len()
     }
 
-    /// Takes a piece.
+    /// Takes a piece, at `now`.
     ///
     /// # Errors
     /// [`EngineError`] when a file cannot be written: the store must stop.
-    pub fn on_piece(&mut self, piece: SnapshotPiece) -> Result<Received, EngineError> {
+    pub fn on_piece(&mut self, piece: SnapshotPiece, now: MonoTime) -> Result<Received, EngineError> {
         match piece {
-            SnapshotPiece::Start { key, region, message } => self.on_start(key, region, *message),
-            SnapshotPiece::Chunk { key, family, pairs } => self.on_chunk(key, family, pairs),
+            SnapshotPiece::Start { key, region, message } => self.on_start(key, region, *message, now),
+            SnapshotPiece::Chunk { key, family, pairs } => {
+                if let Some(incoming) = self.incoming.get_mut(&key) {
+                    incoming.heard_at = now;
+                }
+                self.on_chunk(key, family, pairs)
+            }
             SnapshotPiece::End { key, pairs, checksum } => self.on_end(key, pairs, checksum),
         }
     }
@@ -114,11 +126,34 @@ impl<E: Engine> SnapshotReceiver<E> {
         Ok(())
     }
 
+    /// When [`SnapshotReceiver::expire`] has something to do, if nothing else comes.
+    #[must_use]
+    pub fn next_deadline(&self) -> MonoTime {
+        let deadlines = self.incoming.values().map(|incoming| incoming.heard_at + ABANDONED_AFTER);
+        deadlines.min().unwrap_or(MonoTime::MAX)
+    }
+
+    /// Gives up what has been silent for too long, and makes room for others. To be called after the pieces that have
+    /// arrived were taken. Returns how many were given up.
+    ///
+    /// # Errors
+    /// [`EngineError`] when files cannot be removed.
+    pub fn expire(&mut self, now: MonoTime) -> Result<usize, EngineError> {
+        let silent = |incoming: &Incoming| now.since(incoming.heard_at) >= ABANDONED_AFTER;
+        let keys: Vec<SnapshotKey> =
+            self.incoming.iter().filter(|(_, incoming)| silent(incoming)).map(|(key, _)| *key).collect();
+        for key in &keys {
+            self.abandon(*key)?;
+        }
+        Ok(keys.len())
+    }
+
     fn on_start(
         &mut self,
         key: SnapshotKey,
         region: Region,
         message: RaftMessage,
+        now: MonoTime,
     ) -> Result<Received, EngineError> {
         self.abandon(key)?;
         if message.to.store_id != self.store_id {
@@ -146,6 +181,7 @@ impl<E: Engine> SnapshotReceiver<E> {
                 bytes: 0,
                 pairs: 0,
                 checksum: Checksum::default(),
+                heard_at: now,
             },
         );
         Ok(Received { verdict: Some(SnapshotVerdict::Accepted(key)), snapshot: None })

@@ -13,7 +13,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 use store::{Ingest, IngestStep, LocalReader, LogWriter, SnapshotReceiver, check_split, fetch_entries};
-use tracing::error;
+use tracing::{error, warn};
+use types::MonoTime;
 use wire::store::SnapshotVerdict;
 
 /// Inputs of one turn, at most: a turn must be short against a tick.
@@ -220,14 +221,19 @@ pub(crate) fn work_slowly(hub: &Hub) {
 /// Takes snapshots in.
 pub(crate) fn receive(hub: &Hub, mut receiver: SnapshotReceiver<RocksEngine>) {
     let mut pieces = Vec::new();
-    while hub.arriving.drain(&mut pieces, usize::MAX, None) != Drained::Closed {
+    loop {
+        let deadline = receiver.next_deadline();
+        let wait = (deadline != MonoTime::MAX).then(|| deadline.since(BootClock.now()));
+        if hub.arriving.drain(&mut pieces, usize::MAX, wait) == Drained::Closed {
+            return;
+        }
         for arriving in pieces.drain(..) {
             match arriving {
                 Arriving::Lost(key) => {
                     receiver.abandon(key).unwrap_or_else(|error| fatal("dropping half a snapshot", &error));
                 }
                 Arriving::Piece(piece, receipt) => {
-                    let received = receiver.on_piece(piece);
+                    let received = receiver.on_piece(piece, BootClock.now());
                     let received = received.unwrap_or_else(|error| fatal("storing a snapshot", &error));
                     if let Some(snapshot) = received.snapshot {
                         add(&hub.counters.snapshots_received, 1);
@@ -240,8 +246,13 @@ pub(crate) fn receive(hub: &Hub, mut receiver: SnapshotReceiver<RocksEngine>) {
                     }
                 }
             }
-            hub.counters.snapshots_arriving.store(receiver.arriving() as u64, Ordering::Relaxed);
         }
+        let expired = receiver.expire(BootClock.now());
+        let expired = expired.unwrap_or_else(|error| fatal("dropping half a snapshot", &error));
+        if expired > 0 {
+            warn!(count = expired, "snapshots are given up whose senders have been silent for too long");
+        }
+        hub.counters.snapshots_arriving.store(receiver.arriving() as u64, Ordering::Relaxed);
     }
 }
 

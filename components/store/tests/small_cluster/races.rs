@@ -308,3 +308,49 @@ fn a_leader_that_cannot_read_its_log_stops_and_says_why() {
     cluster.put("k0", "w");
     assert_eq!(cluster.get("k0").as_deref(), Some("w"));
 }
+
+/// A sender of a snapshot went silent in the middle of it, and its connection told nobody. What had come kept a place and
+/// files, so that in the end no snapshot could come in at all.
+#[test]
+fn a_snapshot_of_which_nothing_more_comes_gives_its_place_and_files_back() {
+    let config = Config {
+        snapshot_batch_bytes_max: 1,
+        snapshots_receiving_max: 1,
+        snapshot_piece_bytes: 1,
+        ..config()
+    };
+    let mut cluster = Cluster::new(2, config);
+    cluster.until("a leader", |c| !c.regions.is_empty());
+    for key in ["a", "b", "c"] {
+        cluster.put(key, "1");
+    }
+    let (second, learner) = (StoreId(4), Peer::learner(PeerId(900), StoreId(4)));
+    add_learner(&mut cluster, learner);
+    let count = |c: &Cluster| c.stores[&second].meta().region_count();
+    cluster.until("the snapshot is in place", |c| count(c) == 1);
+    cluster.order(Step::RemoveLearner { peer_id: learner.id });
+    cluster.until("it is gone", |c| count(c) == 0 && c.region_of(b"").0.peer(learner.id).is_none());
+    let pieces = cluster.pieces.clone();
+    assert!(pieces.len() >= 5, "several chunks: {pieces:?}");
+    let taken = |c: &mut Cluster, piece: &SnapshotPiece| {
+        let store = c.stores.get_mut(&second).expect("up");
+        let before = store.take_effects();
+        assert!(before.is_empty(), "it was idle");
+        store.on_event(&c.clock, Event::Piece { reply_to: 0, piece: piece.clone() }).expect("the disk works");
+        let refused = |effect: &Effect<MemEngine>| {
+            matches!(effect, Effect::Verdict { verdict: SnapshotVerdict::Refused { .. }, .. })
+        };
+        !store.take_effects().iter().any(refused)
+    };
+    // Slow is not silent.
+    for piece in &pieces {
+        assert!(taken(&mut cluster, piece));
+        cluster.advance(Duration::from_secs(50));
+    }
+    for piece in &pieces[..3] {
+        assert!(taken(&mut cluster, piece));
+    }
+    cluster.advance(Duration::from_secs(61));
+    add_learner(&mut cluster, Peer::learner(PeerId(901), second));
+    cluster.until("another snapshot comes in", |c| count(c) == 1);
+}
