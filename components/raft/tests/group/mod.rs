@@ -43,6 +43,8 @@ pub(crate) struct Group {
     tell_messages: bool,
     /// Clocks did not move together, so leases are worth nothing.
     clocks_differ: bool,
+    /// Clocks may differ by so many percent, and leases are used for so much less.
+    pub(crate) drift_percent: Option<u64>,
 }
 
 impl Group {
@@ -56,6 +58,7 @@ impl Group {
             out: Vec::new(),
             tell_messages: true,
             clocks_differ: false,
+            drift_percent: None,
         }
     }
 
@@ -565,16 +568,17 @@ impl Group {
     }
 
     /// While a lease holds, nobody commits behind its holder's back. Its length is what a store may count on: an
-    /// election timeout less a tick.
+    /// election timeout less a tick and the drift of clocks.
     fn look_at_leases(&self) -> Result<(), Fault> {
-        if self.clocks_differ {
+        if self.clocks_differ && self.drift_percent.is_none() {
             return Ok(());
         }
+        let percent = 100 - self.drift_percent.unwrap_or_default();
         for host in self.hosts.values() {
             let Some(node) = &host.node else { continue };
             let Some(lease) = node.lease() else { continue };
             let age = node.tick_count() - lease.start_tick;
-            let holds = age < u64::from(host.config.election_tick) - 1;
+            let holds = age * 100 < (u64::from(host.config.election_tick) - 1) * percent;
             if holds && node.status().committed < self.record.committed {
                 return Err(format!(
                     "INV-READ-1: {} holds a lease of term {} at {}, {} is committed",

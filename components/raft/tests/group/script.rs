@@ -123,6 +123,10 @@ impl Group {
             "campaign" | "transfer" | "propose" | "conf-change" | "leave-joint" | "read-index" | "lease"
             | "forget-leader" | "ping" | "unreachable" | "snapshot-report" | "elect" => self.ask(command),
             "tick" | "pass" | "run" => self.time(command),
+            "drift" => {
+                self.drift_percent = command.number("percent")?;
+                Ok(())
+            }
             "deliver" | "drop" | "repeat" | "set-aside" | "bring" | "settle" | "network" | "partition"
             | "isolate" | "cut" | "heal" => self.messages(command),
             "hold" | "release" | "write" | "persist" | "report" | "apply" | "crash" | "restart"

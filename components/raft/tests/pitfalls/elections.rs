@@ -331,6 +331,7 @@ fn the_removed_neither_campaign_nor_count() {
     assert_eq!(peer.node.next_deadline(), None);
     assert!(!peer.node.has_ready());
     assert_eq!(peer.node.campaign(), Err(CampaignError::NotPromotable));
+    assert!(matches!(peer.node.propose(b"x".as_slice().into()), Err(Dropped::NotLeader { .. })));
 }
 
 #[test]
@@ -399,4 +400,86 @@ fn a_restart_does_not_lower_what_was_promised() {
     let peer = Peer::start(&config, storage);
     let status = peer.node.status();
     assert_eq!((status.term, status.vote, status.committed), (Term(3), PeerId(2), LogIndex(2)));
+}
+
+#[test]
+fn a_pre_candidate_starts_from_nothing() {
+    // raft-rs#83, raft-rs#84: a pre-candidate kept the leader that it had followed and the votes of its last attempt, and with
+    // check-quorum nobody was ever elected after the leader had gone.
+    let mut peer = peer(1, 3);
+    peer.step(2, 4, Body::Heartbeat { commit: LogIndex(0), round: 1 });
+    peer.settle();
+    let attempt = |peer: &mut Peer| {
+        while peer.node.status().role != Role::PreCandidate {
+            assert!(peer.node.tick_count() < 10 * ELECTION_TICK, "it never campaigns");
+            peer.tick();
+        }
+        assert_eq!(peer.node.status().lead, PeerId(0), "whoever campaigns follows nobody");
+    };
+    let answer = |reject| Body::VoteResp { pre: true, reject, commit: EntryId::default() };
+    attempt(&mut peer);
+    peer.step(2, 4, answer(true));
+    peer.step(3, 4, answer(true));
+    assert_eq!(peer.node.status().role, Role::Follower, "both said no");
+    attempt(&mut peer);
+    peer.step(3, 5, answer(false));
+    assert_eq!(
+        (peer.node.status().role, peer.term()),
+        (Role::Candidate, 5),
+        "what was said before is forgotten"
+    );
+}
+
+#[test]
+fn a_candidate_does_not_begin_again_for_a_late_pre_vote() {
+    // openraft 511f33c7, the other half: the answers of a pre-vote that is already won come in while the campaign runs.
+    let mut peer = peer(1, 5);
+    peer.node.campaign().expect("nobody leads");
+    for voter in 2..=5 {
+        peer.step(voter, 1, Body::VoteResp { pre: true, reject: false, commit: EntryId::default() });
+    }
+    assert_eq!((peer.node.status().role, peer.term()), (Role::Candidate, 1));
+}
+
+#[test]
+fn a_candidate_whose_vote_is_being_written_waits_for_its_timeout() {
+    // openraft 558e1b94: a second election began, in another term, while the first vote was on its way to the disk.
+    let config = Config { pre_vote: false, ..config(1) };
+    let mut peer = Peer::start(&config, MemStorage::with_voters(3));
+    peer.node.campaign().expect("nobody leads");
+    for _ in 1..ELECTION_TICK {
+        let _ = peer.ready();
+        assert_eq!((peer.node.status().role, peer.term()), (Role::Candidate, 1));
+        peer.node.tick();
+    }
+}
+
+#[test]
+fn a_peer_that_knows_no_members_keeps_its_vote() {
+    // tikv#3572, tikv#8381: a peer that was created by a message, and had no snapshot yet, forgot its vote in a restart.
+    let mut newcomer = Peer::start(&config(4), MemStorage::default());
+    newcomer.step(2, 5, vote(VoteKind::Real, EntryId::default()));
+    assert_eq!(verdict(&newcomer.settle()), Some((true, 5)));
+    let mut again = Peer::start(&config(4), newcomer.node.storage().clone());
+    again.node.tick_n(ELECTION_TICK + 1);
+    again.step(3, 5, vote(VoteKind::Real, EntryId::default()));
+    assert_eq!(verdict(&again.settle()), Some((false, 5)));
+}
+
+#[test]
+fn a_peer_may_win_before_the_end_of_its_log_is_durable() {
+    // raft-rs#489: becoming leader asserted that the whole log was durable, and stopped the process when it was not.
+    let mut peer = Peer::start(&Config { pre_vote: false, ..config(1) }, MemStorage::with_voters(3));
+    peer.step(2, 1, append(EntryId::default(), entries(1, &[1, 1, 1]), 0));
+    let _ = peer.ready();
+    peer.node.tick_n(2 * ELECTION_TICK);
+    let _ = peer.ready();
+    assert_eq!((peer.node.status().role, peer.term()), (Role::Candidate, 2));
+    peer.step(3, 2, granted());
+    let _ = peer.ready();
+    assert_eq!((peer.node.status().role, peer.node.status().persisted), (Role::Leader, LogIndex(0)));
+    peer.step(2, 2, stored(4));
+    assert_eq!(peer.node.status().committed, LogIndex(0), "one other, and nothing of its own on the disk");
+    peer.persist();
+    assert_eq!(peer.node.status().committed, LogIndex(4));
 }

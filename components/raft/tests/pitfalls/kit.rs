@@ -4,9 +4,11 @@ use bytes::Bytes;
 use codec::Encode;
 use raft::{
     Append, Body, ConfChange, ConfChangeKind, ConfChangeOp, ConfState, Config, Entry, EntryId, EntryKind,
-    HardState, MemStorage, Message, PersistToken, ProgressView, RawNode, Ready, Role, Snapshot, SnapshotMeta,
-    StepError, Storage,
+    HardState, MemStorage, Message, PersistToken, ProgressView, RawNode, Ready, Role, SeededBug, Snapshot,
+    SnapshotMeta, StepError, Storage,
 };
+use std::cell::Cell;
+use std::panic::catch_unwind;
 use types::{LogIndex, PeerId, Term};
 
 pub(crate) const ELECTION_TICK: u64 = 10;
@@ -15,6 +17,20 @@ pub(crate) struct Peer {
     pub(crate) node: RawNode<MemStorage>,
     /// Writes asked for and not carried out, oldest first.
     pub(crate) writes: Vec<Append>,
+}
+
+thread_local! {
+    /// Broken in every peer that is started on this thread.
+    static BROKEN: Cell<Option<SeededBug>> = const { Cell::new(None) };
+}
+
+/// What `test` says while a rule is broken in all its peers. It must say something.
+pub(crate) fn notices(bug: SeededBug, test: fn()) -> String {
+    BROKEN.set(Some(bug));
+    let result = catch_unwind(test);
+    BROKEN.set(None);
+    let Err(panic) = result else { panic!("{bug:?} goes unnoticed") };
+    panic.downcast_ref::<String>().cloned().unwrap_or_default()
 }
 
 pub(crate) fn config(id: u64) -> Config {
@@ -81,7 +97,8 @@ pub(crate) fn granted() -> Body {
 
 impl Peer {
     pub(crate) fn start(config: &Config, storage: MemStorage) -> Self {
-        let node = RawNode::new(config, storage).expect("a sound storage");
+        let mut node = RawNode::new(config, storage).expect("a sound storage");
+        BROKEN.get().into_iter().for_each(|bug| node.plant(bug));
         Self { node, writes: Vec::new() }
     }
 

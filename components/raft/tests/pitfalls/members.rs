@@ -351,3 +351,54 @@ fn followers_apply_what_they_are_told_whoever_proposed_it() {
     peer.settle();
     assert_eq!(peer.node.conf_state().learners, ids(&[4]));
 }
+
+#[test]
+fn a_change_counts_from_when_it_is_applied() {
+    // openraft a5064712: entries in one batch with a change of members were committed by members that were not in force yet.
+    let begin = |ops: &[(ConfChangeKind, u64)]| {
+        let mut peer = Peer::settled_leader(&config(1), with_learner());
+        peer.node.propose_conf_change(change(ops)).expect("all are near");
+        peer.node.propose(Bytes::from_static(b"x")).expect("leads");
+        let _ = peer.ready();
+        peer.persist();
+        peer
+    };
+    let mut adding = begin(&[(AddVoter, 4)]);
+    adding.step(4, 1, stored(3));
+    assert_eq!(adding.node.status().committed, LogIndex(1), "4 does not count yet");
+    let mut demoting = begin(&[(AddLearner, 3)]);
+    demoting.step(3, 1, stored(3));
+    assert_eq!(demoting.node.status().committed, LogIndex(3), "3 still counts");
+}
+
+#[test]
+fn a_leader_that_is_not_among_the_voters_does_not_count_itself() {
+    // camunda#15232, RedisLabs/raft#13: a leader on its way out counted itself for the majority that it was not part of.
+    let mut peer = Peer::settled_leader(&config(1), with_learner());
+    peer.node.propose_conf_change(change(&[(AddVoter, 4), (AddLearner, 1)])).expect("all are near");
+    peer.settle();
+    peer.step(2, 1, stored(2));
+    peer.settle();
+    let joint = peer.node.conf_state();
+    assert_eq!((joint.voters.clone(), joint.voters_outgoing.clone()), (ids(&[2, 3, 4]), ids(&[1, 2, 3])));
+    peer.step(2, 1, stored(3));
+    assert_eq!(peer.node.status().committed, LogIndex(2), "two of the outgoing, and one of the incoming");
+    peer.step(4, 1, stored(3));
+    assert_eq!(peer.node.status().committed, LogIndex(3));
+}
+
+#[test]
+fn a_transfer_ends_when_its_target_is_no_voter_any_longer() {
+    // A leader that went on waiting would refuse proposals for a target that can never lead.
+    let mut peer = Peer::settled_leader(&config(1), with_learner());
+    peer.node.propose_conf_change(change(&[(AddLearner, 2)])).expect("all are near");
+    let _ = peer.ready();
+    peer.persist();
+    peer.node.transfer_leader(types::PeerId(2)).expect("it votes until the change is applied");
+    assert!(matches!(peer.node.propose(Bytes::new()), Err(Dropped::Transferring { .. })));
+    peer.step(3, 1, stored(2));
+    let committed = peer.ready().committed;
+    peer.apply(&committed);
+    assert_eq!(peer.node.conf_state().voters, ids(&[1, 3]));
+    assert!(peer.node.propose(Bytes::new()).is_ok());
+}

@@ -6,6 +6,7 @@ use crate::kit::{
 use bytes::Bytes;
 use raft::{
     Body, ConfChangeKind, ConfState, Config, EntryId, FetchContext, HardState, MemStorage, Reject, Role,
+    Storage,
 };
 use types::{LogIndex, PeerId, Term};
 
@@ -263,4 +264,44 @@ fn changes_of_members_are_found_again_after_a_restart() {
     assert_eq!(peer.node.campaign(), Err(raft::CampaignError::ConfChangeUnapplied));
     peer.settle();
     assert_eq!(peer.node.conf_state().learners, [PeerId(4)]);
+}
+
+#[test]
+fn storage_in_memory_refuses_whoever_breaks_its_contract() {
+    // raft-rs#392, raft-rs#428: a driver mixed two loops, or appended without truncating, and nobody noticed. All tests and
+    // simulations of this crate write through this storage.
+    let refuses = |what: &str, write: raft::Append| {
+        let result = std::panic::catch_unwind(|| {
+            let mut storage = storage(3, &[1, 1, 2], 2);
+            let state =
+                HardState { term: Term(2), vote: PeerId(3), commit: LogIndex(2), ..HardState::default() };
+            storage.set_hard_state(state);
+            storage.compact(LogIndex(1), Bytes::new());
+            storage.write(&write);
+        });
+        assert!(result.is_err(), "{what} is taken");
+    };
+    let state = |term, vote, commit| {
+        let state = HardState {
+            term: Term(term),
+            vote: PeerId(vote),
+            commit: LogIndex(commit),
+            ..HardState::default()
+        };
+        raft::Append { hard_state: Some(state), ..raft::Append::default() }
+    };
+    let log =
+        |first, terms: &[u64]| raft::Append { entries: entries(first, terms), ..raft::Append::default() };
+    let replaced =
+        |index| raft::Append { snapshot: Some(snapshot(id(1, index), 3)), ..raft::Append::default() };
+    refuses("a term that falls", state(1, 0, 2));
+    refuses("a commit index that falls", state(2, 3, 1));
+    refuses("a second vote in a term", state(2, 2, 2));
+    refuses("a commit index beyond the log", state(2, 3, 4));
+    refuses("a gap", log(5, &[2]));
+    refuses("an entry where a snapshot stands", log(1, &[1]));
+    refuses("a snapshot before one", replaced(0));
+    let mut sound = storage(3, &[1, 1, 2], 2);
+    sound.write(&log(3, &[3, 3]));
+    assert_eq!(sound.last_index(), LogIndex(4));
 }

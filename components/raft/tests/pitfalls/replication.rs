@@ -333,3 +333,23 @@ fn malformed_messages_are_refused_at_the_gate() {
     assert!(matches!(peer.try_step(1, 3, body()), Err(StepError::Invalid(_))));
     assert_eq!(peer.term(), 0, "none of them had an effect");
 }
+
+#[test]
+fn a_refusal_of_what_was_compacted_since_asks_for_a_snapshot() {
+    // etcd-io/raft#31: the log was compacted while a peer's window was full; then it refused, and the leader stopped because
+    // it could not tell the term before what it had to send.
+    let config = Config { max_inflight_messages: 2, ..config(1) };
+    let mut peer = Peer::settled_leader(&config, MemStorage::with_voters(3));
+    for _ in 0..4 {
+        peer.node.propose(Bytes::from_static(b"x")).expect("leads");
+        peer.settle();
+    }
+    peer.step(3, 1, stored(5));
+    peer.settle();
+    peer.node.storage_mut().compact(LogIndex(5), Bytes::new());
+    let reject = Some(Reject { rejected: LogIndex(2), hint: id(1, 1) });
+    peer.step(2, 1, Body::AppendResp { index: LogIndex(0), commit: LogIndex(0), reject });
+    let messages = peer.settle();
+    assert!(matches!(to(&messages, 2)[..], [Body::Snapshot { .. }]), "{messages:?}");
+    assert_eq!(peer.progress(2).state, ProgressState::Snapshot { index: LogIndex(5) });
+}

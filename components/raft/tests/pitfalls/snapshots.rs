@@ -236,3 +236,28 @@ fn a_fresh_peer_lives_through_its_snapshot() {
     assert_eq!((status.applied, status.persisted, status.last), (LogIndex(10), LogIndex(10), id(2, 10)));
     assert!(peer.node.promotable());
 }
+
+#[test]
+fn a_snapshot_speaks_for_the_leader_of_its_term_alone() {
+    // cockroach#127348: whoever sent a snapshot was taken for the leader. Here it is the leader's own message, with the bulk
+    // of the data elsewhere; from anybody else in the term it breaks the protocol.
+    let from_another = |role: &str, peer: &mut Peer, term| {
+        let body = Body::Snapshot { snapshot: Box::new(snapshot(id(1, 9), 3)) };
+        let before = peer.node.status();
+        assert!(matches!(peer.try_step(3, term, body), Err(StepError::Invalid(_))), "as {role}");
+        assert_eq!(peer.node.status(), before, "as {role}");
+    };
+    let mut follower = peer(1, 3);
+    follower.step(2, 4, Body::Heartbeat { commit: LogIndex(0), round: 1 });
+    follower.settle();
+    from_another("follower", &mut follower, 4);
+    let mut leader = Peer::settled_leader(&config(1), MemStorage::with_voters(3));
+    from_another("leader", &mut leader, 1);
+    // A candidate learns that its term has a leader, and takes it.
+    let mut candidate = Peer::start(&Config { pre_vote: false, ..config(1) }, MemStorage::with_voters(3));
+    candidate.node.campaign().expect("nobody leads");
+    candidate.step(3, 1, Body::Snapshot { snapshot: Box::new(snapshot(id(1, 9), 3)) });
+    candidate.settle();
+    let status = candidate.node.status();
+    assert_eq!((status.role, status.lead, status.applied), (raft::Role::Follower, PeerId(3), LogIndex(9)));
+}

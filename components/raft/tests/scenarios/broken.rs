@@ -75,7 +75,7 @@ const TOLD_ONLY: &[SeededBug] = &[
 
 /// Not noticed: the peers around it never say what the rule is there against. A leader's append reaches into what the
 /// follower shares with it, or replaces what it does not, so what the append has proved is all there is.
-/// `pitfalls/replication.rs` says it by hand.
+/// `pitfalls/random.rs` says it by hand.
 const NEVER_ASKED: &[SeededBug] = &[SeededBug::CommitBeyondProven];
 
 #[test]

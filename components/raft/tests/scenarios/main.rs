@@ -30,6 +30,7 @@
 //! | `tick [N…] [n=K]` | K ticks pass, each followed by a turn; for all who live if none is named |
 //! | `pass [N…] [n=K]` | K ticks pass, and nobody looks at the clock before something else happens |
 //! | `run [n=K]` | K times a tick for all, and all messages pass; only what changes is told |
+//! | `drift percent=P` | clocks may differ by so much: leases are checked although clocks do not move together, and used for so much less |
 //! | `settle` | messages pass, oldest first, until there are none |
 //! | `deliver [from=…] [to=…] [type=…] [n=K] [reversed]` | these messages arrive; the receiver takes a turn after each |
 //! | `drop …`, `repeat …` | these are lost / arrive, and stay on their way |
