@@ -6,6 +6,7 @@
 use crate::command::{Command, WriteItem};
 use crate::effects::Token;
 use crate::membership::{self, ChangeError};
+use crate::meta::StoreMeta;
 use crate::records::{
     self, ApplyRecord, LOG_START, PeerState, RegionRecord, RemovedPeer, put_apply, put_region, region_record,
 };
@@ -14,6 +15,7 @@ use codec::Decode;
 use engine::{Cf, Engine, EngineError, WriteBatch};
 use raft::{ConfChange, ConfChangeKind, Entry, EntryId, EntryKind};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use types::{Key, KeyRange, LogIndex, Peer, PeerId, PeerRole, Region, RegionId};
 use wire::kv::{KvError, KvReply, WriteOp};
 use wire::pd::SplitIds;
@@ -133,14 +135,15 @@ struct ApplyRegion {
 #[derive(Debug)]
 pub struct Applier<E> {
     engine: E,
+    meta: Arc<StoreMeta>,
     regions: BTreeMap<RegionId, ApplyRegion>,
 }
 
 impl<E: Engine> Applier<E> {
     /// Without regions.
     #[must_use]
-    pub fn new(engine: E) -> Self {
-        Self { engine, regions: BTreeMap::new() }
+    pub fn new(engine: E, meta: Arc<StoreMeta>) -> Self {
+        Self { engine, meta, regions: BTreeMap::new() }
     }
 
     /// Does what the tasks ask, in order.
@@ -148,7 +151,8 @@ impl<E: Engine> Applier<E> {
     /// # Errors
     /// [`EngineError`] when the engine cannot be read: the store must stop.
     pub fn apply(&mut self, tasks: Vec<ApplyTask>) -> Result<ApplyBatch, EngineError> {
-        let mut turn = Turn { engine: &self.engine, out: ApplyBatch::default(), overlay: None };
+        let (engine, meta) = (&self.engine, &*self.meta);
+        let mut turn = Turn { engine, meta, out: ApplyBatch::default(), overlay: None };
         for task in tasks {
             match task {
                 ApplyTask::Register { record, apply } => {
@@ -184,6 +188,7 @@ impl<E: Engine> Applier<E> {
 /// One call of [`Applier::apply`].
 struct Turn<'a, E> {
     engine: &'a E,
+    meta: &'a StoreMeta,
     out: ApplyBatch,
     /// What the open batch holds; made when a command first needs to read what it changes.
     overlay: Option<Overlay>,
@@ -394,14 +399,18 @@ impl<E: Engine> Turn<'_, E> {
         let mut new_regions = Vec::with_capacity(children.len());
         for child in children {
             let peer = child.peer_on(our_store).expect("a child has the parent's stores");
-            // A record that is here already is of a later life of that region: it was moved away and came back, or is
-            // gone for good, before this replica got to apply the split. The child must not be born again.
-            let record = match region_record(self.engine, child.id)? {
-                Some(_) => {
+            // A record that is here already, or on its way, is of a later life of that region: it was moved away and came
+            // back, or is gone for good, before this replica got to apply the split. The child must not be born again.
+            let claimed = self.meta.claim_birth(child.id);
+            let record = match claimed && region_record(self.engine, child.id)?.is_none() {
+                false => {
+                    if claimed {
+                        self.meta.end_birth(child.id);
+                    }
                     records::delete_data(&mut self.out.batch, &child.range);
                     None
                 }
-                None => {
+                true => {
                     let record = RegionRecord {
                         state: PeerState::Normal,
                         region: child.clone(),

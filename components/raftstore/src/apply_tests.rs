@@ -3,6 +3,7 @@
 use super::*;
 use codec::Encode;
 use engine::{MemEngine, Snapshot as _};
+use std::sync::Arc;
 use types::{Epoch, LogIndex, StoreId, Term};
 
 const REGION: RegionId = RegionId(2);
@@ -24,7 +25,7 @@ fn applier(engine: &MemEngine, peer_id: u64) -> Applier<MemEngine> {
         removed: Vec::new(),
     };
     let apply = ApplyRecord { applied: LOG_START, truncated: LOG_START };
-    let mut applier = Applier::new(engine.clone());
+    let mut applier = Applier::new(engine.clone(), Arc::default());
     applier.apply(vec![ApplyTask::Register { record, apply }]).expect("readable");
     applier
 }
@@ -187,7 +188,7 @@ fn of_each_store_only_the_last_removed_peer_is_remembered() {
             .push(RemovedPeer { peer: Peer::learner(PeerId(id), store_id), epoch: Epoch::default() });
     }
     let apply = ApplyRecord { applied: LOG_START, truncated: LOG_START };
-    let mut applier = Applier::new(engine.clone());
+    let mut applier = Applier::new(engine.clone(), Arc::default());
     let batch =
         applier.apply(vec![ApplyTask::Register { record, apply }, task(vec![removal(4)])]).expect("readable");
     engine.write(&batch.batch).expect("the disk works");

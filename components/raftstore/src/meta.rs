@@ -1,10 +1,10 @@
 //! The facts that all of a store must agree on.
 
 use parking_lot::Mutex;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use types::{Key, KeyRange, MonoTime, Peer, Region, RegionId, Term};
+use types::{Key, KeyRange, MonoTime, Peer, PeerId, Region, RegionId, Term};
 
 /// What lets any thread answer reads of a region alone: made by the peer's worker when it leads and has applied an
 /// entry of its term, revoked before anything could make it wrong.
@@ -55,6 +55,10 @@ struct Inner {
     /// Ranges that a snapshot being installed will own.
     reserved: BTreeMap<RegionId, KeyRange>,
     delegates: BTreeMap<RegionId, Arc<Delegate>>,
+    /// Regions that a split here makes, from before their records are looked for until their peers live.
+    births: BTreeSet<RegionId>,
+    /// Peers that never came here and never will, until the tombstones that say so are durable.
+    removals: BTreeMap<RegionId, PeerId>,
 }
 
 impl Inner {
@@ -175,6 +179,50 @@ impl StoreMeta {
         self.inner.lock().reserved.remove(&region_id);
     }
 
+    /// A split is about to make a peer of this region, if the disk knows nothing of the region. False if a tombstone for
+    /// it is on its way: then it must not.
+    ///
+    /// Whoever applies and whoever owns the region both look at the disk for its record and then write one, each through
+    /// a queue of its own. The claims keep the one from being decided while the other's record is still on its way.
+    pub(crate) fn claim_birth(&self, region_id: RegionId) -> bool {
+        let mut inner = self.inner.lock();
+        let free = !inner.removals.contains_key(&region_id);
+        if free {
+            inner.births.insert(region_id);
+        }
+        free
+    }
+
+    /// The peer lives, or is not to be made.
+    pub(crate) fn end_birth(&self, region_id: RegionId) {
+        self.inner.lock().births.remove(&region_id);
+    }
+
+    /// A tombstone up to this peer is about to be written for a region that has no peer here. False if a split is just
+    /// making one: it has to be asked for again.
+    pub(crate) fn claim_removal(&self, region_id: RegionId, peer_id: PeerId) -> bool {
+        let mut inner = self.inner.lock();
+        if inner.births.contains(&region_id) {
+            return false;
+        }
+        let claimed = inner.removals.entry(region_id).or_insert(peer_id);
+        *claimed = peer_id.max(*claimed);
+        true
+    }
+
+    /// The tombstone is durable, or was not needed.
+    pub(crate) fn end_removal(&self, region_id: RegionId, peer_id: PeerId) {
+        let mut inner = self.inner.lock();
+        if inner.removals.get(&region_id).is_some_and(|claimed| *claimed <= peer_id) {
+            inner.removals.remove(&region_id);
+        }
+    }
+
+    /// The last peer of the region of which a tombstone that is on its way says that it is gone.
+    pub(crate) fn removal_claimed(&self, region_id: RegionId) -> Option<PeerId> {
+        self.inner.lock().removals.get(&region_id).copied()
+    }
+
     /// Makes, or (with `None`) revokes, the delegate of a region.
     pub(crate) fn set_delegate(&self, region_id: RegionId, delegate: Option<Arc<Delegate>>) {
         let mut inner = self.inner.lock();
@@ -237,5 +285,19 @@ mod tests {
         assert!(!meta.reserve(RegionId(3), &KeyRange::new("d", "")));
         meta.release(RegionId(2));
         assert!(meta.reserve(RegionId(3), &KeyRange::new("d", "")));
+    }
+
+    #[test]
+    fn a_region_is_not_born_while_it_is_entombed_nor_the_other_way_around() {
+        let (meta, id) = (StoreMeta::new(), RegionId(7));
+        assert!(meta.claim_birth(id));
+        assert!(!meta.claim_removal(id, PeerId(3)), "the peer may just be coming");
+        meta.end_birth(id);
+        assert!(meta.claim_removal(id, PeerId(3)) && meta.claim_removal(id, PeerId(5)));
+        meta.end_removal(id, PeerId(3));
+        assert_eq!(meta.removal_claimed(id), Some(PeerId(5)), "the second tombstone is still on its way");
+        assert!(!meta.claim_birth(id));
+        meta.end_removal(id, PeerId(5));
+        assert!(meta.claim_birth(id) && meta.removal_claimed(id).is_none());
     }
 }

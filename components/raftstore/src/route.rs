@@ -9,7 +9,7 @@
 //! Such an answer also counts as one to the leader's round. That is no lie: who is not there votes for nobody, and once
 //! the snapshot has made the peer, it keeps silent for an election timeout like any that has just started.
 
-use crate::destroy::{confirmation, tombstone};
+use crate::destroy::confirmation;
 use crate::effects::ReceivedSnapshot;
 use crate::install::unused_files;
 use crate::peer::{PeerState, Turn};
@@ -57,6 +57,9 @@ impl<E: Engine> Worker<E> {
     }
 
     fn on_unknown_region(&mut self, turn: &mut Turn<E>, message: RaftMessage) {
+        if turn.shared.meta.removal_claimed(message.region_id).is_some_and(|gone| message.to.id <= gone) {
+            return;
+        }
         match region_record(&turn.shared.engine, message.region_id) {
             Ok(None) => {}
             // What is unreadable here is found, and told, when the store starts again.
@@ -99,26 +102,23 @@ impl<E: Engine> Worker<E> {
             }
             return;
         }
+        // Before the record is read: a split that is being applied may be about to write one. Then it is asked again.
+        if !turn.shared.meta.claim_removal(region_id, peer.id) {
+            return;
+        }
         match region_record(&turn.shared.engine, region_id) {
             Ok(Some(record)) if record.state == State::Tombstone && record.peer_id >= peer.id => {
                 // The tombstone may have been written just now, and not be durable yet.
                 turn.log().must_sync = true;
                 turn.log().messages_after.push(confirmation(region_id, peer, from));
+                turn.shared.meta.end_removal(region_id, peer.id);
             }
-            Ok(None) => {
-                // It never got here. Make sure of that before it is said.
-                tombstone(&mut turn.log().batch, region_id, epoch, peer.id);
-                turn.log().must_sync = true;
-                let answer = confirmation(region_id, peer, from);
-                turn.log().messages_after.push(answer);
+            // It never got here, or only those before it did. Make sure of that before it is said.
+            Ok(record) if record.as_ref().is_none_or(|record| record.state == State::Tombstone) => {
+                self.entomb(turn, region_id, epoch, peer.id);
+                turn.log().messages_after.push(confirmation(region_id, peer, from));
             }
-            Ok(Some(record)) if record.state == State::Tombstone => {
-                tombstone(&mut turn.log().batch, region_id, epoch, peer.id);
-                turn.log().must_sync = true;
-                let answer = confirmation(region_id, peer, from);
-                turn.log().messages_after.push(answer);
-            }
-            Ok(Some(_)) | Err(_) => {}
+            Ok(_) | Err(_) => turn.shared.meta.end_removal(region_id, peer.id),
         }
     }
 
@@ -140,6 +140,9 @@ impl<E: Engine> Worker<E> {
             Ok(Some(record)) => record.state == State::Tombstone && to.id > record.peer_id,
             Err(_) => false,
         };
+        // What was said to be gone must not come, though the tombstone be still on its way.
+        let may_come =
+            may_come && turn.shared.meta.removal_claimed(region_id).is_none_or(|gone| gone < to.id);
         let free = turn.shared.meta.overlapping(&received.region.range).is_empty();
         let peer = match may_come && free && to.store_id == turn.shared.store_id {
             true => PeerState::empty(&turn.shared, region_id, to, self.ticks).ok(),

@@ -2,6 +2,7 @@
 
 use crate::apply::{ApplyOutcome, ApplyTask, RegionChange};
 use crate::config::Config;
+use crate::destroy::tombstone;
 use crate::effects::{CreatePeer, Input, Persisted, TurnEffects};
 use crate::lease::TickTimes;
 use crate::meta::StoreMeta;
@@ -13,7 +14,7 @@ use engine::Engine;
 use raft_log::LoadError;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
-use types::{MonoTime, RegionId, StoreId};
+use types::{Epoch, MonoTime, PeerId, RegionId, StoreId};
 use wire::kv::KvError;
 use wire::store::{DiskState, RaftMessage};
 
@@ -67,6 +68,8 @@ pub struct Worker<E: Engine> {
     turns: u64,
     /// Regions whose effects are to be handed out.
     dirty: BTreeSet<RegionId>,
+    /// Tombstones for peers that never came here, until they are durable: turn, region, peer.
+    entombing: VecDeque<(u64, RegionId, PeerId)>,
     /// Log tasks that are not durable yet: turn, bytes, since when.
     unpersisted: VecDeque<(u64, usize, MonoTime)>,
     unpersisted_bytes: usize,
@@ -89,6 +92,7 @@ impl<E: Engine> Worker<E> {
             next_log_gc: MonoTime::ZERO,
             turns: 0,
             dirty: BTreeSet::new(),
+            entombing: VecDeque::new(),
             unpersisted: VecDeque::new(),
             unpersisted_bytes: 0,
             unapplied_bytes: 0,
@@ -330,6 +334,11 @@ impl<E: Engine> Worker<E> {
         {
             self.unpersisted_bytes -= bytes;
         }
+        while let Some((_, region_id, peer_id)) =
+            self.entombing.pop_front_if(|(number, ..)| *number <= persisted.turn)
+        {
+            self.shared.meta.end_removal(region_id, peer_id);
+        }
         for (id, token) in persisted.tokens {
             self.with_peer(turn, id, |peer, _| peer.on_persisted(token));
         }
@@ -384,6 +393,7 @@ impl<E: Engine> Worker<E> {
             let _later = peer.raft.campaign().is_err();
         }
         self.peers.insert(region_id, Box::new(peer));
+        self.shared.meta.end_birth(region_id);
         turn.dirty.push(region_id);
         if let Some(vote) = self.held_votes.remove(&region_id) {
             self.on_message(turn, wire::store::StoreMessage::Raft(vote));
@@ -428,6 +438,14 @@ impl<E: Engine> Worker<E> {
             self.unpersisted_bytes += bytes;
         }
         turn.out
+    }
+
+    /// Adds a tombstone for a peer that never came here to the turn's writes.
+    pub(crate) fn entomb(&mut self, turn: &mut Turn<E>, region_id: RegionId, epoch: Epoch, peer_id: PeerId) {
+        tombstone(&mut turn.log().batch, region_id, epoch, peer_id);
+        turn.log().must_sync = true;
+        // The turn's number, which it gets at its end because there is something to write.
+        self.entombing.push_back((self.turns + 1, region_id, peer_id));
     }
 
     /// True if another turn would hand out more at once.

@@ -200,7 +200,7 @@ impl<E: Engine> Store<E> {
                 .map(|_| Worker::new(config.raftstore.clone(), store_id, engine.clone(), meta.clone(), seed))
                 .collect(),
             inboxes: (0..config.workers).map(|_| Vec::new()).collect(),
-            appliers: (0..config.appliers).map(|_| Applier::new(engine.clone())).collect(),
+            appliers: (0..config.appliers).map(|_| Applier::new(engine.clone(), meta.clone())).collect(),
             apply_inboxes: (0..config.appliers).map(|_| Vec::new()).collect(),
             log: LogWriter::new(),
             background: VecDeque::new(),

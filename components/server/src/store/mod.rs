@@ -227,7 +227,7 @@ impl Started {
         let own = hub.clone();
         threads.spawn("log".to_owned(), move || threads::write_log(&own))?;
         for index in 0..hub.appliers.len() {
-            let (own, applier) = (hub.clone(), Applier::new(hub.engine.clone()));
+            let (own, applier) = (hub.clone(), Applier::new(hub.engine.clone(), hub.meta.clone()));
             threads.spawn(format!("apply-{index}"), move || threads::apply(&own, index, applier))?;
         }
         let own = hub.clone();

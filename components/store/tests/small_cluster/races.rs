@@ -354,3 +354,77 @@ fn a_snapshot_of_which_nothing_more_comes_gives_its_place_and_files_back() {
     add_learner(&mut cluster, Peer::learner(PeerId(901), second));
     cluster.until("another snapshot comes in", |c| count(c) == 1);
 }
+
+/// What a leader says that wants to know whether a removed peer is gone.
+fn removed(region: &Region, peer: Peer, from: Peer) -> StoreMessage {
+    let epoch = types::Epoch { conf_ver: region.epoch.conf_ver + 2, ..region.epoch };
+    StoreMessage::Removed { region_id: region.id, peer, epoch, from }
+}
+
+fn tell(cluster: &mut Cluster, to: StoreId, from: StoreId, message: StoreMessage) {
+    let event = Event::Messages { from, disk: wire::store::DiskState::Ok, messages: vec![message] };
+    cluster.event(to, event);
+    cluster.settle();
+}
+
+/// A store lagged behind a split when it was asked whether a piece's peer was gone, which it had never seen. It wrote a
+/// tombstone, and before that had reached the disk the split was applied and made the peer.
+#[test]
+fn a_split_does_not_make_a_peer_whose_tombstone_is_on_its_way() {
+    let mut cluster = Cluster::new(3, config());
+    cluster.replicate();
+    for key in ["a", "z"] {
+        cluster.put(key, "1");
+    }
+    cluster.advance(Duration::from_secs(1));
+    let second = StoreId(4);
+    cluster.held = vec![(second, Actor::Applier(0))];
+    let split = KvCommand::Split { keys: vec!["m".into()] };
+    assert!(matches!(cluster.call(b"a", split), Ok(KvReply::Regions(_))));
+    cluster.until("PD knows both", |c| c.regions.len() == 2);
+    cluster.advance(Duration::from_secs(1));
+    let (region, leader) = cluster.region_of(b"a");
+    let gone = *region.peer_on(second).expect("a peer on each");
+    cluster.held_logs = vec![second];
+    tell(&mut cluster, second, leader.store_id, removed(&region, gone, leader));
+    cluster.held.clear();
+    cluster.settle();
+    cluster.held_logs.clear();
+    cluster.settle();
+    let record = raftstore::region_record(&cluster.engines[&second], region.id).expect("readable");
+    assert_eq!(record.map(|record| record.state), Some(raftstore::PeerState::Tombstone));
+    let regions = cluster.stores[&second].meta().regions();
+    assert!(regions.iter().all(|other| other.id != region.id), "it lives: {regions:?}");
+    let value = |key: &[u8]| cluster.engines[&second].get(Cf::Default, key).expect("readable");
+    assert_eq!((value(b"a"), value(b"z").as_deref()), (None, Some(&b"1"[..])));
+}
+
+/// A learner was removed while its first snapshot was on its way. Its store said that the learner had never come, and
+/// while the tombstone was being written the snapshot arrived and brought it to life.
+#[test]
+fn a_snapshot_does_not_make_a_peer_whose_tombstone_is_on_its_way() {
+    let mut cluster = Cluster::new(2, config());
+    cluster.until("a leader", |c| !c.regions.is_empty());
+    cluster.put("a", "1");
+    let (second, learner) = (StoreId(4), Peer::learner(PeerId(900), StoreId(4)));
+    add_learner(&mut cluster, learner);
+    cluster.until("a snapshot was sent", |c| c.snapshots > 0);
+    let (region, leader) = cluster.region_of(b"a");
+    // The store as it was before any of it, and alone with what comes by hand.
+    cluster.cut = vec![second];
+    cluster.stores.remove(&second);
+    cluster.engines.insert(second, MemEngine::new());
+    cluster.start(second);
+    cluster.held_logs = vec![second];
+    tell(&mut cluster, second, leader.store_id, removed(&region, learner, leader));
+    for piece in cluster.pieces.clone() {
+        cluster.event(second, Event::Piece { reply_to: 0, piece });
+    }
+    cluster.settle();
+    cluster.held_logs.clear();
+    cluster.advance(Duration::from_secs(1));
+    let record = raftstore::region_record(&cluster.engines[&second], region.id).expect("readable");
+    assert_eq!(record.map(|record| record.state), Some(raftstore::PeerState::Tombstone));
+    assert_eq!(cluster.stores[&second].meta().region_count(), 0);
+    assert_eq!(cluster.engines[&second].get(Cf::Default, b"a").expect("readable"), None);
+}
