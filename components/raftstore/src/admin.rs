@@ -229,6 +229,8 @@ impl<E: Engine> PeerState<E> {
         if epoch.version != self.region.epoch.version {
             return;
         }
+        // PD has been told a guess, or nothing; it should not have to wait for the next heartbeat that is due anyway.
+        self.report.due |= (self.size.bytes, self.size.keys) != size;
         (self.size.bytes, self.size.keys) = size;
         if !keys.is_empty() {
             self.request_split(turn, epoch, keys, None);

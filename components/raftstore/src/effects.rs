@@ -158,6 +158,8 @@ pub struct CreatePeer {
     pub campaign: bool,
     /// Bytes of its keys and values, about.
     pub size_bytes: u64,
+    /// How many keys, about.
+    pub keys: u64,
 }
 
 /// A region snapshot that has arrived.

@@ -214,15 +214,15 @@ impl<E: Engine> PeerState<E> {
         // The delegate first: a reader that still holds it must not see keys that are another region's by now.
         self.revoke_lease(turn);
         let pieces = children.len() as u64 + 1;
-        let size_bytes = self.size.bytes / pieces;
+        let (size_bytes, keys) = (self.size.bytes / pieces, self.size.keys / pieces);
         let mut regions = vec![region.clone()];
         regions
             .extend(children.iter().filter(|child| child.record.is_some()).map(|child| child.region.clone()));
         turn.shared.meta.replace(Some(self.region.id), &regions);
         self.region = region;
-        self.size.bytes = size_bytes;
-        // One split makes so many pieces and no more: the last may still be too large.
-        self.size.unmeasured_bytes = size_bytes;
+        (self.size.bytes, self.size.keys) = (size_bytes, keys);
+        // That is a guess; and one split makes so many pieces and no more, so the last may still be too large.
+        self.size.measure_at = Some(turn.now);
         self.report.due = true;
         if let Some(split) = self.split.take() {
             // Its keys were chosen for the region as it was.
@@ -233,7 +233,7 @@ impl<E: Engine> PeerState<E> {
         }
         for child in children {
             if let Some(record) = child.record {
-                turn.out.create.push(CreatePeer { record, campaign: self.is_leader(), size_bytes });
+                turn.out.create.push(CreatePeer { record, campaign: self.is_leader(), size_bytes, keys });
             }
         }
     }

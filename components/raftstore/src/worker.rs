@@ -375,7 +375,7 @@ impl<E: Engine> Worker<E> {
     }
 
     fn on_create(&mut self, turn: &mut Turn<E>, create: CreatePeer) {
-        let CreatePeer { record, campaign, size_bytes } = create;
+        let CreatePeer { record, campaign, size_bytes, keys } = create;
         let region_id = record.region.id;
         assert!(
             !self.peers.contains_key(&region_id),
@@ -384,9 +384,9 @@ impl<E: Engine> Worker<E> {
         let apply = ApplyRecord { applied: LOG_START, truncated: LOG_START };
         let peer = PeerState::load(&self.shared, &record, apply, Birth::Newborn, self.ticks);
         let mut peer = peer.expect("a region that a split just made has no log that could be broken");
-        peer.size.bytes = size_bytes;
-        // Its real size is not known: look at once when it may be large enough to be cut again.
-        peer.size.unmeasured_bytes = size_bytes;
+        (peer.size.bytes, peer.size.keys) = (size_bytes, keys);
+        // That is a guess: it is measured as soon as it leads.
+        peer.size.measure_at = Some(turn.now);
         turn.out.apply.push(peer.registration());
         if campaign {
             // Refused only if it cannot win: then the timeout decides.

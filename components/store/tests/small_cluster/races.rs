@@ -428,3 +428,30 @@ fn a_snapshot_does_not_make_a_peer_whose_tombstone_is_on_its_way() {
     assert_eq!(cluster.stores[&second].meta().region_count(), 0);
     assert_eq!(cluster.engines[&second].get(Cf::Default, b"a").expect("readable"), None);
 }
+
+/// PD heard of a region's size with the next regular heartbeat, ten seconds late: after a restart it was none, and after a
+/// split that of the parent, or no keys at all.
+#[test]
+fn sizes_are_known_soon_after_a_split_and_after_a_restart() {
+    let mut config = config();
+    config.raftstore.region_heartbeat_interval = Duration::from_secs(600);
+    let mut cluster = Cluster::new(1, config);
+    cluster.until("a leader", |c| !c.regions.is_empty());
+    for number in 0..40 {
+        cluster.put(&format!("k{number:02}"), "1234567");
+    }
+    let split = KvCommand::Split { keys: vec!["k10".into(), "k30".into()] };
+    assert!(matches!(cluster.call(b"k00", split), Ok(KvReply::Regions(_))));
+    let sizes = |c: &Cluster| -> Vec<(u64, u64)> {
+        let mut regions: Vec<_> = c.regions.values().collect();
+        regions.sort_by_key(|heartbeat| heartbeat.region.range.start.clone());
+        regions.iter().map(|heartbeat| (heartbeat.keys, heartbeat.size_bytes)).collect()
+    };
+    cluster.advance(Duration::from_millis(500));
+    assert_eq!(sizes(&cluster), [(10, 100), (20, 200), (10, 100)]);
+    cluster.crash(StoreId(1));
+    cluster.regions.clear();
+    cluster.start(StoreId(1));
+    cluster.advance(Duration::from_millis(500));
+    assert_eq!(sizes(&cluster), [(10, 100), (20, 200), (10, 100)]);
+}
