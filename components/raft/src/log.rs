@@ -64,18 +64,36 @@ pub(crate) struct RaftLog<S> {
     installing: LogIndex,
     /// The term of the last leader whose entries we took.
     accepted_term: Term,
-    /// The changes of members after `applied`.
-    conf_entries: Vec<LogIndex>,
+    /// From here to the last entry all are of one term, as far as we know without looking.
+    run_start: LogIndex,
+    writes_handed: u64,
+    /// Not there when nothing is.
+    underway: Option<Box<Underway>>,
+    /// What is broken on purpose.
+    pub(crate) bugs: Bugs,
+}
+
+/// What is on its way: to the disk, to the state machine.
+#[derive(Debug, Default)]
+#[cfg_attr(any(test, feature = "testing"), derive(Clone, Hash))]
+struct Underway {
+    writes: VecDeque<Write>,
     /// Pages out for applying: the last index of each and its bytes.
     pages: VecDeque<(LogIndex, u64)>,
     page_bytes: u64,
     /// Storage is fetching the next page.
     page_fetching: bool,
-    writes: VecDeque<Write>,
-    writes_handed: u64,
-    /// What is broken on purpose.
-    pub(crate) bugs: Bugs,
+    /// The changes of members after what is applied.
+    conf_entries: Vec<LogIndex>,
 }
+
+static NOTHING_UNDERWAY: Underway = Underway {
+    writes: VecDeque::new(),
+    pages: VecDeque::new(),
+    page_bytes: 0,
+    page_fetching: false,
+    conf_entries: Vec::new(),
+};
 
 impl<S: Storage> RaftLog<S> {
     /// The log that `storage` holds, applied to `applied`, whose hard state says `committed` in `term`.
@@ -112,12 +130,9 @@ impl<S: Storage> RaftLog<S> {
             applied,
             installing: LogIndex::ZERO,
             accepted_term: last_term,
-            conf_entries: Vec::new(),
-            pages: VecDeque::new(),
-            page_bytes: 0,
-            page_fetching: false,
-            writes: VecDeque::new(),
+            run_start: last,
             writes_handed: 0,
+            underway: None,
             bugs: Bugs::default(),
         };
         log.scan_conf_entries(term).map_err(crate::Error::Storage)?;
@@ -135,9 +150,15 @@ impl<S: Storage> RaftLog<S> {
             let Some(last) = page.last() else { return Err(StorageError::Unavailable) };
             low = last.index.next();
             let changes = page.iter().filter(|entry| entry.kind == EntryKind::ConfChange);
-            self.conf_entries.extend(changes.map(|entry| entry.index));
+            for entry in changes {
+                self.underway.get_or_insert_default().conf_entries.push(entry.index);
+            }
         }
         Ok(())
+    }
+
+    fn underway(&self) -> &Underway {
+        self.underway.as_deref().unwrap_or(&NOTHING_UNDERWAY)
     }
 
     pub(crate) fn storage(&self) -> &S {
@@ -175,15 +196,15 @@ impl<S: Storage> RaftLog<S> {
 
     /// The changes of members after what is applied.
     pub(crate) fn conf_entries(&self) -> &[LogIndex] {
-        &self.conf_entries
+        &self.underway().conf_entries
     }
 
     pub(crate) fn writes_outstanding(&self) -> usize {
-        self.writes.len()
+        self.underway().writes.len()
     }
 
     pub(crate) fn applying_bytes(&self) -> u64 {
-        self.page_bytes
+        self.underway().page_bytes
     }
 
     /// A snapshot was accepted and is not yet durable, or not yet installed.
@@ -201,11 +222,11 @@ impl<S: Storage> RaftLog<S> {
 
     /// The term of the entry at `index`.
     pub(crate) fn term(&self, index: LogIndex) -> Result<Term, StorageError> {
-        if index == self.last.index {
-            return Ok(self.last.term);
-        }
         if index > self.last.index {
             return Err(StorageError::Unavailable);
+        }
+        if index >= self.run_start {
+            return Ok(self.last.term);
         }
         if let Some(term) = self.unstable.term(index) {
             return Ok(term);
@@ -275,17 +296,26 @@ impl<S: Storage> RaftLog<S> {
 
     /// Of the positions at or before `index`, the last whose term does not exceed `term`: where a log with an entry of
     /// `term` at `index` may agree with ours. The term is zero where ours is compacted.
+    ///
+    /// Terms do not fall along a log, so it is looked for by halving: a long tail is not read entry by entry.
     pub(crate) fn agreement_hint(&self, index: LogIndex, term: Term) -> Result<EntryId, Poison> {
-        let mut index = index.min(self.last.index);
-        loop {
-            match self.term(index) {
-                Ok(ours) if ours <= term || index.is_zero() => return Ok(EntryId::new(ours, index)),
-                Ok(_) => index = index.prev(),
-                Err(StorageError::Compacted | StorageError::Unavailable) => {
-                    return Ok(EntryId::new(Term::ZERO, index));
-                }
-                Err(error) => return Err(Poison::storage("term", index, &error)),
+        // All after `high` are of a later term; all up to `low` are of none, or compacted.
+        let (mut low, mut high) = (self.first_index().prev(), index.min(self.last.index));
+        while low < high {
+            let middle = LogIndex(low.0 + (high.0 - low.0).div_ceil(2));
+            match self.term(middle) {
+                Ok(ours) if ours <= term => low = middle,
+                Ok(_) => high = middle.prev(),
+                // Compacted meanwhile.
+                Err(StorageError::Compacted | StorageError::Unavailable) => low = middle,
+                Err(error) => return Err(Poison::storage("term", middle, &error)),
             }
+        }
+        match self.term(high) {
+            Ok(ours) if ours <= term || high.is_zero() => Ok(EntryId::new(ours, high)),
+            Ok(_) => Ok(EntryId::new(Term::ZERO, high.prev())),
+            Err(StorageError::Compacted | StorageError::Unavailable) => Ok(EntryId::new(Term::ZERO, high)),
+            Err(error) => Err(Poison::storage("term", high, &error)),
         }
     }
 
@@ -298,7 +328,10 @@ impl<S: Storage> RaftLog<S> {
 
     fn push(&mut self, entry: Entry) {
         if entry.kind == EntryKind::ConfChange {
-            self.conf_entries.push(entry.index);
+            self.underway.get_or_insert_default().conf_entries.push(entry.index);
+        }
+        if entry.term != self.last.term {
+            self.run_start = entry.index;
         }
         self.last = entry.id();
         self.unstable.push(entry);
@@ -358,7 +391,10 @@ impl<S: Storage> RaftLog<S> {
         let term = self.term(before).map_err(|error| Poison::storage("term", before, &error))?;
         self.unstable.truncate(index);
         self.last = EntryId::new(term, before);
-        self.conf_entries.retain(|&at| at < index);
+        self.run_start = self.run_start.min(before);
+        if let Some(underway) = &mut self.underway {
+            underway.conf_entries.retain(|&at| at < index);
+        }
         self.overwritten_after(before);
         Ok(())
     }
@@ -369,7 +405,7 @@ impl<S: Storage> RaftLog<S> {
         if self.bugs.has(SeededBug::OverwrittenWriteCounts) {
             return;
         }
-        for write in &mut self.writes {
+        for write in self.underway.iter_mut().flat_map(|underway| &mut underway.writes) {
             write.valid_to = write.valid_to.min(index);
         }
     }
@@ -380,9 +416,12 @@ impl<S: Storage> RaftLog<S> {
         assert!(at.index > self.committed, "snapshot at {}, committed up to {}", at.index, self.committed);
         self.overwritten_after(self.committed);
         self.unstable.restore(snapshot);
-        self.conf_entries.clear();
+        if let Some(underway) = &mut self.underway {
+            underway.conf_entries.clear();
+        }
         self.accepted_term = term;
         self.last = at;
+        self.run_start = at.index;
         self.committed = at.index;
         self.applying = at.index;
         self.installing = at.index;
@@ -407,12 +446,12 @@ impl<S: Storage> RaftLog<S> {
 
     /// A change of members is committed and not applied.
     pub(crate) fn has_unapplied_conf_change(&self) -> bool {
-        self.conf_entries.first().is_some_and(|&at| at <= self.committed)
+        self.conf_entries().first().is_some_and(|&at| at <= self.committed)
     }
 
     /// There is a change of members after what is applied, committed or not.
     pub(crate) fn has_conf_entry(&self) -> bool {
-        !self.conf_entries.is_empty()
+        !self.conf_entries().is_empty()
     }
 
     // ---- writing ----
@@ -438,19 +477,25 @@ impl<S: Storage> RaftLog<S> {
         self.writes_handed += 1;
         let mark = LogMark { accepted_term: self.accepted_term, index: self.last.index };
         let token = PersistToken { seq: self.writes_handed, mark };
-        self.writes.push_back(Write { token, term, valid_to: mark.index, snapshot });
+        self.underway.get_or_insert_default().writes.push_back(Write {
+            token,
+            term,
+            valid_to: mark.index,
+            snapshot,
+        });
         token
     }
 
     /// Writes up to `token` can be read from storage.
     pub(crate) fn on_stable(&mut self, token: PersistToken) {
         self.check_token(token);
-        let mut stable = LogIndex::ZERO;
-        for write in self.writes.iter().take_while(|write| write.token.seq <= token.seq) {
+        let (mut stable, mut snapshot) = (LogIndex::ZERO, None);
+        for write in self.underway().writes.iter().take_while(|write| write.token.seq <= token.seq) {
             stable = stable.max(write.valid_to);
-            if let Some(index) = write.snapshot {
-                self.unstable.snapshot_stable(index);
-            }
+            snapshot = write.snapshot.or(snapshot);
+        }
+        if let Some(index) = snapshot {
+            self.unstable.snapshot_stable(index);
         }
         self.unstable.stable_to(stable, self.applying);
     }
@@ -458,13 +503,14 @@ impl<S: Storage> RaftLog<S> {
     /// Writes up to `token` are durable. Returns the term that is durable with them, unless that is old news.
     pub(crate) fn on_persist(&mut self, token: PersistToken) -> Option<Term> {
         self.on_stable(token);
+        let underway = self.underway.as_mut()?;
         let mut term = None;
-        while let Some(write) = self.writes.front()
+        while let Some(write) = underway.writes.front()
             && write.token.seq <= token.seq
         {
             self.persisted = self.persisted.max(write.valid_to);
             term = Some(write.term);
-            self.writes.pop_front();
+            underway.writes.pop_front();
         }
         term
     }
@@ -476,7 +522,7 @@ impl<S: Storage> RaftLog<S> {
             token.seq,
             self.writes_handed
         );
-        if let Some(write) = self.writes.iter().find(|write| write.token.seq == token.seq) {
+        if let Some(write) = self.underway().writes.iter().find(|write| write.token.seq == token.seq) {
             assert_eq!(write.token, token, "INV-RAFT-13: the token of a write is handed back as it was");
         }
     }
@@ -491,8 +537,8 @@ impl<S: Storage> RaftLog<S> {
     pub(crate) fn has_page(&self, bytes_max: u64) -> bool {
         self.applying < self.may_apply_to()
             && !self.is_installing()
-            && !self.page_fetching
-            && self.page_bytes < bytes_max
+            && !self.underway().page_fetching
+            && self.underway().page_bytes < bytes_max
     }
 
     /// Puts the next entries to apply into `page`, which is empty. The limit counts what is still out for applying, too.
@@ -508,15 +554,15 @@ impl<S: Storage> RaftLog<S> {
         let (low, high) = (self.applying.next(), self.may_apply_to().next());
         if self.unstable.offset() == low {
             // The common case: what has just been committed is still here, and is needed here no more.
-            let bytes = self.unstable.take_page(high, bytes_max - self.page_bytes, page);
+            let bytes = self.unstable.take_page(high, bytes_max - self.underway().page_bytes, page);
             self.hand_out_page(low, high, bytes, page)?;
             return Ok(());
         }
         let context = FetchContext { to: PeerId::ZERO, term };
-        match self.entries(low, high, bytes_max - self.page_bytes, context) {
+        match self.entries(low, high, bytes_max - self.underway().page_bytes, context) {
             Ok(read) => *page = read,
             Err(StorageError::LogTemporarilyUnavailable) => {
-                self.page_fetching = true;
+                self.underway.get_or_insert_default().page_fetching = true;
                 return Ok(());
             }
             Err(error) => return Err(Poison::storage("entries to apply", low, &error)),
@@ -547,13 +593,16 @@ impl<S: Storage> RaftLog<S> {
             )));
         }
         self.applying = last.index;
-        self.pages.push_back((last.index, bytes));
-        self.page_bytes += bytes;
+        let underway = self.underway.get_or_insert_default();
+        underway.pages.push_back((last.index, bytes));
+        underway.page_bytes += bytes;
         Ok(())
     }
 
     pub(crate) fn on_page_fetched(&mut self) {
-        self.page_fetching = false;
+        if let Some(underway) = &mut self.underway {
+            underway.page_fetching = false;
+        }
     }
 
     /// Applied up to `index`.
@@ -568,27 +617,30 @@ impl<S: Storage> RaftLog<S> {
             return;
         }
         self.applied = index;
-        self.conf_entries.retain(|&at| at > index);
-        while let Some(&(last, bytes)) = self.pages.front()
+        let Some(underway) = &mut self.underway else { return };
+        underway.conf_entries.retain(|&at| at > index);
+        while let Some(&(last, bytes)) = underway.pages.front()
             && last <= index
         {
-            self.pages.pop_front();
-            self.page_bytes -= bytes;
+            underway.pages.pop_front();
+            underway.page_bytes -= bytes;
         }
     }
 
     /// Gives back memory that is not in use.
     pub(crate) fn shrink(&mut self) {
         self.unstable.shrink();
-        self.conf_entries.shrink_to_fit();
-        self.pages.shrink_to_fit();
-        self.writes.shrink_to_fit();
+        let underway = self.underway();
+        let idle = underway.writes.is_empty() && underway.pages.is_empty() && !underway.page_fetching;
+        if idle && underway.conf_entries.is_empty() {
+            self.underway = None;
+        }
     }
 
     /// See [`RawNode::forget_counts`](crate::RawNode::forget_counts).
     #[cfg(any(test, feature = "testing"))]
     pub(crate) fn forget_counts(&mut self) {
-        assert!(self.writes.is_empty(), "writes are under way: {:?}", self.writes);
+        assert_eq!(self.writes_outstanding(), 0, "writes are under way");
         self.writes_handed = 0;
     }
 
@@ -613,14 +665,15 @@ impl<S: Storage> RaftLog<S> {
                 self.applying, self.persisted
             ));
         }
-        if self.writes.iter().zip(self.writes.iter().skip(1)).any(|(a, b)| a.valid_to > b.valid_to) {
-            return Some(format!("INV-RAFT-13: writes overtake each other: {:?}", self.writes));
+        let Underway { writes, pages, page_bytes, conf_entries, .. } = self.underway();
+        if writes.iter().zip(writes.iter().skip(1)).any(|(a, b)| a.valid_to > b.valid_to) {
+            return Some(format!("INV-RAFT-13: writes overtake each other: {writes:?}"));
         }
-        if self.conf_entries.iter().any(|&at| at <= self.applied || at > last) {
-            return Some(format!("changes of members at {:?}, applied {}", self.conf_entries, self.applied));
+        if conf_entries.iter().any(|&at| at <= self.applied || at > last) {
+            return Some(format!("changes of members at {conf_entries:?}, applied {}", self.applied));
         }
-        if self.pages.iter().map(|&(_, bytes)| bytes).sum::<u64>() != self.page_bytes {
-            return Some(format!("pages {:?} do not weigh {}", self.pages, self.page_bytes));
+        if pages.iter().map(|&(_, bytes)| bytes).sum::<u64>() != *page_bytes {
+            return Some(format!("pages {pages:?} do not weigh {page_bytes}"));
         }
         self.unstable.violation(last)
     }

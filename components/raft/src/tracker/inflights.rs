@@ -3,59 +3,68 @@
 use std::collections::VecDeque;
 use types::LogIndex;
 
-/// Appends that were sent and not yet answered: the last index of each and its bytes of entries, oldest first.
+/// Appends that were sent and not yet answered. Takes no memory when nothing was sent.
 #[derive(Debug, Default)]
 #[cfg_attr(any(test, feature = "testing"), derive(Clone, Hash))]
-pub(crate) struct Inflights {
-    window: VecDeque<(LogIndex, u64)>,
-    /// Invariant: the sum over `window`.
+pub(crate) struct Inflights(Option<Box<Window>>);
+
+#[derive(Debug, Default)]
+#[cfg_attr(any(test, feature = "testing"), derive(Clone, Hash))]
+struct Window {
+    /// The last index of each append and its bytes of entries, oldest first.
+    appends: VecDeque<(LogIndex, u64)>,
+    /// Invariant: the sum over `appends`.
     bytes: u64,
 }
 
 impl Inflights {
     pub(crate) fn add(&mut self, last: LogIndex, bytes: u64) {
+        let window = self.0.get_or_insert_default();
         debug_assert!(
-            self.window.back().is_none_or(|&(previous, _)| previous < last),
+            window.appends.back().is_none_or(|&(previous, _)| previous < last),
             "appends are sent in order"
         );
-        self.window.push_back((last, bytes));
-        self.bytes += bytes;
+        window.appends.push_back((last, bytes));
+        window.bytes += bytes;
     }
 
     /// Everything up to `index` has arrived.
     pub(crate) fn free_to(&mut self, index: LogIndex) {
-        while let Some(&(last, bytes)) = self.window.front()
+        let Some(window) = &mut self.0 else { return };
+        while let Some(&(last, bytes)) = window.appends.front()
             && last <= index
         {
-            self.window.pop_front();
-            self.bytes -= bytes;
+            window.appends.pop_front();
+            window.bytes -= bytes;
         }
-        if self.window.is_empty() && self.window.capacity() > 16 {
-            self.window = VecDeque::new();
+        if window.appends.is_empty() && window.appends.capacity() > 16 {
+            self.0 = None;
         }
     }
 
     /// Nothing is on the way any more.
     pub(crate) fn clear(&mut self) {
-        *self = Self::default();
+        self.0 = None;
     }
 
     /// Gives back memory that is not in use.
     pub(crate) fn shrink(&mut self) {
-        self.window.shrink_to_fit();
+        if self.messages() == 0 {
+            self.0 = None;
+        }
     }
 
     /// No more may be sent. One message always may, however large.
     pub(crate) fn is_full(&self, messages_max: usize, bytes_max: u64) -> bool {
-        self.window.len() >= messages_max || self.bytes >= bytes_max
+        self.messages() >= messages_max || self.bytes() >= bytes_max
     }
 
     pub(crate) fn messages(&self) -> usize {
-        self.window.len()
+        self.0.as_ref().map_or(0, |window| window.appends.len())
     }
 
     pub(crate) fn bytes(&self) -> u64 {
-        self.bytes
+        self.0.as_ref().map_or(0, |window| window.bytes)
     }
 }
 
