@@ -49,6 +49,10 @@ struct Cluster {
     confirmations_lost: bool,
     /// PD does not answer questions about splits, and says so.
     split_ids_refused: bool,
+    /// Messages to other stores, by their sender.
+    sent: BTreeMap<StoreId, usize>,
+    /// Stores that have told PD that they are slow.
+    slow: Vec<StoreId>,
     /// The pieces of the last snapshot that was sent.
     pieces: Vec<SnapshotPiece>,
     crash: Option<CrashPoint>,
@@ -82,6 +86,8 @@ impl Cluster {
             held_logs: Vec::new(),
             confirmations_lost: false,
             split_ids_refused: false,
+            sent: BTreeMap::new(),
+            slow: Vec::new(),
             pieces: Vec::new(),
             crash: None,
         };
@@ -170,6 +176,10 @@ impl Cluster {
                 }
                 PdReply::Instructions(std::mem::take(&mut self.instructions))
             }
+            PdRequest::StoreHeartbeat { stats } => {
+                self.slow.extend(stats.is_slow.then_some(stats.store_id));
+                PdReply::Done
+            }
             _ => PdReply::Done,
         }
     }
@@ -228,6 +238,7 @@ impl Cluster {
             }
             Effect::Send { to, mut messages } => {
                 assert_ne!(from, to, "a store is not asked to send to itself");
+                *self.sent.entry(from).or_default() += messages.len();
                 let is_confirmation =
                     |message: &StoreMessage| matches!(message, StoreMessage::RemovedConfirmed { .. });
                 messages.retain(|message| !(self.confirmations_lost && is_confirmation(message)));

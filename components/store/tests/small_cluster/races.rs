@@ -455,3 +455,45 @@ fn sizes_are_known_soon_after_a_split_and_after_a_restart() {
     cluster.advance(Duration::from_millis(500));
     assert_eq!(sizes(&cluster), [(10, 100), (20, 200), (10, 100)]);
 }
+
+/// A leader whose log makes no progress must not keep others from taking over by its heartbeats: once a maximum election
+/// timeout has passed it says nothing, takes on nothing, and tells PD; when the log goes on, so does the store.
+#[test]
+fn a_leader_whose_log_is_stuck_falls_silent_and_is_replaced() {
+    let mut cluster = Cluster::new(3, config());
+    cluster.replicate();
+    cluster.put("a", "1");
+    let (region, leader) = cluster.region_of(b"a");
+    let stuck = leader.store_id;
+    cluster.held_logs = vec![stuck];
+    let wait = Duration::from_secs(600);
+    let parting = ask(&mut cluster, stuck, &region, write("a", "2"), wait);
+    let stall = cluster.config.raftstore.election_timeout_max();
+    cluster.advance(stall - Duration::from_millis(100));
+    assert_eq!(cluster.leader_of(b"a").store_id, stuck, "slow is not stuck");
+    cluster.advance(Duration::from_millis(200));
+    let sent = cluster.sent[&stuck];
+    // Until its lease is over it may read what it has.
+    cluster.advance(cluster.config.raftstore.lease);
+    for command in [write("b", "1"), KvCommand::Get { key: "a".into() }] {
+        let token = ask(&mut cluster, stuck, &region, command, wait);
+        cluster.advance(Duration::from_millis(20));
+        let answer = cluster.answers.get(&token);
+        let reason = wire::kv::BusyReason::SlowDisk;
+        assert!(
+            matches!(answer, Some(Err(KvError::ServerIsBusy { reason: told, .. })) if *told == reason),
+            "{answer:?}"
+        );
+    }
+    cluster.until("another leads", |c| c.leader_of(b"a").store_id != stuck);
+    assert_eq!(cluster.sent[&stuck], sent, "it said something");
+    cluster.put("c", "1");
+    assert!(!cluster.answers.contains_key(&parting), "it cannot know");
+    cluster.until("PD knows", |c| c.slow.contains(&stuck));
+    cluster.held_logs.clear();
+    cluster
+        .until("it has caught up", |c| c.engines[&stuck].get(Cf::Default, b"c").expect("readable").is_some());
+    // It was on a quorum before the leader fell silent, and nobody overwrote it.
+    assert_eq!(cluster.answers.get(&parting), Some(&Ok(KvReply::Written)));
+    assert_eq!(cluster.get("a").as_deref(), Some("2"));
+}
