@@ -3,6 +3,7 @@
 
 use crate::bugs::SeededBug;
 use crate::error::Poison;
+use crate::raw_node::Handed;
 use crate::{Append, Body, Entry, HardState, Message, RawNode, Ready, SoftState, Storage, VoteKind};
 
 impl<S: Storage> RawNode<S> {
@@ -20,10 +21,8 @@ impl<S: Storage> RawNode<S> {
         SoftState { lead: self.lead, role: self.role }
     }
 
-    /// What of the hard state makes a write: who leads is noted along with it, and never alone.
     fn hard_state_differs(&self) -> bool {
-        let old = &self.handed_state;
-        (old.term, old.vote, old.commit) != (self.term, self.vote, self.log.committed())
+        self.handed_state != Handed { term: self.term, vote: self.vote, commit: self.log.committed() }
     }
 
     /// The tick at which a timer is due; `None` when none runs.
@@ -182,7 +181,7 @@ impl<S: Storage> RawNode<S> {
         let snapshot = self.log.hand_out_snapshot();
         let token =
             self.log.hand_out_write(state.term, snapshot.as_ref().map(|at| at.meta.index), &mut entries);
-        self.handed_state = state;
+        self.handed_state = Handed::of(&state);
         let must_sync = promised || !entries.is_empty() || snapshot.is_some();
         let append = ready.append.insert(Append {
             hard_state: differs.then_some(state),

@@ -25,13 +25,26 @@ pub(crate) struct Timer {
     /// The timeout that was drawn.
     pub(crate) timeout: u32,
     /// How often one was drawn; part of the next draw.
-    pub(crate) draws: u32,
-    /// When a leader was last heard, in this life.
-    pub(crate) heard_tick: Option<u64>,
+    pub(crate) draws: u16,
+    /// When it was last heard; unless `heard`, it means nothing.
+    pub(crate) heard_tick: u64,
     /// The term of that leader; zero for none.
     pub(crate) heard_term: Term,
-    /// Until then a leader may count on a promise that we made before a restart.
-    pub(crate) quiet_until_tick: u64,
+    /// For the first election timeout of this life a leader may count on a promise that we made before it.
+    pub(crate) quiet: bool,
+    /// A leader was heard in this life.
+    pub(crate) heard: bool,
+}
+
+impl Timer {
+    /// When a leader was last heard, in this life.
+    pub(crate) fn heard_tick(&self) -> Option<u64> {
+        self.heard.then_some(self.heard_tick)
+    }
+
+    pub(crate) fn hear(&mut self, tick: u64, term: Term) {
+        (self.heard, self.heard_tick, self.heard_term) = (true, tick, term);
+    }
 }
 
 impl<S: Storage> RawNode<S> {
@@ -57,7 +70,12 @@ impl<S: Storage> RawNode<S> {
             // There is nobody to wait for.
             return self.timer.start_tick + 1;
         }
-        (self.timer.start_tick + u64::from(self.timer.timeout)).max(self.timer.quiet_until_tick)
+        (self.timer.start_tick + u64::from(self.timer.timeout)).max(self.quiet_until_tick())
+    }
+
+    /// Until then a leader may count on our silence whatever we remember. A tick is added for the one that had begun.
+    fn quiet_until_tick(&self) -> u64 {
+        if self.timer.quiet { u64::from(self.config.election_tick) + 1 } else { 0 }
     }
 
     /// No other vote counts, nor can one by any change that we know of.
@@ -75,8 +93,8 @@ impl<S: Storage> RawNode<S> {
         }
         let heard = |tick: u64| self.tick - tick < u64::from(self.config.election_tick);
         self.role == Role::Leader
-            || self.timer.heard_tick.is_some_and(heard)
-            || (self.tick < self.timer.quiet_until_tick
+            || self.timer.heard_tick().is_some_and(heard)
+            || (self.tick < self.quiet_until_tick()
                 && !self.is_sole_voter()
                 && !self.bugs.has(SeededBug::VoteRightAfterRestart))
     }
@@ -87,8 +105,7 @@ impl<S: Storage> RawNode<S> {
             self.become_follower(self.term, from);
         }
         self.timer.start_tick = self.tick;
-        self.timer.heard_tick = Some(self.tick);
-        self.timer.heard_term = self.term;
+        self.timer.hear(self.tick, self.term);
     }
 
     /// No quorum was heard for an election timeout.

@@ -26,21 +26,22 @@ pub(crate) struct Unstable {
     /// Invariant: `offset - 1 <= stable`.
     stable: LogIndex,
     /// Replaces everything that storage holds. Stands right before `offset`.
-    snapshot: Option<Box<Snapshot>>,
-    snapshot_handed: bool,
+    snapshot: Option<Box<Restored>>,
+}
+
+/// A snapshot on its way to storage.
+#[derive(Debug)]
+#[cfg_attr(any(test, feature = "testing"), derive(Clone, Hash))]
+struct Restored {
+    snapshot: Snapshot,
+    /// It was handed out for writing.
+    handed: bool,
 }
 
 impl Unstable {
     /// Nothing, after `last` in storage.
     pub(crate) fn new(last: LogIndex) -> Self {
-        Self {
-            entries: VecDeque::new(),
-            offset: last.next(),
-            handed: last,
-            stable: last,
-            snapshot: None,
-            snapshot_handed: false,
-        }
+        Self { entries: VecDeque::new(), offset: last.next(), handed: last, stable: last, snapshot: None }
     }
 
     pub(crate) fn offset(&self) -> LogIndex {
@@ -48,7 +49,7 @@ impl Unstable {
     }
 
     pub(crate) fn snapshot(&self) -> Option<&Snapshot> {
-        self.snapshot.as_deref()
+        self.snapshot.as_ref().map(|restored| &restored.snapshot)
     }
 
     /// The term of the entry at `index`, if it is here.
@@ -84,12 +85,12 @@ impl Unstable {
     /// Replaces everything by `snapshot`.
     pub(crate) fn restore(&mut self, snapshot: Snapshot) {
         *self = Self::new(snapshot.meta.index);
-        self.snapshot = Some(Box::new(snapshot));
+        self.snapshot = Some(Box::new(Restored { snapshot, handed: false }));
     }
 
     pub(crate) fn has_unhanded(&self) -> bool {
         self.handed.0 + 1 < self.offset.0 + self.entries.len() as u64
-            || (self.snapshot.is_some() && !self.snapshot_handed)
+            || self.snapshot.as_ref().is_some_and(|restored| !restored.handed)
     }
 
     /// Puts the entries that are to be written and were not handed out before into `entries`.
@@ -101,9 +102,9 @@ impl Unstable {
 
     /// The snapshot, if it is to be written and was not handed out before.
     pub(crate) fn hand_out_snapshot(&mut self) -> Option<Snapshot> {
-        let snapshot = self.snapshot.as_deref().filter(|_| !self.snapshot_handed)?;
-        self.snapshot_handed = true;
-        Some(snapshot.clone())
+        let restored = self.snapshot.as_mut().filter(|restored| !restored.handed)?;
+        restored.handed = true;
+        Some(restored.snapshot.clone())
     }
 
     /// Storage could answer for everything up to `index` from now on. What is beyond `applying` is kept, for it will be
@@ -163,9 +164,9 @@ impl Unstable {
 
     /// Storage answers for the snapshot at `index` from now on.
     pub(crate) fn snapshot_stable(&mut self, index: LogIndex) {
-        if self.snapshot_handed && self.snapshot().is_some_and(|snapshot| snapshot.meta.index == index) {
+        let done = |restored: &Restored| restored.handed && restored.snapshot.meta.index == index;
+        if self.snapshot.as_deref().is_some_and(done) {
             self.snapshot = None;
-            self.snapshot_handed = false;
         }
     }
 

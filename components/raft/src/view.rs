@@ -101,7 +101,7 @@ impl<S: Storage> RawNode<S> {
             applying_bytes: self.log.applying_bytes(),
             tick: self.tick,
             deadline_ticks: self.next_deadline(),
-            heard_ticks: self.timer.heard_tick.map(|heard| self.tick - heard),
+            heard_ticks: self.timer.heard_tick().map(|heard| self.tick - heard),
             votes: self.rare.as_ref().map_or_else(Vec::new, |rare| rare.votes.clone()),
             reads_forwarded: self.forwards().map_or(0, |forwards| forwards.reads()),
             leader: self.leader_view(),

@@ -1,6 +1,7 @@
 //! A group in the middle of its life, without playing through how it got there.
 
 use crate::election::Timer;
+use crate::raw_node::Handed;
 use crate::read::Rounds;
 use crate::replication::{LeaderState, Uncommitted};
 use crate::tracker::{Peers, Progress};
@@ -68,17 +69,18 @@ impl<S: Storage> RawNode<S> {
         node.restart_timer();
         node.timer = Timer {
             timeout: situation.timeout.unwrap_or(node.timer.timeout),
-            heard_tick: (!situation.lead.is_zero()).then_some(node.tick),
             heard_term: if node.lead.is_zero() { Term::ZERO } else { situation.term },
             ..node.timer
         };
+        if !situation.lead.is_zero() {
+            node.timer.hear(node.tick, situation.term);
+        }
         match situation.role {
             Role::Follower => {}
             Role::PreCandidate | Role::Candidate => node.rare().votes = vec![(config.id, true)],
             Role::Leader => node.leader = Some(Box::new(node.leader_in(situation))),
         }
-        let state = node.hard_state();
-        node.handed_state = HardState { commit: node.log.committed(), ..state };
+        node.handed_state = Handed::of(&node.hard_state());
         node.handed_soft = node.soft_state();
         node.check_invariants().map_err(|violated| Error::Poisoned { reason: violated.to_string() })?;
         Ok(node)
