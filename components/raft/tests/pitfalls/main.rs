@@ -12,5 +12,7 @@ mod persistence;
 mod random;
 mod reads;
 mod replication;
+mod sleep;
 mod snapshots;
 mod story;
+mod table;
