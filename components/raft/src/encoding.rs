@@ -12,6 +12,7 @@ use bytes::BytesMut;
 use codec::{
     Decode, DecodeError, Encode, Reader, codec_enum, codec_struct, put_delimited, put_varint, varint_len,
 };
+use types::PeerId;
 
 /// Enums without fields take one byte.
 macro_rules! one_byte {
@@ -40,7 +41,6 @@ one_byte!(Transition { 0 = Auto, 1 = JointImplicit, 2 = JointExplicit });
 codec_struct!(EntryId { term, index });
 codec_struct!(LogMark { accepted_term, index });
 codec_struct!(HardState { term, vote, commit, lead, lead_epoch });
-codec_struct!(ConfState { voters, learners, voters_outgoing, learners_next, auto_leave });
 codec_struct!(ConfChange { transition, ops, context });
 codec_struct!(SnapshotMeta { index, term, conf_state });
 codec_struct!(Snapshot { meta, data });
@@ -59,6 +59,50 @@ codec_enum!(Body {
     9 = ReadIndex { token },
     10 = ReadIndexResp { index, token, reject },
 });
+
+/// A member that is more or less than its list says (one that votes and holds no data, say). This version knows none.
+struct SpecialMember {
+    id: PeerId,
+    role: u8,
+}
+codec_struct!(SpecialMember { id, role });
+
+impl Encode for ConfState {
+    fn encode(&self, out: &mut BytesMut) {
+        put_delimited(out, |out| {
+            self.voters.encode(out);
+            self.learners.encode(out);
+            self.voters_outgoing.encode(out);
+            self.learners_next.encode(out);
+            self.auto_leave.encode(out);
+            // Here follows the list of special members, if there are any.
+        });
+    }
+}
+
+impl Decode for ConfState {
+    fn decode(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        fn field<T: Decode>(r: &mut Reader<'_>) -> Result<T, DecodeError> {
+            if r.is_at_end() { T::missing() } else { T::decode(r) }
+        }
+        reader.delimited(|r| {
+            let conf = Self {
+                voters: field(r)?,
+                learners: field(r)?,
+                voters_outgoing: field(r)?,
+                learners_next: field(r)?,
+                auto_leave: field(r)?,
+            };
+            // Whoever takes such a member for what its list says may count on data that it does not hold.
+            match field::<Vec<SpecialMember>>(r)?.first() {
+                None => Ok(conf),
+                Some(special) => {
+                    Err(DecodeError::UnknownVariant { of: "role of a member", tag: special.role.into() })
+                }
+            }
+        })
+    }
+}
 
 impl Encode for Entry {
     fn encode(&self, out: &mut BytesMut) {
@@ -137,7 +181,7 @@ impl Decode for Message {
 mod tests {
     use super::*;
     use bytes::Bytes;
-    use types::{LogIndex, PeerId, Term};
+    use types::{LogIndex, Term};
 
     fn samples() -> Vec<Message> {
         let entry = |index: u64, data: &[u8]| Entry {
@@ -191,6 +235,21 @@ mod tests {
         for message in samples() {
             assert_eq!(Message::from_bytes(&message.to_bytes()), Ok(message));
         }
+    }
+
+    #[test]
+    fn members_in_a_role_that_we_do_not_know_are_refused() {
+        let conf = ConfState::of_voters([PeerId(1), PeerId(2)]);
+        assert_eq!(ConfState::from_bytes(&conf.to_bytes()), Ok(conf.clone()));
+        let mut out = BytesMut::new();
+        put_delimited(&mut out, |out| {
+            out.extend_from_slice(&conf.to_bytes()[1..]);
+            vec![SpecialMember { id: PeerId(2), role: 1 }].encode(out);
+        });
+        assert_eq!(
+            ConfState::from_bytes(&out.freeze()),
+            Err(DecodeError::UnknownVariant { of: "role of a member", tag: 1 })
+        );
     }
 
     #[test]
