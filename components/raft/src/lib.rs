@@ -8,6 +8,21 @@
 //! durable what it was asked to before it says what depends on that ([`Ready::messages_after`]). Nothing is applied that
 //! is not durable here, and no message leaves at a term that could still be forgotten.
 //!
+//! **What its driver owes it.** The contract of writing, which [`Ready`], [`Append`] and the reports share:
+//!
+//! 1. Appends become readable and durable in the order of their tokens; entries at index `i` discard all at and after `i`.
+//! 2. Hard state, entries and snapshot of one append are one write, wholly there after a crash or not at all. Only one whose
+//!    `must_sync` is false may be lost although it was reported.
+//! 3. `messages_after` leave when the append of their [`Ready`] (without one, the last append before) is durable. They are
+//!    all answers to appends and votes, all votes, and all messages of a term that is not durable (INV-RAFT-12).
+//! 4. [`RawNode::on_persist`] reports a token when it and all before it are durable. A token that a later one has overtaken
+//!    says nothing new, and has no effect; one that was never handed out is a defect of the driver, and panics. What was
+//!    overwritten since its write counts for nothing, even if the same entry stands there again (INV-RAFT-13).
+//! 5. A leader counts what is durable with it and no more; what is committed may be ahead of that, what is applied never
+//!    is (INV-RAFT-7, INV-RAFT-8).
+//!
+//! `CheckedStorage` (feature `testing`) holds a driver and a group to it.
+//!
 //! **What it does not know.** No clock (it counts ticks), no dice (timeouts follow from a seed), no disk, socket or
 //! thread, and nothing of what entries mean. It reads the log through [`Storage`] and never writes it.
 //!
@@ -55,6 +70,6 @@ pub use raw_node::RawNode;
 pub use ready::{Append, Lease, PersistToken, ReadState, Ready, Role, SoftState, Status};
 pub use storage::{FetchContext, InitialState, Storage, StorageError};
 #[cfg(any(test, feature = "testing"))]
-pub use testing::{MemStorage, PeerSituation, Situation};
+pub use testing::{CheckedStorage, MemStorage, PeerSituation, Situation};
 pub use tracker::{ProgressState, ProgressView};
 pub use view::{LeaderView, View};

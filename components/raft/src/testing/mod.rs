@@ -1,9 +1,11 @@
 //! For tests and simulation: a storage in memory, one that checks whoever drives a group, and groups in the middle of
 //! their lives.
 
+mod checked;
 mod mem;
 mod situation;
 
+pub use checked::CheckedStorage;
 pub use mem::MemStorage;
 pub use situation::{PeerSituation, Situation};
 
