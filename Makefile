@@ -15,10 +15,10 @@ export CARGO_INCREMENTAL := 0
 TARGET_CI_MIB_MAX := 16384
 endif
 
-.PHONY: help setup run test verify check lint fix sim soak bench bench-raft clean
+.PHONY: help setup run test verify check lint fix sim soak exhaustive bench bench-raft bench-peers clean
 
 help: # List the targets
-	@awk -F ':.*# ' '/^[a-z-]+:.*# /{printf "make %-10s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*# ' '/^[a-z-]+:.*# /{printf "make %-11s %s\n", $$1, $$2}' Makefile
 
 setup: # Install what a build needs (g++, libclang) and make RocksDB's archive, if missing
 	@scripts/setup
@@ -54,11 +54,20 @@ sim: setup # Replay one simulation seed with its full trace: make sim SEED=42
 soak: setup # Run new simulation seeds for a while: make soak MINUTES=10
 	cargo run --locked -p flotilla-sim-cli -- soak --minutes $(or $(MINUTES),10)
 
+exhaustive: # Try all that can happen to a small Raft group, millions of worlds, in a few minutes
+	RAFT_EXHAUSTIVE=1 cargo test --release --locked -p flotilla-raft --test exhaustive wide -- --nocapture
+
 bench: setup # Measure, in release: make bench SUITE=quick
 	cargo run --release --locked -p flotilla-cmd -- bench --suite $(or $(SUITE),quick)
 
 bench-raft: # Measure the Raft core beside raft-rs, doing the same work in turns: make bench-raft ARGS=--quick
 	cd tests/raft-bench && cargo run --release --locked -- --results ../../bench-results $(ARGS)
+
+bench-peers: setup # Measure beside etcd, PostgreSQL and the bare disk, and write docs/performance.md: make bench-peers ARGS='--rounds 3'
+	tests/peer-bench/setup
+	cargo build --release --locked -p flotilla-cmd
+	binary=$$(realpath $(or $(CARGO_TARGET_DIR),target))/release/flotilla && cd tests/peer-bench && cargo run --release --locked -- \
+		--flotilla $$binary --results ../../bench-results --page ../../docs/performance.md $(ARGS)
 
 clean: # Remove what was built; RocksDB's archive stays
 	cargo clean
