@@ -125,6 +125,17 @@ fn every_pitfall_names_tests_that_exist() {
 }
 
 #[test]
+fn every_story_stands_on_the_page() {
+    let page = page();
+    let cited: BTreeSet<&str> =
+        quoted(&page).filter(|name| name.ends_with(".txt") && *name != ".txt").collect();
+    let stories = stories();
+    let told: BTreeSet<&str> = stories.iter().map(|(name, _)| name.as_str()).collect();
+    assert_eq!(cited.difference(&told).collect::<Vec<_>>(), Vec::<&&str>::new(), "cited, and not told");
+    assert_eq!(told.difference(&cited).collect::<Vec<_>>(), Vec::<&&str>::new(), "told, and not cited");
+}
+
+#[test]
 fn every_story_says_what_it_is_about_and_where_that_comes_from() {
     let stories = stories();
     assert!(stories.len() >= STORIES_MIN, "only {} stories", stories.len());
