@@ -3,8 +3,8 @@
 use bytes::Bytes;
 use codec::{Decode, Encode};
 use raft::{
-    Append, ConfState, Config, Entry, EntryKind, HardState, MemStorage, Message, PersistToken, RawNode,
-    Snapshot, SnapshotMeta, Storage,
+    Append, CheckedStorage, ConfState, Config, Entry, EntryKind, HardState, MemStorage, Message,
+    PersistToken, RawNode, Snapshot, SnapshotMeta, Storage,
 };
 use std::collections::{BTreeMap, VecDeque};
 use types::{LogIndex, PeerId, Term};
@@ -43,14 +43,15 @@ pub(crate) struct Job {
 pub(crate) struct Host {
     pub(crate) id: PeerId,
     /// `None` while it is down.
-    pub(crate) node: Option<RawNode<MemStorage>>,
+    pub(crate) node: Option<RawNode<CheckedStorage>>,
     /// When this life began.
     pub(crate) started: u64,
     /// Nothing runs here before.
     pub(crate) paused_until: u64,
     /// Nothing is applied here before.
     pub(crate) lags_until: u64,
-    pub(crate) disk: MemStorage,
+    /// Up to date while the peer is down; else see [`Host::disk`].
+    disk: MemStorage,
     pub(crate) disk_machine: Machine,
     pub(crate) machine: Machine,
     pub(crate) jobs: VecDeque<Job>,
@@ -112,6 +113,17 @@ impl Host {
         }
     }
 
+    /// What is durable.
+    pub(crate) fn disk(&self) -> &MemStorage {
+        self.node.as_ref().map_or(&self.disk, |node| node.storage().durable())
+    }
+
+    /// The vote on the disk is gone, while the peer is down.
+    pub(crate) fn forget_vote(&mut self) {
+        let state = self.disk.hard_state();
+        self.disk.force_hard_state(HardState { vote: PeerId::ZERO, ..state });
+    }
+
     /// Begins a life with what is on the disk.
     pub(crate) fn start(&mut self, now: u64, config: &Config) -> Result<(), String> {
         let config = Config { id: self.id, applied: self.disk_machine.applied, ..config.clone() };
@@ -121,8 +133,8 @@ impl Host {
         let base = storage.base().meta.clone();
         self.log = storage.all_entries().iter().map(|entry| (entry.index, entry.term)).collect();
         self.log.insert(base.index, base.term);
-        let node =
-            RawNode::new(&config, storage).map_err(|error| format!("{} does not start: {error}", self.id))?;
+        let node = RawNode::new(&config, CheckedStorage::new(storage))
+            .map_err(|error| format!("{} does not start: {error}", self.id))?;
         self.committed = node.status().committed;
         self.node = Some(node);
         self.started = now;
@@ -131,11 +143,12 @@ impl Host {
 
     /// Ends this life. Of the writes under way, `survive` have reached the disk.
     pub(crate) fn crash(&mut self, survive: usize) {
+        let node = self.node.as_mut().expect("up");
+        self.disk = std::mem::take(node.storage_mut()).crash(survive);
         for job in self.jobs.drain(..).take(survive) {
             if let Some(snapshot) = &job.append.snapshot {
                 self.disk_machine = Machine::restore(snapshot);
             }
-            self.disk.write(&job.append);
         }
         self.jobs.clear();
         self.node = None;
@@ -152,25 +165,22 @@ impl Host {
         if !self.jobs.front()?.written {
             return None;
         }
+        let token = self.node.as_mut()?.storage_mut().sync();
         let job = self.jobs.pop_front()?;
+        assert_eq!(token, Some(job.append.token), "writes are durable in order");
         if let Some(snapshot) = &job.append.snapshot {
             let machine = Machine::restore(snapshot);
             self.disk_machine = machine.clone();
             self.install = Some(machine);
         }
-        self.disk.write(&job.append);
         Some(job)
     }
 
     /// What is applied becomes durable.
     pub(crate) fn flush_machine(&mut self) -> Result<(), String> {
-        if self.machine.applied > self.disk.last_index() {
-            return Err(format!(
-                "{} applied {}, durable {}",
-                self.id,
-                self.machine.applied,
-                self.disk.last_index()
-            ));
+        let last = self.disk().last_index();
+        if self.machine.applied > last {
+            return Err(format!("{} applied {}, durable {}", self.id, self.machine.applied, last));
         }
         if self.machine.applied > self.disk_machine.applied {
             self.disk_machine = self.machine.clone();
@@ -191,7 +201,10 @@ impl Host {
             }
         }
         let (conf, data): (ConfState, Bytes) = (self.disk_machine.conf.clone(), self.disk_machine.to_bytes());
-        let storages = self.node.as_mut().map(RawNode::storage_mut).into_iter().chain([&mut self.disk]);
+        let storages = match &mut self.node {
+            Some(node) => node.storage_mut().both_mut().into_iter().collect(),
+            None => vec![&mut self.disk],
+        };
         for storage in storages {
             if storage.base().meta.index < index {
                 storage.set_conf_state(conf.clone());
@@ -216,7 +229,7 @@ impl Host {
 
     /// Whether the entry of `term` at `index` is durable here.
     pub(crate) fn holds(&self, index: LogIndex, term: Term) -> bool {
-        index <= self.disk.base().meta.index || self.disk.term(index) == Ok(term)
+        index <= self.disk().base().meta.index || self.disk().term(index) == Ok(term)
     }
 }
 

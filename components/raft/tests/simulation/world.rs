@@ -252,7 +252,7 @@ impl World {
         Ok(())
     }
 
-    fn node(&mut self, id: PeerId) -> &mut raft::RawNode<raft::MemStorage> {
+    fn node(&mut self, id: PeerId) -> &mut raft::RawNode<raft::CheckedStorage> {
         self.hosts.get_mut(&id).and_then(|host| host.node.as_mut()).expect("up")
     }
 
@@ -310,7 +310,9 @@ impl World {
         if !node.has_ready() {
             return Ok(());
         }
-        let Ready { soft, append, messages, messages_after, committed, read_states } = node.ready();
+        let ready = node.ready();
+        node.storage_mut().take(&ready).map_err(|what| format!("{id}: {what}"))?;
+        let Ready { soft, append, messages, messages_after, committed, read_states } = ready;
         if let Some(reason) = node.poisoned() {
             return Err(format!("{id} is poisoned: {reason}"));
         }
@@ -325,7 +327,8 @@ impl World {
             host.jobs.push_back(Job { append, after: Vec::new(), written: false });
         }
         for entry in &committed {
-            if host.disk.term(entry.index) != Ok(entry.term) && entry.index > host.disk.base().meta.index {
+            let disk = host.disk();
+            if disk.term(entry.index) != Ok(entry.term) && entry.index > disk.base().meta.index {
                 return Err(format!("{id} is to apply {:?}, which is not durable", entry.id()));
             }
             self.record.chooses(entry)?;
@@ -357,27 +360,9 @@ impl World {
 
     fn send(&mut self, message: Message) -> Result<(), String> {
         let from = &self.hosts[&message.from];
-        let durable = from.disk.hard_state().term;
-        // Questions and answers about a coming term are no claim to be in it.
-        let claims = !matches!(
-            message.body,
-            Body::Vote { kind: VoteKind::Pre, .. }
-                | Body::VoteResp { pre: true, .. }
-                | Body::ReadIndex { .. }
-        );
         let strict = matches!(self.broken, Broken::Nothing | Broken::Seeded(_));
-        if strict && claims && message.term > durable {
-            return Err(format!("{message:?} leaves while only term {durable} is durable"));
-        }
-        if let (true, Body::AppendResp { index, reject: None, .. }) = (strict, &message.body)
-            && *index > from.disk.last_index()
-        {
-            return Err(format!("{message:?} leaves while only {} is durable", from.disk.last_index()));
-        }
-        if let (true, Body::VoteResp { pre: false, reject: false, .. }) = (strict, &message.body)
-            && (from.disk.hard_state().term, from.disk.hard_state().vote) != (message.term, message.to)
-        {
-            return Err(format!("{message:?} leaves while {:?} is durable", from.disk.hard_state()));
+        if let (true, Some(node)) = (strict, &from.node) {
+            node.storage().may_leave(&message)?;
         }
         if let Body::Vote { kind: VoteKind::Transfer { leader_term }, .. } = message.body
             && message.term != leader_term.next()
@@ -403,7 +388,7 @@ impl World {
         let node = host.node.as_mut().expect("up");
         // Any number of writes become readable...
         for job in host.jobs.iter_mut().filter(|job| !job.written).take(1 + draw as usize) {
-            node.storage_mut().write(&job.append);
+            node.storage_mut().write();
             job.written = true;
             if draw.is_multiple_of(2) {
                 node.on_stable(job.append.token);
@@ -418,7 +403,7 @@ impl World {
             let Some(job) = host.make_durable() else { break };
             host.done.push_back(job.append.token);
             if let Some(first) = job.append.entries.first() {
-                let before = host.disk.term(first.index.prev()).map_err(|error| error.to_string())?;
+                let before = host.disk().term(first.index.prev()).map_err(|error| error.to_string())?;
                 self.record.writes(EntryId::new(before, first.index.prev()), &job.append.entries)?;
             }
             for message in job.after {
@@ -431,6 +416,7 @@ impl World {
         if draw != 3 {
             let some = host.done.len().min(1 + draw as usize);
             if let Some(token) = host.done.drain(..some).next_back() {
+                node.storage().may_report(token)?;
                 node.on_persist(token);
                 host.reported.push(token);
             }
@@ -615,8 +601,7 @@ impl World {
         let survive = self.dice.below(host.jobs.len() as u64 + 1) as usize;
         host.crash(survive);
         if self.broken == Broken::ForgetVote {
-            let state = host.disk.hard_state();
-            host.disk.force_hard_state(raft::HardState { vote: PeerId::ZERO, ..state });
+            host.forget_vote();
         }
         self.summary.crashes += 1;
         self.say(|| format!("{id} crashes, {survive} writes survive"));
