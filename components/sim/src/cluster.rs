@@ -50,6 +50,11 @@ pub trait Node {
         Vec::new()
     }
 
+    /// How many requests it has not answered long after their deadlines, if its monotonic clock shows `clock`.
+    fn overdue(&self, _clock: MonoTime) -> usize {
+        0
+    }
+
     /// The leases by which it would answer reads if its monotonic clock showed `clock`.
     fn leases(&self, _clock: MonoTime) -> Vec<LeaseView> {
         Vec::new()
@@ -89,6 +94,8 @@ pub struct LeaseView {
     pub peer_id: PeerId,
     /// The term in which it does.
     pub term: Term,
+    /// For how long, by the store's clock.
+    pub left: Duration,
 }
 
 /// One node's view of the kernel.
@@ -249,6 +256,21 @@ impl Cluster {
     #[must_use]
     pub fn leases(&self, id: NodeId) -> Vec<LeaseView> {
         self.nodes[&id].leases(self.kernel.mono(id))
+    }
+
+    /// Whether every request was answered, at the latest soon after its deadline.
+    ///
+    /// # Errors
+    /// A node that owes an answer.
+    pub fn all_answered(&self) -> Result<(), Broken> {
+        for (id, node) in &self.nodes {
+            let overdue = node.overdue(self.kernel.mono(*id));
+            if overdue > 0 {
+                let facts = format!("{id} has not answered {overdue} requests long after their deadlines");
+                return Err(Broken { invariant: "INV-STORE-11 (one answer)", facts });
+            }
+        }
+        Ok(())
     }
 
     /// The regions that a node holds; none if it is down.

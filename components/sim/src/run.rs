@@ -335,6 +335,7 @@ impl Run {
     }
 
     fn has_converged(&self) -> Result<(), Broken> {
+        self.cluster.all_answered()?;
         if self.is_replicated { has_converged(&self.cluster.regions()) } else { Ok(()) }
     }
 

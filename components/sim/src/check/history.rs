@@ -36,7 +36,7 @@ pub enum Outcome {
         /// What the key held before, where the system tells.
         previous: Option<Option<Bytes>>,
     },
-    /// The system promised that nothing was and will be done.
+    /// The system promised that nothing was and will be done (INV-STORE-12). A read that sees it has no explanation.
     NotDone,
     /// Nobody knows: it takes effect at any time after it was invoked, or never.
     Unknown,

@@ -4,6 +4,7 @@
 //! [`Broken`] at the first fact that contradicts what it has seen before.
 
 use crate::cluster::{LeaseView, RegionView};
+use raft::EntryId;
 use std::collections::BTreeMap;
 use std::fmt;
 use types::{Epoch, KeyRange, LogIndex, PeerId, Region, RegionId, StoreId, Term, Timestamp, escape_key};
@@ -36,15 +37,24 @@ pub struct ElectionSafety {
 }
 
 impl ElectionSafety {
-    /// `peer` is, or believes to be, leader of `region` in `term`.
+    /// `peer` is, or believes to be, leader of `region` in `term`. Returns whether that is news.
     ///
     /// # Errors
     /// When another peer was.
-    pub fn leader(&mut self, region: RegionId, term: Term, peer: PeerId) -> Result<(), Broken> {
+    pub fn leader(&mut self, region: RegionId, term: Term, peer: PeerId) -> Result<bool, Broken> {
+        let is_new = !self.leaders.contains_key(&(region, term));
         let first = *self.leaders.entry((region, term)).or_insert(peer);
-        require(first == peer, "election safety", || {
+        require(first == peer, "INV-RAFT-1 (election safety)", || {
             format!("peers {first} and {peer} both lead region {region} in term {term}")
-        })
+        })?;
+        Ok(is_new)
+    }
+
+    /// The highest term in which a region was led; zero if it was not.
+    #[must_use]
+    pub fn newest_term(&self, region: RegionId) -> Term {
+        let terms = self.leaders.range((region, Term::ZERO)..=(region, Term(u64::MAX)));
+        terms.last().map_or(Term::ZERO, |((_, term), _)| *term)
     }
 
     /// The leader seen last in each region.
@@ -57,7 +67,96 @@ impl ElectionSafety {
     }
 }
 
-/// State-machine safety and log matching: what is applied at an index of a region is the same on every peer, and each
+/// Leader completeness: what was committed in a term is in the logs of the leaders of all later ones (Raft thesis,
+/// Figure 3.2). Which term something was committed in is not told by what is applied; it is at most the highest in which
+/// anybody was seen to lead by then.
+#[derive(Clone, Default, Debug)]
+pub struct Committed {
+    /// By region and the highest term in which it had been led: the last entry that was applied.
+    last: BTreeMap<(RegionId, Term), EntryId>,
+}
+
+impl Committed {
+    /// Some peer of `region` has applied `entry`, when nobody had led in a term above `led_in`.
+    pub fn applied(&mut self, region: RegionId, entry: EntryId, led_in: Term) {
+        let last = self.last.entry((region, led_in)).or_insert(entry);
+        if last.index < entry.index {
+            *last = entry;
+        }
+    }
+
+    /// The last entry that was committed for certain before `term`.
+    #[must_use]
+    pub fn before(&self, region: RegionId, term: Term) -> Option<EntryId> {
+        let earlier = self.last.range((region, Term::ZERO)..(region, term));
+        earlier.map(|(_, entry)| *entry).max_by_key(|entry| entry.index)
+    }
+}
+
+/// The leader of `term` has `log` at the index of `wanted`, which was committed before.
+///
+/// # Errors
+/// When that is another entry, or none.
+pub fn leader_is_complete(
+    region: RegionId,
+    term: Term,
+    wanted: EntryId,
+    log: DurableLog,
+) -> Result<(), Broken> {
+    let holds = log.term.map_or(log.applied >= wanted.index, |term| term == wanted.term);
+    require(holds, "INV-RAFT-4 (leader completeness)", || {
+        format!(
+            "region {region} is led in term {term} by a peer that has {log:?}, but {wanted:?} was committed"
+        )
+    })
+}
+
+/// Log matching: an entry's index and term tell what it is, and what is before it (Raft thesis, Figure 3.2).
+#[derive(Clone, Default, Debug)]
+pub struct LogMatching {
+    /// By region, index and term.
+    entries: BTreeMap<(RegionId, LogIndex, Term), FirstSeen>,
+}
+
+/// An entry as it was first seen.
+#[derive(Clone, Copy, Debug)]
+struct FirstSeen {
+    /// The term of the entry before, if it was known.
+    before: Option<Term>,
+    checksum: u64,
+    /// Who had it.
+    peer: PeerId,
+}
+
+impl LogMatching {
+    /// `peer` of `region` has an entry `id` with this checksum in its log, after one of the term `before`, if that is
+    /// known.
+    ///
+    /// # Errors
+    /// When another peer has another one there, or another one before it.
+    pub fn entry(
+        &mut self,
+        region: RegionId,
+        peer: PeerId,
+        id: EntryId,
+        before: Option<Term>,
+        checksum: u64,
+    ) -> Result<(), Broken> {
+        let seen = FirstSeen { before, checksum, peer };
+        let first = self.entries.entry((region, id.index, id.term)).or_insert(seen);
+        first.before = first.before.or(before);
+        let matches = first.checksum == checksum && (before.is_none() || first.before == before);
+        require(matches, "INV-RAFT-3 (log matching)", || {
+            let told = |seen: &FirstSeen| {
+                let FirstSeen { before, checksum, peer } = seen;
+                format!("peer {peer} has {checksum:x} after term {before:?}")
+            };
+            format!("region {region}, entry {id:?}: {}, {}", told(first), told(&seen))
+        })
+    }
+}
+
+/// State-machine safety: what is applied at an index of a region is the same on every peer, and each
 /// peer applies index after index (Raft thesis, Figure 3.2).
 #[derive(Clone, Default, Debug)]
 pub struct AppliedChains {
@@ -88,10 +187,10 @@ impl AppliedChains {
         applied: Applied,
     ) -> Result<(), Broken> {
         if let Some((at, term)) = self.progress.get(&peer) {
-            require(index == at.next(), "applying in order", || {
+            require(index == at.next(), "INV-STORE-3 (applying in order)", || {
                 format!("peer {peer} of region {region} applies {index} after {at}")
             })?;
-            require(applied.term >= *term, "terms in order", || {
+            require(applied.term >= *term, "INV-STORE-3 (terms in order)", || {
                 format!(
                     "peer {peer} of region {region} applies term {} at {index} after term {term}",
                     applied.term
@@ -99,7 +198,7 @@ impl AppliedChains {
             })?;
         }
         let (first, by) = *self.applied.entry((region, index)).or_insert((applied, peer));
-        require(first == applied, "state-machine safety", || {
+        require(first == applied, "INV-RAFT-5 (state-machine safety)", || {
             format!(
                 "region {region} at {index}: peer {by} applied {first:?}, peer {peer} applies {applied:?}"
             )
@@ -121,7 +220,7 @@ impl AppliedChains {
         term: Term,
     ) -> Result<(), Broken> {
         if let Some((first, by)) = self.applied.get(&(region, index)) {
-            require(first.term == term, "state-machine safety", || {
+            require(first.term == term, "INV-RAFT-5 (state-machine safety)", || {
                 format!(
                     "region {region} at {index}: peer {by} applied term {}, peer {peer} starts at term {term}",
                     first.term
@@ -133,8 +232,8 @@ impl AppliedChains {
     }
 }
 
-/// State-machine safety, seen from the result: where peers of a region have applied the same entry last, they hold the
-/// same. For observers that see states and not each entry.
+/// Applying depends on the log and the data alone: where peers of a region have applied the same entry last, they hold
+/// the same, descriptor included.
 #[derive(Clone, Default, Debug)]
 pub struct AppliedStates {
     states: BTreeMap<(RegionId, LogIndex), (Applied, PeerId)>,
@@ -154,7 +253,7 @@ impl AppliedStates {
         applied: Applied,
     ) -> Result<(), Broken> {
         let (first, by) = *self.states.entry((region, index)).or_insert((applied, peer));
-        require(first == applied, "state-machine safety", || {
+        require(first == applied, "INV-STORE-13 (equal entries, equal states)", || {
             format!("region {region} after {index}: peer {by} held {first:?}, peer {peer} holds {applied:?}")
         })
     }
@@ -184,7 +283,7 @@ pub fn acknowledged_is_durable(
     voters: &[DurableLog],
 ) -> Result<(), Broken> {
     let holding = voters.iter().filter(|log| log.term == Some(term) || log.applied >= index).count();
-    require(holding > voters.len() / 2, "durability at the moment of the reply", || {
+    require(holding > voters.len() / 2, "INV-RAFT-12 (durable when acknowledged)", || {
         format!(
             "region {region}: the entry at {index} of term {term} was acknowledged, but the disks hold {voters:?}"
         )
@@ -200,7 +299,7 @@ pub fn ranges_are_disjoint(store: StoreId, regions: &[(RegionId, KeyRange)]) -> 
     sorted.sort_by(|(_, a), (_, b)| a.start.cmp(&b.start));
     for pair in sorted.windows(2) {
         let [(left, left_range), (right, right_range)] = pair else { unreachable!("windows of two") };
-        require(!left_range.overlaps(right_range), "disjoint ranges", || {
+        require(!left_range.overlaps(right_range), "INV-STORE-1 (disjoint ranges)", || {
             format!("store {store} holds region {left} {left_range:?} and region {right} {right_range:?}")
         })?;
     }
@@ -280,7 +379,7 @@ impl Epochs {
             format!("region {} on store {store} goes from {before:?} to {:?}", region.id, region.epoch)
         })?;
         let known = self.by_epoch.entry((region.id, region.epoch)).or_insert_with(|| region.clone());
-        require(known == region, "one epoch, one descriptor", || {
+        require(known == region, "INV-RAFT-14 (one epoch, one descriptor)", || {
             format!("{known:?} and, on store {store}, {region:?}")
         })
     }
@@ -304,13 +403,14 @@ impl HardStates {
     /// When it had a higher term, or another vote in this one.
     pub fn durable(&mut self, peer: PeerId, term: Term, vote: Option<PeerId>) -> Result<(), Broken> {
         if let Some((term_before, vote_before)) = self.latest.insert(peer, (term, vote)) {
-            let holds =
-                term > term_before || (term == term_before && (vote_before.is_none() || vote == vote_before));
-            require(holds, "term and vote are kept", || {
+            let facts = || {
                 format!(
                     "peer {peer} goes from term {term_before} vote {vote_before:?} to term {term} vote {vote:?}"
                 )
-            })?;
+            };
+            require(term >= term_before, "INV-RAFT-10 (terms grow)", facts)?;
+            let kept = term > term_before || vote_before.is_none() || vote == vote_before;
+            require(kept, "INV-RAFT-11 (one vote in a term)", facts)?;
         }
         Ok(())
     }
@@ -340,7 +440,7 @@ impl Leases {
     pub fn serves(&mut self, region: RegionId, term: Term, peer: PeerId, now: u64) -> Result<(), Broken> {
         self.acknowledges(region, term, peer, now);
         let (newest, by, since) = self.newest[&region];
-        require(newest == term, "lease disjointness", || {
+        require(newest == term, "INV-READ-6 (disjoint leases)", || {
             format!(
                 "peer {peer} serves region {region} by a lease of term {term} at {now}, after peer {by} acted in term \
                  {newest} at {since}"
@@ -387,7 +487,7 @@ impl Timestamps {
     /// # Errors
     /// When one of them is not greater.
     pub fn answered(&mut self, floor: Timestamp, first: Timestamp, last: Timestamp) -> Result<(), Broken> {
-        require(first > floor && first <= last, "growing timestamps", || {
+        require(first > floor && first <= last, "INV-PD-TSO (growing timestamps)", || {
             format!("{first:?} to {last:?} were handed out after {floor:?} had been")
         })?;
         self.answered = self.answered.max(last);

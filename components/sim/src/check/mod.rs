@@ -1,10 +1,12 @@
 //! Checkers: they look at what was recorded and say whether a correct system could have done it.
 //!
-//! They know nothing of the simulator, so tests of real processes use them as well.
+//! Those of what clients saw know nothing of the simulator, so tests of real processes use them as well.
 
+mod disks;
 mod history;
 pub mod invariants;
 mod linearizable;
 
+pub use disks::{DurableLogs, LogChanges};
 pub use history::{Action, HistoryError, OpId, Operation, Outcome, Recorder, parse_history, write_history};
 pub use linearizable::{DEFAULT_STEPS_MAX, Verdict, Violation, linearizable};

@@ -3,6 +3,7 @@
 mod alarm;
 mod pd;
 mod pd_calls;
+mod sight;
 mod snapshots;
 mod store;
 

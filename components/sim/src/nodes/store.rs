@@ -1,6 +1,6 @@
 //! A store's process.
 
-use crate::check::invariants::{Applied, Broken, ranges_are_disjoint};
+use crate::check::invariants::Broken;
 use crate::client::address_of;
 use crate::cluster::{LeaseView, Node, RegionView, World};
 use crate::frame::{frame, kind_of, payload_of};
@@ -8,23 +8,22 @@ use crate::kernel::{CrashKind, NodeId};
 use crate::network::{ConnectionId, Lane};
 use crate::nodes::alarm::Alarm;
 use crate::nodes::pd_calls::{Ended, PdCalls};
+use crate::nodes::sight::{Sight, leases};
 use crate::nodes::snapshots::{Sent, Transfers};
 use crate::nodes::{Moment, SeededBug, Thread, crash_engine};
 use crate::observer::Observer;
 use crate::time::SimTime;
-use crate::trace::TraceHash;
-use codec::Encode;
 use codec::frame::Frame;
-use engine::{Cf, Engine, MemEngine, Snapshot, SyncTicket};
+use engine::{Engine, MemEngine, SyncTicket};
 use env::{Dice, SplitMix};
 use parking_lot::Mutex;
 use raft::Role;
-use raftstore::{Delegate, PeerState, Token, all_regions};
+use raftstore::{PeerState, Token, all_regions};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 use store::{Actor, Config, Effect, Event, Join, JoinStep, Merged, PdCall, Store, StoreIdent};
-use types::{KeyRange, LogIndex, MonoTime, RegionId, StoreId, Term};
+use types::{MonoTime, StoreId};
 use wire::FrameKind;
 use wire::kv::{KvError, KvReply, KvRequest, KvResponse};
 use wire::pd::{PdError, StoreInfo};
@@ -57,6 +56,10 @@ const LOG_END: u64 = 3;
 /// Wake-up: pieces of snapshots may leave.
 const PIECES: u64 = 4;
 
+/// How long after a request's deadline its answer may take: workers look for what has expired at every tick, and a
+/// thread that stalls may keep one from it.
+const ANSWER_DELAY_MAX: Duration = Duration::from_secs(5);
+
 /// What the placement driver is asked for.
 enum Purpose {
     Join,
@@ -82,7 +85,8 @@ struct Process {
     phase: Phase,
     join_at: MonoTime,
     calls: PdCalls<Purpose>,
-    tokens: BTreeMap<Token, (ConnectionId, u64)>,
+    /// Requests that are not answered: whom to answer, on which connection, and when they give up.
+    tokens: BTreeMap<Token, (ConnectionId, u64, MonoTime)>,
     tokens_made: Token,
     /// Something ran that may have handed work to the log writer.
     log_may_have_work: bool,
@@ -136,16 +140,7 @@ pub struct StoreNode {
     pd_members: Vec<NodeId>,
     bug: Option<SeededBug>,
     process: Option<Process>,
-    /// The store has been seen since it started.
-    was_observed: bool,
-    /// Something was applied since the store was looked at.
-    has_changed: bool,
-    /// What was applied when it was looked at.
-    seen: BTreeMap<RegionId, LogIndex>,
-    /// Leases that it held when it was looked at.
-    leases: BTreeSet<(RegionId, Term)>,
-    /// A rule that the node itself found broken.
-    broken: Option<Broken>,
+    sight: Sight,
 }
 
 impl StoreNode {
@@ -158,20 +153,8 @@ impl StoreNode {
         pd_members: Vec<NodeId>,
         bug: Option<SeededBug>,
     ) -> Self {
-        Self {
-            engine: MemEngine::new(),
-            config,
-            links,
-            book,
-            pd_members,
-            bug,
-            process: None,
-            was_observed: false,
-            has_changed: false,
-            seen: BTreeMap::new(),
-            leases: BTreeSet::new(),
-            broken: None,
-        }
+        let sight = Sight::new(config.raftstore.lease);
+        Self { engine: MemEngine::new(), config, links, book, pd_members, bug, process: None, sight }
     }
 
     /// Its disk.
@@ -276,14 +259,14 @@ impl StoreNode {
         }
         process.tokens_made += 1;
         let token = process.tokens_made;
-        process.tokens.insert(token, (connection, frame.head.request_id));
         let deadline = match frame.head.deadline_ms {
             0 => MonoTime::MAX,
             left => arrived + Duration::from_millis(u64::from(left)),
         };
-        if now < arrived && self.broken.is_none() {
+        process.tokens.insert(token, (connection, frame.head.request_id, deadline));
+        if now < arrived && self.sight.broken.is_none() {
             let facts = format!("a request that arrived at {arrived:?} is served at {now:?}");
-            self.broken = Some(Broken { invariant: "INV-READ-4 (clock after drain)", facts });
+            self.sight.broken = Some(Broken { invariant: "INV-READ-4 (clock after drain)", facts });
         }
         self.event_at(now, Event::Request { token, request, deadline });
     }
@@ -369,7 +352,7 @@ impl StoreNode {
 
     fn answer(&mut self, world: &mut World<'_>, token: Token, answer: Result<KvReply, KvError>) {
         let asked = self.process().tokens.remove(&token);
-        let (connection, request_id) = asked.expect("each request is answered once");
+        let (connection, request_id, _) = asked.expect("INV-STORE-11: each request is answered once");
         reply(world, connection, request_id, &KvResponse::from(answer));
     }
 
@@ -412,13 +395,13 @@ impl StoreNode {
         store.run(actor, now).expect("no fault was injected");
         process.log_may_have_work = true;
         process.may_stall(world, Thread::Runs(actor), one_in);
-        self.has_changed |= !matches!(actor, Actor::PdAgent);
+        self.sight.has_changed |= !matches!(actor, Actor::PdAgent);
     }
 
     fn begin_log(&mut self, world: &mut World<'_>) {
         let engine = self.engine.clone();
         let waits = self.bug != Some(SeededBug::StoreReleasesEarly);
-        let process = self.process();
+        let process = self.process.as_mut().expect("it is up");
         process.log_begin.rings();
         let Phase::Running(store) = &mut process.phase else { return };
         if process.log.is_some() || process.held.contains(&Thread::Log) {
@@ -427,6 +410,7 @@ impl StoreNode {
         process.log_may_have_work = false;
         let Some(merged) = store.begin_log() else { return };
         engine.write(&merged.batch).expect("no fault was injected");
+        self.sight.wrote(&merged.batch);
         if merged.must_sync && waits {
             process.log = Some((merged, engine.begin_sync()));
             world.wake_after_sync(LOG_END);
@@ -437,35 +421,14 @@ impl StoreNode {
 
     fn end_log(&mut self) {
         let engine = self.engine.clone();
-        let process = self.process();
+        let process = self.process.as_mut().expect("it is up");
         let (merged, ticket) = process.log.take().expect("a sync is under way");
         process.log_may_have_work = true;
         engine.finish_sync(ticket).expect("no fault was injected");
+        self.sight.synced();
         if let Phase::Running(store) = &mut process.phase {
             store.finish_log(merged);
         }
-    }
-
-    /// Compares what was applied with what other stores have applied.
-    fn observe_applied(&mut self, store_id: StoreId, observer: &mut Observer) -> Result<(), Broken> {
-        let regions = all_regions(&self.engine).expect("no fault was injected");
-        for (record, apply) in regions {
-            let Some(apply) = apply else { continue };
-            if record.state != PeerState::Normal || record.region.peers.is_empty() {
-                continue;
-            }
-            let region = &record.region;
-            observer.epochs.region(store_id, region)?;
-            if self.seen.insert(region.id, apply.applied.index) == Some(apply.applied.index) {
-                continue;
-            }
-            let mut hash = TraceHash::default();
-            hash.fold_bytes(&region.to_bytes());
-            fold_data(&self.engine, &region.range, &mut hash);
-            let applied = Applied { term: apply.applied.term, checksum: hash.value() };
-            observer.states.state(region.id, record.peer_id, apply.applied.index, applied)?;
-        }
-        Ok(())
     }
 }
 
@@ -473,26 +436,8 @@ fn reply(world: &mut World<'_>, connection: ConnectionId, request_id: u64, respo
     world.reply(connection, frame(FrameKind::KvResponse, request_id, None, response));
 }
 
-/// Folds all data of a range.
-fn fold_data(engine: &MemEngine, range: &KeyRange, hash: &mut TraceHash) {
-    let snapshot = engine.snapshot();
-    for cf in Cf::DATA {
-        hash.fold(cf as u64);
-        let mut iterator = snapshot.iter(cf, range);
-        let mut found = iterator.seek_to_first();
-        while found {
-            hash.fold_bytes(iterator.key());
-            hash.fold_bytes(iterator.value());
-            found = iterator.next();
-        }
-        iterator.status().expect("no fault was injected");
-    }
-}
-
 impl Node for StoreNode {
     fn start(&mut self, world: &mut World<'_>) {
-        self.was_observed = false;
-        self.has_changed = true;
         self.process = Some(Process {
             phase: Phase::Joining(None),
             join_at: world.mono(),
@@ -616,8 +561,7 @@ impl Node for StoreNode {
     fn crash(&mut self, kind: CrashKind, dice: &mut SplitMix) {
         self.process = None;
         self.engine = crash_engine(&self.engine, kind, dice);
-        self.seen.clear();
-        self.leases.clear();
+        self.sight.crashed();
     }
 
     fn regions(&self) -> Vec<RegionView> {
@@ -643,58 +587,24 @@ impl Node for StoreNode {
             .collect()
     }
 
+    fn overdue(&self, clock: MonoTime) -> usize {
+        let Some(process) = &self.process else { return 0 };
+        process.tokens.values().filter(|(_, _, deadline)| *deadline + ANSWER_DELAY_MAX < clock).count()
+    }
+
     fn leases(&self, clock: MonoTime) -> Vec<LeaseView> {
-        let Some(Process { phase: Phase::Running(store), .. }) = &self.process else { return Vec::new() };
-        let meta = store.meta();
-        let delegates = meta.regions().into_iter().filter_map(|region| meta.delegate(region.id));
-        let valid = delegates.filter(|delegate| delegate.covers(clock));
-        let view = |delegate: Arc<Delegate>| LeaseView {
-            store_id: store.store_id(),
-            region: delegate.region.clone(),
-            peer_id: delegate.peer.id,
-            term: delegate.term,
-        };
-        valid.map(view).collect()
+        match &self.process {
+            Some(Process { phase: Phase::Running(store), .. }) => leases(store, clock),
+            _ => Vec::new(),
+        }
     }
 
     fn observe(&mut self, now: SimTime, clock: MonoTime, observer: &mut Observer) -> Result<(), Broken> {
-        if let Some(broken) = self.broken.take() {
-            return Err(broken);
+        match &self.process {
+            Some(Process { phase: Phase::Running(store), .. }) => {
+                self.sight.show(store, &self.engine, (now, clock), observer)
+            }
+            _ => Ok(()),
         }
-        let leases = self.leases(clock);
-        let Some(Process { phase: Phase::Running(store), .. }) = &self.process else { return Ok(()) };
-        let store_id = store.store_id();
-        if !std::mem::replace(&mut self.was_observed, true) {
-            observer.epochs.restarted(store_id);
-        }
-        let mut result = Ok(());
-        for worker in store.workers() {
-            let holds = worker.check_invariants();
-            let broken = |facts| Broken {
-                invariant: "an invariant of the store",
-                facts: format!("store {store_id}: {facts}"),
-            };
-            holds.map_err(broken)?;
-            worker.visit(&mut |region, status, _| {
-                if status.role == Role::Leader && result.is_ok() {
-                    result = observer.elections.leader(region.id, status.term, status.id);
-                }
-            });
-        }
-        result?;
-        let mut held = BTreeSet::new();
-        for LeaseView { region, term, peer_id, .. } in leases {
-            observer.leases.serves(region.id, term, peer_id, now.0)?;
-            held.insert((region.id, term));
-        }
-        observer.lease_gained |= !held.is_subset(&self.leases);
-        self.leases = held;
-        let regions = store.meta().regions();
-        if std::mem::take(&mut self.has_changed) {
-            let ranges: Vec<_> = regions.into_iter().map(|region| (region.id, region.range)).collect();
-            ranges_are_disjoint(store_id, &ranges)?;
-            self.observe_applied(store_id, observer)?;
-        }
-        Ok(())
     }
 }

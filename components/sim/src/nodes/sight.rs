@@ -1,0 +1,345 @@
+//! What the observers are shown of a store, after each thing that happened to it.
+//!
+//! Only what the event can have changed is looked at: logs when a sync has ended, data when something was applied,
+//! leases always, for they change with time alone.
+
+use crate::check::invariants::{
+    Applied, Broken, DurableLog, acknowledged_is_durable, leader_is_complete, ranges_are_disjoint,
+};
+use crate::check::{DurableLogs, LogChanges};
+use crate::cluster::LeaseView;
+use crate::observer::Observer;
+use crate::time::SimTime;
+use crate::trace::TraceHash;
+use ::store::Store;
+use codec::{Decode, Encode};
+use engine::{Cf, Engine, MemEngine, Snapshot, WriteBatch};
+use raft::{Entry, EntryId, Role, Status};
+use raft_log::keys;
+use raftstore::{ApplyRecord, Delegate, PeerState, RegionRecord, all_regions};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+use types::{KeyRange, LogIndex, MonoTime, Peer, PeerId, PeerRole, Region, RegionId, Term};
+
+/// What was seen of one store, and what has happened since.
+#[derive(Default)]
+pub(super) struct Sight {
+    /// How long a lease may be.
+    lease_max: Duration,
+    /// The store has been seen since it started.
+    is_known: bool,
+    /// Something may have been applied.
+    pub(super) has_changed: bool,
+    /// What was applied, by region and peer.
+    applied: BTreeMap<(RegionId, PeerId), EntryId>,
+    /// Leases that it held.
+    leases: BTreeSet<(RegionId, Term)>,
+    /// Batches of the log writer that a power loss may take back.
+    unsynced: Vec<WriteBatch>,
+    /// Batches that have become durable.
+    durable: Vec<WriteBatch>,
+    /// Leaders whose logs were to be looked at once they are durable: the term, and what must be there.
+    elected: BTreeMap<RegionId, (Term, EntryId)>,
+    /// The members that each group counts by, and what was committed when that was first seen: perhaps by others.
+    members: BTreeMap<RegionId, (Vec<Peer>, LogIndex)>,
+    /// A rule that the store's driver found broken.
+    pub(super) broken: Option<Broken>,
+}
+
+impl Sight {
+    /// Of a store that has not started.
+    pub(super) fn new(lease_max: Duration) -> Self {
+        Self { lease_max, has_changed: true, ..Self::default() }
+    }
+
+    /// The log writer has written a batch.
+    pub(super) fn wrote(&mut self, batch: &WriteBatch) {
+        self.unsynced.push(batch.clone());
+    }
+
+    /// A sync has ended that began after the last batch was written.
+    pub(super) fn synced(&mut self) {
+        self.durable.append(&mut self.unsynced);
+    }
+
+    /// The process has ended, with or without what was not synced.
+    pub(super) fn crashed(&mut self) {
+        *self = Self::new(self.lease_max);
+    }
+
+    /// Shows a store that runs.
+    pub(super) fn show(
+        &mut self,
+        store: &Store<MemEngine>,
+        engine: &MemEngine,
+        (now, clock): (SimTime, MonoTime),
+        observer: &mut Observer,
+    ) -> Result<(), Broken> {
+        if let Some(broken) = self.broken.take() {
+            return Err(broken);
+        }
+        let store_id = store.store_id();
+        let (mut groups, mut leaders) = (BTreeMap::new(), Vec::new());
+        let wants_all = !self.durable.is_empty() || self.has_changed || !self.is_known;
+        for worker in store.workers() {
+            let broken = |facts| Broken {
+                invariant: "an invariant of the store",
+                facts: format!("store {store_id}: {facts}"),
+            };
+            worker.check_invariants().map_err(broken)?;
+            worker.visit(&mut |region, status, _| {
+                if status.role == Role::Leader {
+                    leaders.push((region.id, status));
+                }
+                if wants_all {
+                    groups.insert(region.id, (region.clone(), status));
+                }
+            });
+        }
+        if !std::mem::replace(&mut self.is_known, true) {
+            observer.epochs.restarted(store_id);
+            observer.disks.insert(store_id, DurableLogs::scan(engine));
+            for (region, (_, status)) in &groups {
+                self.show_vote(*region, status.id, store, observer)?;
+            }
+        }
+        for (region, status) in leaders {
+            self.show_leader(region, &status, observer)?;
+        }
+        self.show_logs(&groups, store, observer)?;
+        self.show_leases(store, (now, clock), observer)?;
+        if std::mem::take(&mut self.has_changed) {
+            let regions = store.meta().regions();
+            let ranges: Vec<_> = regions.into_iter().map(|region| (region.id, region.range)).collect();
+            ranges_are_disjoint(store_id, &ranges)?;
+            self.show_applied(&groups, store, engine, observer)?;
+        }
+        Ok(())
+    }
+
+    fn show_vote(
+        &self,
+        region: RegionId,
+        peer: PeerId,
+        store: &Store<MemEngine>,
+        observer: &mut Observer,
+    ) -> Result<(), Broken> {
+        match observer.disks[&store.store_id()].vote(region) {
+            Some((term, vote)) => observer.hard_states.durable(peer, term, vote),
+            None => Ok(()),
+        }
+    }
+
+    fn show_leader(
+        &mut self,
+        region: RegionId,
+        status: &Status,
+        observer: &mut Observer,
+    ) -> Result<(), Broken> {
+        if !observer.elections.leader(region, status.term, status.id)? {
+            return Ok(());
+        }
+        let Some(wanted) = observer.committed.before(region, status.term) else { return Ok(()) };
+        self.elected.insert(region, (status.term, wanted));
+        if status.last.index >= wanted.index {
+            // Whether it is the right entry can be seen once it is on the disk.
+            return Ok(());
+        }
+        let log = DurableLog { peer: status.id, term: None, applied: status.last.index };
+        leader_is_complete(region, status.term, wanted, log)
+    }
+
+    /// What the sync that has ended made durable.
+    fn show_logs(
+        &mut self,
+        groups: &BTreeMap<RegionId, (Region, Status)>,
+        store: &Store<MemEngine>,
+        observer: &mut Observer,
+    ) -> Result<(), Broken> {
+        let store_id = store.store_id();
+        for batch in std::mem::take(&mut self.durable) {
+            let logs = observer.disks.get_mut(&store_id).expect("it was scanned when the store started");
+            let LogChanges { states, entries } = logs.write(&batch);
+            let peer_of = |region| groups.get(&region).map(|(_, status): &(Region, Status)| status.id);
+            for (region, index) in entries {
+                // Written and overwritten in one batch, or of a peer that is cleared away by now.
+                let (Some(entry), Some(peer)) = (logs.entry(region, index), peer_of(region)) else {
+                    continue;
+                };
+                let before = logs.entry(region, index.prev()).map(|entry| entry.term);
+                observer.logs.entry(region, peer, entry.id(), before, checksum(&entry.to_bytes()))?;
+            }
+            for region in states {
+                let Some(peer) = peer_of(region) else { continue };
+                self.show_vote(region, peer, store, observer)?;
+                let logs = &observer.disks[&store_id];
+                if let Some((term, wanted)) = self.elected.get(&region).copied() {
+                    let log = logs.log(region, peer, wanted.index);
+                    if log.term.is_some() || log.applied >= wanted.index {
+                        self.elected.remove(&region);
+                        leader_is_complete(region, term, wanted, log)?;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn show_leases(
+        &mut self,
+        store: &Store<MemEngine>,
+        (now, clock): (SimTime, MonoTime),
+        observer: &mut Observer,
+    ) -> Result<(), Broken> {
+        let mut held = BTreeSet::new();
+        for LeaseView { region, term, peer_id, left, .. } in leases(store, clock) {
+            if left > self.lease_max {
+                let facts =
+                    format!("peer {peer_id} of region {} has a lease for another {left:?}", region.id);
+                return Err(Broken { invariant: "INV-READ-1 (length of a lease)", facts });
+            }
+            observer.leases.serves(region.id, term, peer_id, now.0)?;
+            held.insert((region.id, term));
+        }
+        observer.lease_gained |= !held.is_subset(&self.leases);
+        self.leases = held;
+        Ok(())
+    }
+
+    /// Compares what was applied with what other stores have applied.
+    fn show_applied(
+        &mut self,
+        groups: &BTreeMap<RegionId, (Region, Status)>,
+        store: &Store<MemEngine>,
+        engine: &MemEngine,
+        observer: &mut Observer,
+    ) -> Result<(), Broken> {
+        for (id, (region, status)) in groups {
+            let known = self.members.get(id).is_some_and(|(peers, _)| *peers == region.peers);
+            if !known {
+                self.members.insert(*id, (region.peers.clone(), status.committed));
+            }
+        }
+        for (record, apply) in all_regions(engine).expect("no fault was injected") {
+            let Some(apply) = apply else { continue };
+            if record.state != PeerState::Normal || record.region.peers.is_empty() {
+                continue;
+            }
+            let region = &record.region;
+            observer.epochs.region(store.store_id(), region)?;
+            let before = self.applied.insert((region.id, record.peer_id), apply.applied);
+            if before == Some(apply.applied) {
+                continue;
+            }
+            show_entries(&record, before, &apply, engine, observer)?;
+            let led_in = observer.elections.newest_term(region.id);
+            observer.committed.applied(region.id, apply.applied, led_in);
+            if let Some((_, status)) = groups.get(&region.id) {
+                self.show_acknowledged(region.id, apply.applied, status, observer)?;
+            }
+            let mut hash = TraceHash::default();
+            hash.fold_bytes(&region.to_bytes());
+            fold_data(engine, &region.range, &mut hash);
+            let applied = Applied { term: apply.applied.term, checksum: hash.value() };
+            observer.states.state(region.id, record.peer_id, apply.applied.index, applied)?;
+        }
+        Ok(())
+    }
+
+    /// What a leader has applied it has acknowledged to whoever wrote it.
+    fn show_acknowledged(
+        &self,
+        region: RegionId,
+        entry: EntryId,
+        status: &Status,
+        observer: &Observer,
+    ) -> Result<(), Broken> {
+        // Another leader counted by other members, perhaps, and so did this one before they changed.
+        let Some((members, counted_anew)) = self.members.get(&region) else { return Ok(()) };
+        if status.role != Role::Leader || status.term != entry.term || entry.index <= *counted_anew {
+            return Ok(());
+        }
+        for incoming in [true, false] {
+            let votes = |role| match role {
+                PeerRole::Voter => true,
+                PeerRole::IncomingVoter => incoming,
+                PeerRole::DemotingVoter => !incoming,
+                PeerRole::Learner => false,
+            };
+            let voters: Vec<_> = members
+                .iter()
+                .filter(|peer| votes(peer.role))
+                .map(|peer| match observer.disks.get(&peer.store_id) {
+                    Some(logs) => logs.log(region, peer.id, entry.index),
+                    None => DurableLogs::default().log(region, peer.id, entry.index),
+                })
+                .collect();
+            acknowledged_is_durable(region, entry.index, entry.term, &voters)?;
+        }
+        Ok(())
+    }
+}
+
+/// The entries that were applied since `before`, one by one, as far as they are still there.
+fn show_entries(
+    record: &RegionRecord,
+    before: Option<EntryId>,
+    apply: &ApplyRecord,
+    engine: &MemEngine,
+    observer: &mut Observer,
+) -> Result<(), Broken> {
+    let (region, peer) = (record.region.id, record.peer_id);
+    let mut next = before.map_or(apply.applied.index, |before| before.index.next());
+    if before.is_none() || next <= apply.truncated.index {
+        // It was made, has restarted, or took a snapshot over.
+        next = apply.applied.index.next();
+        observer.applied.start_from(region, peer, apply.applied.index, apply.applied.term)?;
+    }
+    while next <= apply.applied.index {
+        let entry = engine.get(Cf::Raft, &keys::entry(region, next)).expect("no fault was injected");
+        let bytes = entry.expect("INV-RAFT-7: what is applied and not compacted is in the log");
+        let entry = Entry::from_bytes(&bytes).expect("written by this build");
+        let applied = Applied { term: entry.term, checksum: checksum(&bytes) };
+        observer.applied.apply(region, peer, next, applied)?;
+        next = next.next();
+    }
+    Ok(())
+}
+
+fn checksum(bytes: &[u8]) -> u64 {
+    let mut hash = TraceHash::default();
+    hash.fold_bytes(bytes);
+    hash.value()
+}
+
+/// Folds all data of a range.
+fn fold_data(engine: &MemEngine, range: &KeyRange, hash: &mut TraceHash) {
+    let snapshot = engine.snapshot();
+    for cf in Cf::DATA {
+        hash.fold(cf as u64);
+        let mut iterator = snapshot.iter(cf, range);
+        let mut found = iterator.seek_to_first();
+        while found {
+            hash.fold_bytes(iterator.key());
+            hash.fold_bytes(iterator.value());
+            found = iterator.next();
+        }
+        iterator.status().expect("no fault was injected");
+    }
+}
+
+/// The leases by which a store would answer reads if its clock showed `clock`.
+pub(super) fn leases(store: &Store<MemEngine>, clock: MonoTime) -> Vec<LeaseView> {
+    let meta = store.meta();
+    let delegates = meta.regions().into_iter().filter_map(|region| meta.delegate(region.id));
+    let valid = delegates.filter(|delegate| delegate.covers(clock));
+    let view = |delegate: Arc<Delegate>| LeaseView {
+        store_id: store.store_id(),
+        region: delegate.region.clone(),
+        peer_id: delegate.peer.id,
+        term: delegate.term,
+        left: delegate.lease_until().since(clock),
+    };
+    valid.map(view).collect()
+}
