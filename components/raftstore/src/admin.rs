@@ -2,6 +2,7 @@
 
 use crate::apply::{ApplyTask, compaction_bound};
 use crate::command::{ChangeContext, Command};
+use crate::config::Config;
 use crate::effects::{Background, PdTask, Token};
 use crate::peer::{PeerState, SplitRequest, Turn};
 use crate::write::busy;
@@ -202,14 +203,19 @@ impl<E: Engine> PeerState<E> {
         }
     }
 
-    /// Measures the region when enough was written since the last time.
-    pub(crate) fn check_split(&mut self, turn: &mut Turn<E>) {
-        let split_bytes = turn.shared.config.region_split_bytes;
+    /// True when enough was written since the last time.
+    pub(crate) fn wants_measuring(&self, config: &Config, now: MonoTime) -> bool {
         // Often enough that a region cannot grow far beyond its limit unseen.
         const CHECKS_PER_SPLIT_SIZE: u64 = 16;
-        let due = self.size.unmeasured_bytes >= (split_bytes / CHECKS_PER_SPLIT_SIZE).max(1)
-            || self.size.measure_at.is_some_and(|at| at <= turn.now);
-        if self.is_leader() && self.is_normal() && due && !self.size.measuring && self.split.is_none() {
+        let due = self.size.unmeasured_bytes >= (config.region_split_bytes / CHECKS_PER_SPLIT_SIZE).max(1)
+            || self.size.measure_at.is_some_and(|at| at <= now);
+        due && self.is_leader() && self.is_normal() && !self.size.measuring && self.split.is_none()
+    }
+
+    /// Measures the region when that is due.
+    pub(crate) fn check_split(&mut self, turn: &mut Turn<E>) {
+        if self.wants_measuring(&turn.shared.config, turn.now) {
+            let split_bytes = turn.shared.config.region_split_bytes;
             self.size.measuring = true;
             self.size.unmeasured_bytes = 0;
             self.size.measure_at = None;

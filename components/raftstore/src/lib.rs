@@ -26,6 +26,7 @@ mod read;
 mod records;
 mod recover;
 mod route;
+mod schedule;
 mod seeded_bug;
 mod turn;
 mod worker;

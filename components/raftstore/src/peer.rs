@@ -8,6 +8,7 @@ use crate::install::Install;
 use crate::membership;
 use crate::meta::{Delegate, StoreMeta};
 use crate::records::{ApplyRecord, RegionRecord, RemovedPeer};
+use crate::schedule::Counted;
 use engine::Engine;
 use raft::{EntryId, RawNode, Role};
 use raft_log::{GroupLog, LoadError};
@@ -30,6 +31,8 @@ pub(crate) struct Shared<E> {
 /// One turn: when it is, and what it asks for so far.
 pub(crate) struct Turn<E: Engine> {
     pub(crate) now: MonoTime,
+    /// Ticks since the start, this turn's included.
+    pub(crate) ticks: u64,
     pub(crate) shared: Arc<Shared<E>>,
     pub(crate) out: TurnEffects<E>,
     /// The log makes no progress: nothing is sent as a leader, nothing is proposed.
@@ -149,8 +152,11 @@ pub(crate) struct PeerState<E: Engine> {
     pub(crate) reads: Reads,
     pub(crate) applying: Applying,
     pub(crate) delegate: Option<Arc<Delegate>>,
-    /// The worker's tick count less the group's: constant, for both grow together.
+    /// The worker's tick count less the group's, once that has caught up: constant, for both grow together.
     pub(crate) tick_offset: u64,
+    /// The tick at which it is visited next though nothing arrives.
+    pub(crate) due_at: Option<u64>,
+    pub(crate) counted: Counted,
     /// Appends handed to the log writer and not durable yet.
     pub(crate) unpersisted: u64,
     pub(crate) size: Size,
@@ -242,6 +248,8 @@ impl<E: Engine> PeerState<E> {
             me,
             role: raft.status().role,
             tick_offset: ticks - raft.tick_count(),
+            due_at: None,
+            counted: Counted::default(),
             raft,
             phase: Phase::Normal,
             incoming: None,

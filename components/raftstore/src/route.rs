@@ -33,7 +33,7 @@ impl<E: Engine> Worker<E> {
                 self.on_removed(turn, region_id, peer, epoch, from);
             }
             StoreMessage::RemovedConfirmed { region_id, peer, to } => {
-                if let Some(state) = self.peers.get_mut(&region_id).filter(|state| state.me.id == to.id) {
+                if let Some(state) = self.peer_mut(region_id).filter(|state| state.me.id == to.id) {
                     state.on_removed_confirmed(turn, peer.id);
                 }
             }
@@ -47,7 +47,7 @@ impl<E: Engine> Worker<E> {
             return;
         }
         let region_id = message.region_id;
-        match self.peers.get_mut(&region_id) {
+        match self.peer_mut(region_id) {
             Some(peer) => {
                 turn.dirty.push(region_id);
                 peer.on_raft_message(turn, message);
@@ -89,7 +89,7 @@ impl<E: Engine> Worker<E> {
         if peer.store_id != turn.shared.store_id {
             return;
         }
-        if let Some(state) = self.peers.get_mut(&region_id) {
+        if let Some(state) = self.peer_mut(region_id) {
             if state.me.id > peer.id {
                 turn.out.messages.push(confirmation(region_id, peer, from));
             } else if state.me.id == peer.id && state.is_removed_since(epoch) {
@@ -124,7 +124,7 @@ impl<E: Engine> Worker<E> {
 
     pub(crate) fn on_snapshot_received(&mut self, turn: &mut Turn<E>, received: ReceivedSnapshot) {
         let (region_id, to) = (received.key.region_id, received.message.to);
-        if let Some(peer) = self.peers.get_mut(&region_id) {
+        if let Some(peer) = self.peer_mut(region_id) {
             turn.dirty.push(region_id);
             if peer.me.id == to.id {
                 return peer.offer_received(turn, received);
@@ -155,7 +155,7 @@ impl<E: Engine> Worker<E> {
         peer.offer_received(turn, received);
         // A peer that Raft did not give the snapshot to has nothing, and has said nothing.
         if peer.is_installing() {
-            self.peers.insert(region_id, Box::new(peer));
+            self.insert_peer(turn, peer);
         }
     }
 }
@@ -168,6 +168,12 @@ impl<E: Engine> PeerState<E> {
     }
 
     fn on_raft_message(&mut self, turn: &mut Turn<E>, message: RaftMessage) {
+        assert_eq!(
+            self.raft.tick_count() + self.tick_offset,
+            turn.ticks,
+            "region {}: a message is heard before the ticks that came before it",
+            self.region.id
+        );
         let RaftMessage { from, to, epoch, message, .. } = message;
         if to.id > self.me.id {
             // We were removed, and another peer takes our place on this store.

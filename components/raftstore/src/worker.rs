@@ -9,6 +9,7 @@ use crate::meta::StoreMeta;
 use crate::peer::{Birth, PeerState, Phase, QueuedWrite, Shared, Turn};
 use crate::records::{ApplyRecord, LOG_START, PeerState as State};
 use crate::recover::Recovered;
+use crate::schedule::{ASK_REMOVED_TICKS, Counted, Schedule};
 use crate::seeded_bug::SeededBug;
 use engine::Engine;
 use raft_log::LoadError;
@@ -17,9 +18,6 @@ use std::sync::Arc;
 use types::{Epoch, MonoTime, PeerId, RegionId, StoreId};
 use wire::kv::KvError;
 use wire::store::{DiskState, RaftMessage};
-
-/// How often stores of removed peers are asked whether they are gone, in ticks.
-const ASK_REMOVED_TICKS: u64 = 10;
 
 /// Which worker of `count` owns a region. Ids are handed out in sequence, so the remainder spreads them evenly.
 #[must_use]
@@ -44,6 +42,8 @@ pub struct WorkerStats {
     pub snapshots_installed: u64,
     /// Peers given up because files of their snapshots were lost, ever.
     pub peers_lost: u64,
+    /// Peers that were visited because something of theirs was due, ever.
+    pub visits: u64,
     /// Entries proposed by this worker's leaders, ever.
     pub proposals: u64,
     /// Writes of clients in them, ever.
@@ -66,6 +66,7 @@ pub struct Worker<E: Engine> {
     next_tick: MonoTime,
     next_log_gc: MonoTime,
     turns: u64,
+    schedule: Schedule,
     /// Regions whose effects are to be handed out.
     dirty: BTreeSet<RegionId>,
     /// Tombstones for peers that never came here, until they are durable: turn, region, peer.
@@ -91,6 +92,7 @@ impl<E: Engine> Worker<E> {
             next_tick: MonoTime::ZERO,
             next_log_gc: MonoTime::ZERO,
             turns: 0,
+            schedule: Schedule::default(),
             dirty: BTreeSet::new(),
             entombing: VecDeque::new(),
             unpersisted: VecDeque::new(),
@@ -117,7 +119,6 @@ impl<E: Engine> Worker<E> {
         }
         let mut turn = self.begin(now);
         for (record, mut peer) in peers {
-            let region_id = record.region.id;
             self.shared.meta.replace(None, std::slice::from_ref(&record.region));
             match &record.state {
                 State::Applying { files } => peer.resume_install(&mut turn, files),
@@ -125,9 +126,9 @@ impl<E: Engine> Worker<E> {
                 _ if record.region.peer(record.peer_id).is_none() => peer.begin_destroy(&mut turn, None),
                 _ => turn.out.apply.push(peer.registration()),
             }
-            self.peers.insert(region_id, Box::new(peer));
-            self.dirty.insert(region_id);
+            self.insert_peer(&mut turn, peer);
         }
+        self.dirty.extend(turn.dirty.drain(..));
         self.campaign_alone();
         Ok(self.finish(turn))
     }
@@ -172,7 +173,7 @@ impl<E: Engine> Worker<E> {
     /// What the worker has counted.
     #[must_use]
     pub fn stats(&self) -> WorkerStats {
-        self.stats
+        WorkerStats { regions: self.peers.len() as u64, ..self.stats }
     }
 
     /// True while the log has made no progress for a maximum election timeout.
@@ -202,6 +203,9 @@ impl<E: Engine> Worker<E> {
     /// # Errors
     /// What does not.
     pub fn check_invariants(&self) -> Result<(), String> {
+        if !self.schedule.agrees_with(self.peers.values().map(|peer| &**peer)) {
+            return Err("the schedule and the peers disagree on what is due".to_owned());
+        }
         for (id, peer) in &self.peers {
             peer.raft.check_invariants().map_err(|error| format!("region {id}: {error}"))?;
             let status = peer.raft.status();
@@ -218,6 +222,7 @@ impl<E: Engine> Worker<E> {
     fn begin(&self, now: MonoTime) -> Turn<E> {
         Turn {
             now,
+            ticks: self.ticks,
             shared: self.shared.clone(),
             out: TurnEffects::default(),
             stalled: self.is_stalled(now),
@@ -285,6 +290,7 @@ impl<E: Engine> Worker<E> {
             }),
             Input::Unreachable(store_id) => {
                 for (id, peer) in &mut self.peers {
+                    peer.catch_up(self.ticks);
                     if peer.on_unreachable(store_id) {
                         turn.dirty.push(*id);
                     }
@@ -306,10 +312,25 @@ impl<E: Engine> Worker<E> {
         id: RegionId,
         act: impl FnOnce(&mut PeerState<E>, &mut Turn<E>),
     ) {
-        if let Some(peer) = self.peers.get_mut(&id) {
+        if let Some(peer) = self.peer_mut(id) {
             act(peer, turn);
             turn.dirty.push(id);
         }
+    }
+
+    /// The peer of a region, told of all ticks so far.
+    pub(crate) fn peer_mut(&mut self, id: RegionId) -> Option<&mut PeerState<E>> {
+        let peer = self.peers.get_mut(&id)?;
+        peer.catch_up(self.ticks);
+        Some(peer)
+    }
+
+    /// A peer begins its life here.
+    pub(crate) fn insert_peer(&mut self, turn: &mut Turn<E>, peer: PeerState<E>) {
+        let id = peer.region.id;
+        turn.dirty.push(id);
+        let before = self.peers.insert(id, Box::new(peer));
+        assert!(before.is_none(), "INV-STORE-9: region {id} is here already");
     }
 
     fn with_peer_or_refuse(
@@ -319,7 +340,7 @@ impl<E: Engine> Worker<E> {
         token: u64,
         act: impl FnOnce(&mut PeerState<E>, &mut Turn<E>),
     ) {
-        match self.peers.get_mut(&region_id).filter(|peer| peer.is_initialized()) {
+        match self.peer_mut(region_id).filter(|peer| peer.is_initialized()) {
             Some(peer) => {
                 act(peer, turn);
                 turn.dirty.push(region_id);
@@ -349,7 +370,9 @@ impl<E: Engine> Worker<E> {
         }
         for id in persisted.destroyed {
             if self.peers.get(&id).is_some_and(|peer| matches!(peer.phase, Phase::Destroying(_))) {
-                self.peers.remove(&id);
+                let mut gone = self.peers.remove(&id).expect("just seen");
+                self.schedule.clear(&mut gone);
+                gone.counted.replace(Counted::default(), &mut self.stats);
                 self.held_votes.remove(&id);
                 self.shared.meta.remove(id);
                 // One whose snapshot could not be put in place kept the snapshot's range until now.
@@ -392,9 +415,8 @@ impl<E: Engine> Worker<E> {
             // Refused only if it cannot win: then the timeout decides.
             let _later = peer.raft.campaign().is_err();
         }
-        self.peers.insert(region_id, Box::new(peer));
+        self.insert_peer(turn, peer);
         self.shared.meta.end_birth(region_id);
-        turn.dirty.push(region_id);
         if let Some(vote) = self.held_votes.remove(&region_id) {
             self.on_message(turn, wire::store::StoreMessage::Raft(vote));
         }
@@ -409,6 +431,7 @@ impl<E: Engine> Worker<E> {
         let mut later = BTreeSet::new();
         for id in std::mem::take(&mut self.dirty) {
             let Some(peer) = self.peers.get_mut(&id) else { continue };
+            peer.catch_up(self.ticks);
             if has_credit {
                 let before = peer.proposals.len();
                 self.stats.writes += peer.queued.len() as u64;
@@ -423,6 +446,10 @@ impl<E: Engine> Worker<E> {
             if !has_credit || (peer.is_normal() && peer.raft.has_ready()) {
                 later.insert(id);
             }
+            let counted = peer.counted();
+            peer.counted.replace(counted, &mut self.stats);
+            let due = peer.next_due(turn);
+            self.schedule.set(peer, due);
         }
         self.dirty = later;
     }
@@ -462,36 +489,34 @@ impl<E: Engine> Worker<E> {
         // faster than the clock allows.
         self.next_tick = turn.now + self.shared.config.tick;
         self.ticks += 1;
+        turn.ticks = self.ticks;
         self.tick_times.push(self.ticks, turn.now);
-        let log_gc = turn.now >= self.next_log_gc;
-        if log_gc {
-            self.next_log_gc = turn.now + self.shared.config.log_gc_interval;
-        }
-        let ask_removed = self.ticks.is_multiple_of(ASK_REMOVED_TICKS);
-        let mut stats = WorkerStats { regions: 0, leaders: 0, leaderless: 0, poisoned: 0, ..self.stats };
-        for (id, peer) in &mut self.peers {
-            peer.raft.tick();
+        while let Some(id) = self.schedule.pop(self.ticks) {
+            let peer = self.peers.get_mut(&id).expect("a peer that goes is taken out of the schedule");
+            peer.due_at = None;
+            self.stats.visits += 1;
+            peer.catch_up(self.ticks);
             peer.expire_writes(turn);
             peer.expire_reads(turn);
             peer.expire_split(turn);
             peer.check_split(turn);
             peer.report(turn);
-            if log_gc {
-                peer.compact_log(turn);
-            }
-            if ask_removed {
+            if self.ticks.is_multiple_of(ASK_REMOVED_TICKS) {
                 peer.ask_removed(turn);
             }
-            // Writes that are parked during a transfer are tried again at each tick.
-            if peer.raft.has_ready() || peer.is_leader() || !peer.queued.is_empty() {
-                self.dirty.insert(*id);
-            }
-            stats.regions += 1;
-            stats.leaders += u64::from(peer.is_leader());
-            stats.leaderless += u64::from(peer.raft.status().lead.is_zero());
-            stats.poisoned += u64::from(peer.raft.poisoned().is_some());
+            // Its effects are taken, and it is put down for its next visit, at the end of the turn.
+            self.dirty.insert(id);
         }
-        self.stats = stats;
+        if turn.now >= self.next_log_gc {
+            self.next_log_gc = turn.now + self.shared.config.log_gc_interval;
+            for (id, peer) in self.peers.iter_mut().filter(|(_, peer)| peer.is_leader()) {
+                peer.catch_up(self.ticks);
+                peer.compact_log(turn);
+                if peer.raft.has_ready() {
+                    self.dirty.insert(*id);
+                }
+            }
+        }
     }
 }
 

@@ -76,6 +76,7 @@ impl Workers {
             sum.elections_won += stats.elections_won;
             sum.snapshots_installed += stats.snapshots_installed;
             sum.peers_lost += stats.peers_lost;
+            sum.visits += stats.visits;
             sum.proposals += stats.proposals;
             sum.writes += stats.writes;
             sum.read_index += stats.read_index;

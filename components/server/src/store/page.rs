@@ -73,6 +73,7 @@ impl Page for StorePage {
                 "log_appends": get(&counters.log_appends),
                 "log_bytes": get(&counters.log_bytes),
                 "turns": get(&counters.turns),
+                "region_visits": workers.visits,
                 "proposals": workers.proposals,
                 "writes": workers.writes,
                 "applied_entries": get(&counters.applied_entries),

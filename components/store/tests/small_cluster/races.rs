@@ -497,3 +497,29 @@ fn a_leader_whose_log_is_stuck_falls_silent_and_is_replaced() {
     assert_eq!(cluster.answers.get(&parting), Some(&Ok(KvReply::Written)));
     assert_eq!(cluster.get("a").as_deref(), Some("2"));
 }
+
+/// Every region was visited at every tick, ten times a second, whether or not anything could be due.
+#[test]
+fn idle_regions_are_visited_when_something_is_due_and_stay_healthy() {
+    let mut config = config();
+    config.raftstore.region_heartbeat_interval = Duration::from_secs(10);
+    let mut cluster = Cluster::new(3, config);
+    cluster.replicate();
+    let keys = (1..50).map(|number| types::Key::from(format!("k{number:02}"))).collect();
+    assert!(matches!(cluster.call(b"k50", KvCommand::Split { keys }), Ok(KvReply::Regions(_))));
+    cluster.until("all regions are led", |c| c.regions.len() == 50);
+    cluster.advance(Duration::from_secs(3));
+    let stats = |c: &Cluster, id: StoreId| c.stores[&id].workers()[0].stats();
+    let ids: Vec<StoreId> = cluster.stores.keys().copied().collect();
+    let before: Vec<_> = ids.iter().map(|id| stats(&cluster, *id)).collect();
+    cluster.advance(Duration::from_secs(10));
+    for (id, before) in ids.iter().zip(before) {
+        let now = stats(&cluster, *id);
+        assert_eq!((now.regions, now.leaderless, now.elections_won), (50, 0, before.elections_won));
+        // A leader at each of its heartbeats; a follower no more often than it would have to campaign.
+        let most = now.leaders * 55 + (50 - now.leaders) * 12;
+        let visits = now.visits - before.visits;
+        assert!(visits <= most, "store {id} with {} leaders: {visits} visits", now.leaders);
+    }
+    assert_eq!(ids.iter().map(|id| stats(&cluster, *id).leaders).sum::<u64>(), 50);
+}
