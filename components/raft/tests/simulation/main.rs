@@ -55,6 +55,7 @@ fn no_seed_breaks_a_rule() {
     assert!(total.conf_changes > seeds && total.joint > seeds / 4, "{total:?}");
     assert!(total.snapshots > seeds && total.transfers > seeds / 4, "{total:?}");
     assert!(total.reads > 5 * seeds && total.leases > 50 * seeds, "{total:?}");
+    assert!(total.sleeps > seeds, "{total:?}");
 }
 
 #[test]

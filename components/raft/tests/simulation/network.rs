@@ -43,6 +43,11 @@ impl Network {
         true
     }
 
+    /// Whether there is something for `to`.
+    pub(crate) fn has_arrived(&self, now: u64, to: PeerId) -> bool {
+        self.flying.iter().any(|(at, message)| *at <= now && message.to == to)
+    }
+
     /// Takes what has arrived at `to`, in any order.
     pub(crate) fn receive(&mut self, now: u64, to: PeerId) -> Vec<Message> {
         let mut arrived = Vec::new();

@@ -35,6 +35,7 @@ pub(crate) struct Summary {
     pub(crate) reads: u64,
     pub(crate) reads_refused: u64,
     pub(crate) leases: u64,
+    pub(crate) sleeps: u64,
 }
 
 impl Summary {
@@ -49,5 +50,6 @@ impl Summary {
         self.reads += other.reads;
         self.reads_refused += other.reads_refused;
         self.leases += other.leases;
+        self.sleeps += other.sleeps;
     }
 }

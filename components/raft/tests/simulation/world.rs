@@ -1,5 +1,7 @@
 //! What happens, drawn from the seed.
 
+mod sleep;
+
 use crate::host::{Host, Job, TURNED_DOWN, is_change};
 use crate::network::Network;
 use crate::plan::{Broken, Summary};
@@ -12,8 +14,8 @@ use raft::{
     Body, ConfChange, ConfChangeKind, ConfChangeOp, ConfState, Config, EntryId, Error, Message, ReadState,
     Ready, Role, Storage, Transition, VoteKind,
 };
-use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
 use types::{LogIndex, PeerId, Term};
 
 /// A tick, in the units of our time.
@@ -34,6 +36,8 @@ struct World {
     config: Config,
     /// Campaigns as soon as it may.
     hasty: Option<PeerId>,
+    /// Nobody visits these.
+    asleep: BTreeSet<PeerId>,
     /// Was a leader when it was cut off: what it answers now may be stale.
     lonely: Option<PeerId>,
     /// Peers differ in whether they ask before they campaign.
@@ -98,6 +102,7 @@ impl World {
             record: Record::new(LogIndex(1)),
             config,
             hasty: None,
+            asleep: BTreeSet::new(),
             lonely: None,
             mixed_pre_vote,
             pace,
@@ -158,12 +163,21 @@ impl World {
         if self.hosts[&id].node.is_none() {
             return if draw < 200 { self.start(id, false) } else { Ok(()) };
         }
+        if self.sleeps_on(id) {
+            return Ok(());
+        }
         // Mishaps come with time, work as it can.
         if draw < 50 && self.dice.chance(1, self.pace * self.calm) {
             return self.mishap(id);
         }
         match draw {
-            0..410 => self.turn(id),
+            0..410 => {
+                self.turn(id)?;
+                if self.dice.chance(1, 10) {
+                    self.fall_asleep(id);
+                }
+                Ok(())
+            }
             410..640 => self.advance_writes(id),
             640..770 => self.apply_some(id),
             770..880 => self.propose(id),
@@ -196,6 +210,7 @@ impl World {
             28..34 => {
                 let to = self.any();
                 let leader = self.leader().unwrap_or(id);
+                self.rouse(leader);
                 let node = self.hosts.get_mut(&leader).and_then(|host| host.node.as_mut());
                 if node.is_some_and(|node| node.transfer_leader(to).is_ok()) {
                     self.summary.transfers += 1;
@@ -502,6 +517,7 @@ impl World {
         if self.hosts[&id].paused_until > self.now {
             return Ok(());
         }
+        self.rouse(id);
         for _ in 0..=self.dice.below(3) {
             self.next_value += 1;
             let mut data = self.next_value.to_be_bytes().to_vec();
@@ -513,6 +529,7 @@ impl World {
 
     fn propose_change(&mut self) -> Result<(), String> {
         let Some(id) = self.leader() else { return Ok(()) };
+        self.rouse(id);
         let conf = self.node(id).conf_state().clone();
         let change = self.draw_change(&conf);
         let (joint, result) = (conf.changed(&change).is_ok_and(|next| next.is_joint()), {
@@ -564,6 +581,7 @@ impl World {
         let token = self.dice.below(6);
         let id = self.lonely.filter(|lone| self.hosts[lone].node.is_some()).unwrap_or(id);
         let floor = self.record.committed;
+        self.rouse(id);
         let host = self.hosts.get_mut(&id).expect("known");
         if !host.reads.contains_key(&token) && host.node.as_mut().expect("up").read_index(token).is_ok() {
             host.reads.insert(token, floor);
@@ -598,6 +616,7 @@ impl World {
 
     fn crash(&mut self, id: PeerId) -> Result<(), String> {
         let host = self.hosts.get_mut(&id).expect("known");
+        self.asleep.remove(&id);
         let survive = self.dice.below(host.jobs.len() as u64 + 1) as usize;
         host.crash(survive);
         if self.broken == Broken::ForgetVote {
@@ -687,6 +706,7 @@ impl World {
         self.network.heal();
         self.hasty = None;
         for id in self.ids() {
+            self.rouse(id);
             let host = self.hosts.get_mut(&id).expect("known");
             (host.paused_until, host.lags_until) = (0, 0);
             if self.hosts[&id].node.is_none() {
