@@ -6,7 +6,8 @@ use types::{LogIndex, PeerId};
 /// An election timeout spans at least this many heartbeats, so that losing a few in a row deposes nobody.
 pub const HEARTBEATS_PER_ELECTION_MIN: u32 = 5;
 
-/// How one group behaves. Times are counted in ticks; what a tick lasts is the caller's business.
+/// How one group behaves. Times are counted in ticks; what a tick lasts is the caller's business. A limit of four gigabytes
+/// or more is no limit.
 #[derive(Clone, PartialEq, Eq, Debug)]
 #[cfg_attr(any(test, feature = "testing"), derive(Hash))]
 pub struct Config {

@@ -665,6 +665,13 @@ impl<S: Storage> RaftLog<S> {
                 self.applying, self.persisted
             ));
         }
+        if self.first_index() > self.applied.next() && !self.is_installing() {
+            return Some(format!(
+                "INV-LOG-2: the log begins at {}, applied {}",
+                self.first_index(),
+                self.applied
+            ));
+        }
         let Underway { writes, pages, page_bytes, conf_entries, .. } = self.underway();
         if writes.iter().zip(writes.iter().skip(1)).any(|(a, b)| a.valid_to > b.valid_to) {
             return Some(format!("INV-RAFT-13: writes overtake each other: {writes:?}"));
@@ -676,5 +683,56 @@ impl<S: Storage> RaftLog<S> {
             return Some(format!("pages {pages:?} do not weigh {page_bytes}"));
         }
         self.unstable.violation(last)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{HardState, MemStorage};
+    use bytes::Bytes;
+
+    /// A log of these terms from index 1 on, compacted up to `base`; what follows `stored` is not in storage yet.
+    fn log(terms: &[u64], base: u64, stored: usize) -> RaftLog<MemStorage> {
+        let entry = |(index, &term): (u64, &u64)| Entry {
+            term: Term(term),
+            index: LogIndex(index),
+            ..Entry::default()
+        };
+        let entries: Vec<_> = (1..).zip(terms).map(entry).collect();
+        let mut storage = MemStorage::with_voters(3);
+        storage.append(&entries[..stored]);
+        storage.set_hard_state(HardState { term: Term(9), ..HardState::default() });
+        storage.compact(LogIndex(base), Bytes::new());
+        let applied = LogIndex(base);
+        let mut log = RaftLog::open(storage, applied, applied, Term(9)).expect("a sound storage");
+        entries[stored..].iter().for_each(|entry| log.append_own(entry.clone()));
+        log
+    }
+
+    #[test]
+    fn where_logs_may_agree_is_found_by_halving_as_by_looking_at_every_entry() {
+        let mut state = 11_u64;
+        let mut draw = move |bound: u64| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (state >> 33) % bound
+        };
+        for _ in 0..3_000 {
+            let mut terms: Vec<u64> = (0..1 + draw(12)).map(|_| 1 + draw(5)).collect();
+            terms.sort_unstable();
+            let stored = draw(terms.len() as u64 + 1);
+            let (base, index, term) = (draw(stored + 1), draw(16), draw(7));
+            let log = log(&terms, base, stored as usize);
+            let known = |at: u64| (at >= base).then(|| at.checked_sub(1).map_or(0, |at| terms[at as usize]));
+            let last = index.min(terms.len() as u64);
+            let found = (0..=last).rev().find(|&at| known(at).is_none_or(|ours| ours <= term || at == 0));
+            let at = found.expect("index zero agrees with everything");
+            let expected = EntryId::new(Term(known(at).unwrap_or(0)), LogIndex(at));
+            let what = format!("{terms:?} from {base}, stored {stored}: {index} of term {term}");
+            assert_eq!(log.agreement_hint(LogIndex(index), Term(term)), Ok(expected), "{what}");
+            for at in base..=terms.len() as u64 {
+                assert_eq!(log.term(LogIndex(at)).ok(), known(at).map(Term), "{what}, at {at}");
+            }
+        }
     }
 }
