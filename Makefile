@@ -15,7 +15,7 @@ export CARGO_INCREMENTAL := 0
 TARGET_CI_MIB_MAX := 16384
 endif
 
-.PHONY: help setup run test verify check lint fix sim soak exhaustive bench bench-raft bench-peers clean
+.PHONY: help setup run test verify check lint fix sim soak exhaustive fuzz bench bench-raft bench-peers clean
 
 help: # List the targets
 	@awk -F ':.*# ' '/^[a-z-]+:.*# /{printf "make %-11s %s\n", $$1, $$2}' Makefile
@@ -56,6 +56,15 @@ soak: setup # Run new simulation seeds for a while: make soak MINUTES=10
 
 exhaustive: # Try all that can happen to a small Raft group, millions of worlds, in a few minutes
 	RAFT_EXHAUSTIVE=1 cargo test --release --locked -p flotilla-raft --test exhaustive wide -- --nocapture
+
+fuzz: # Let libFuzzer draw bytes for decoders and a Raft group: make fuzz TARGET=step SECONDS_EACH=60
+	@command -v cargo-fuzz >/dev/null || cargo install cargo-fuzz --locked
+	@# What cargo-fuzz asks of the compiler is not stable; the product is never built so.
+	cd fuzz && for target in $(or $(TARGET),raft_message wire_message frames step); do \
+		mkdir -p found/$$target; \
+		RUSTC_BOOTSTRAP=1 cargo fuzz run --fuzz-dir . --sanitizer none $$target found/$$target corpus/$$target \
+			-- -max_total_time=$(or $(SECONDS_EACH),300) -max_len=400; \
+	done
 
 bench: setup # Measure, in release: make bench SUITE=quick
 	cargo run --release --locked -p flotilla-cmd -- bench --suite $(or $(SUITE),quick)
