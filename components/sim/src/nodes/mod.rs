@@ -45,6 +45,18 @@ pub enum SeededBug {
     Raft(raft::SeededBug),
 }
 
+#[cfg(feature = "seeded_bugs")]
+impl SeededBug {
+    /// All there are, those of the rooms below included.
+    #[must_use]
+    pub fn all() -> Vec<Self> {
+        let drivers = [Self::StoreReleasesEarly, Self::PdReleasesEarly, Self::ClockBeforeDrain];
+        let regions = raftstore::SeededBug::ALL.iter().copied().map(Self::Regions);
+        let raft = raft::SeededBug::ALL.iter().copied().map(Self::Raft);
+        drivers.into_iter().chain(regions).chain(raft).collect()
+    }
+}
+
 /// A clock that shows one reading: that of the moment at which a node is driven.
 struct Moment(MonoTime);
 
