@@ -15,7 +15,7 @@ export CARGO_INCREMENTAL := 0
 TARGET_CI_MIB_MAX := 16384
 endif
 
-.PHONY: help setup run test verify check lint fix sim soak exhaustive fuzz bench bench-raft bench-peers clean
+.PHONY: help setup run test verify check lint fix sim soak soak-raft exhaustive fuzz bench bench-raft bench-peers clean
 
 help: # List the targets
 	@awk -F ':.*# ' '/^[a-z-]+:.*# /{printf "make %-11s %s\n", $$1, $$2}' Makefile
@@ -53,6 +53,10 @@ sim: setup # Replay one simulation seed with its full trace: make sim SEED=42
 
 soak: setup # Run new simulation seeds for a while: make soak MINUTES=10
 	cargo run --locked -p flotilla-sim-cli -- soak --minutes $(or $(MINUTES),10)
+
+soak-raft: # Run new schedules of one Raft group: make soak-raft SCHEDULES=1000000 RAFT_FIRST=5000000
+	RAFT_SCHEDULES=$(or $(SCHEDULES),1000000) RAFT_FIRST=$(or $(RAFT_FIRST),2000000) \
+		cargo test --release --locked -p flotilla-raft --test simulation short_schedules -- --nocapture
 
 exhaustive: # Try all that can happen to a small Raft group, millions of worlds, in a few minutes
 	RAFT_EXHAUSTIVE=1 cargo test --release --locked -p flotilla-raft --test exhaustive wide -- --nocapture

@@ -10,6 +10,7 @@
 mod host;
 mod network;
 mod plan;
+mod properties;
 mod record;
 mod steps;
 mod world;

@@ -1,6 +1,32 @@
-//! What is broken in a run, and what happened in it.
+//! How long a run is, what is broken in it, and what happened in it.
 
 use raft::SeededBug;
+
+/// How long a run is, and with how many it begins.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Plan {
+    /// How many things happen before the group is left in peace.
+    pub(crate) events: u64,
+    /// Left in peace at the end, the group must come to rest.
+    pub(crate) ends_in_peace: bool,
+    /// The first peer campaigns at once.
+    pub(crate) campaigns_first: bool,
+    /// How many voters there are at first: so many at least...
+    pub(crate) founders_min: u64,
+    /// ...and so many more at most.
+    pub(crate) founders_spread: u64,
+}
+
+impl Plan {
+    /// Long enough for anything to happen.
+    pub(crate) const FULL: Self = Self {
+        events: 4_000,
+        ends_in_peace: true,
+        campaigns_first: false,
+        founders_min: 1,
+        founders_spread: 4,
+    };
+}
 
 /// What the driver does wrong.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -4,7 +4,7 @@ mod sleep;
 
 use crate::host::{Host, Job, TURNED_DOWN, is_change};
 use crate::network::Network;
-use crate::plan::{Broken, Summary};
+use crate::plan::{Broken, Plan, Summary};
 use crate::record::Record;
 use crate::steps::Claim;
 use bytes::Bytes;
@@ -21,8 +21,6 @@ use types::{LogIndex, PeerId, Term};
 /// A tick, in the units of our time.
 const TICK: u64 = 10;
 const ELECTION_TICK: u32 = 10;
-/// How many things happen before the group is left in peace.
-const EVENTS: u64 = 4_000;
 /// The pace at which whole elections fit into a tick or two.
 const QUICK: u64 = 10;
 const PEERS_EVER_MAX: u64 = 9;
@@ -54,19 +52,26 @@ struct World {
 
 /// One run of `seed`; the first rule found broken, if any.
 pub(crate) fn run(seed: u64, broken: Broken, trace: bool) -> Result<Summary, String> {
-    let mut world = World::new(seed, broken, trace)?;
-    for _ in 0..EVENTS * if world.pace == QUICK { 2 } else { 1 } {
+    run_plan(seed, Plan::FULL, broken, trace)
+}
+
+/// One run of `seed` that is as long as `plan` says.
+pub(crate) fn run_plan(seed: u64, plan: Plan, broken: Broken, trace: bool) -> Result<Summary, String> {
+    let mut world = World::new(seed, plan, broken, trace)?;
+    for _ in 0..plan.events * if world.pace == QUICK { 2 } else { 1 } {
         world.event().map_err(|what| format!("at {}: {what}", world.now))?;
         world.look().map_err(|what| format!("at {}: {what}", world.now))?;
     }
-    world.recover().map_err(|what| format!("at {}: {what}", world.now))?;
+    if plan.ends_in_peace {
+        world.recover().map_err(|what| format!("at {}: {what}", world.now))?;
+    }
     world.summary.committed = world.record.committed.0;
     world.summary.elections = world.record.elections();
     Ok(world.summary)
 }
 
 impl World {
-    fn new(seed: u64, broken: Broken, trace: bool) -> Result<Self, String> {
+    fn new(seed: u64, plan: Plan, broken: Broken, trace: bool) -> Result<Self, String> {
         let dice = SplitMix::new(seed).fork("world");
         let mut setup = SplitMix::new(seed).fork("setup");
         let pick = |dice: &mut SplitMix, of: &[u64]| of[dice.below(of.len() as u64) as usize];
@@ -85,7 +90,8 @@ impl World {
             ..Config::default()
         };
         let mut network = Network::new(SplitMix::new(seed).fork("network"));
-        let voters = 1 + setup.below(5).max(setup.below(3));
+        let drawn = setup.below(5).max(setup.below(3));
+        let voters = plan.founders_min + drawn * plan.founders_spread / 4;
         let conf = ConfState::of_voters((1..=voters).map(PeerId));
         let hosts = (1..=voters).map(|id| (PeerId(id), Host::founder(PeerId(id), &conf))).collect();
         let mixed_pre_vote = setup.chance(1, 6);
@@ -114,6 +120,9 @@ impl World {
         };
         for id in world.ids() {
             world.start(id, true)?;
+        }
+        if plan.campaigns_first {
+            let _ = world.node(PeerId(1)).campaign();
         }
         Ok(world)
     }
