@@ -1,39 +1,22 @@
-//! A closed loop: so many clients, each of which asks again as soon as it has its answer.
+//! Clients at work: in a closed loop, where each asks again as soon as it has its answer, or in an open one, where they
+//! take what a schedule brings.
 
+use super::distribution::Zipfian;
+use super::pacer::Pacer;
+use super::workload::{Operation, Picker, Workload};
 use crate::clock;
 use anyhow::bail;
 use bytes::Bytes;
-use clap::ValueEnum;
 use client::{Error, KeyRange, RawClient, ScanOptions};
 use env::{Dice as _, SplitMix};
 use hdrhistogram::Histogram;
 use parking_lot::Mutex;
+use std::num::NonZeroU32;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 use tokio::task::JoinSet;
 use types::Key;
-
-/// What the clients do.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
-pub(crate) enum Workload {
-    /// Set a key drawn at random.
-    Put,
-    /// Read a key drawn at random.
-    Get,
-    /// Read the pairs that follow a key drawn at random.
-    Scan,
-}
-
-impl Workload {
-    pub(crate) const fn name(self) -> &'static str {
-        match self {
-            Self::Put => "put",
-            Self::Get => "get",
-            Self::Scan => "scan",
-        }
-    }
-}
 
 /// How much of it.
 #[derive(Clone, Copy, Debug)]
@@ -45,8 +28,10 @@ pub(crate) struct Load {
     pub(crate) value_size: usize,
     /// Keys to draw from.
     pub(crate) keys: u64,
-    /// Pairs of each scan.
+    /// Pairs of each scan; where scans differ, of the longest.
     pub(crate) scan_pairs: u64,
+    /// How many operations begin each second, all clients together; `None`: each as soon as its client is free.
+    pub(crate) rate: Option<NonZeroU32>,
 }
 
 /// All keys of a benchmark begin so.
@@ -77,9 +62,11 @@ pub(crate) struct Numbers {
     pub(crate) errors: u64,
     /// Operations of unknown outcome.
     pub(crate) undetermined: u64,
+    /// Operations that were due and that no client was free to begin: the rate is too high.
+    pub(crate) never_begun: u64,
     /// The first failure of any kind.
     pub(crate) first_error: Option<Error>,
-    /// In microseconds.
+    /// In microseconds, from when an operation was to begin; of those never begun, until the end.
     pub(crate) latency: Histogram<u64>,
 }
 
@@ -99,6 +86,10 @@ pub(crate) struct Running {
 struct Shared {
     is_counting: AtomicBool,
     is_stopped: AtomicBool,
+    /// The schedule of an open loop.
+    pacer: Option<Pacer>,
+    /// From when on an open loop counts what was to begin.
+    counts_from: Mutex<Option<Instant>>,
     counts: Mutex<Counts>,
 }
 
@@ -119,6 +110,12 @@ impl Counts {
             latency: Histogram::new(3).expect("three figures are allowed"),
         }
     }
+
+    fn record(&mut self, took: Duration) {
+        // A histogram begins at one.
+        let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX).max(1);
+        self.latency.record(micros).expect("the histogram grows as needed");
+    }
 }
 
 /// Writes all keys, so that reads find them.
@@ -137,16 +134,22 @@ pub(crate) async fn fill(client: &RawClient, load: &Load) -> anyhow::Result<()> 
 
 /// Sets clients to work, spread over these connections; nothing is counted yet.
 pub(crate) fn start(connections: &[RawClient], load: Load) -> Running {
+    let keys = Arc::new(AtomicU64::new(load.keys));
+    let zipfian = Zipfian::new(load.keys);
     let shared = Arc::new(Shared {
         is_counting: AtomicBool::new(false),
         is_stopped: AtomicBool::new(false),
+        pacer: load.rate.map(Pacer::start),
+        counts_from: Mutex::new(None),
         counts: Mutex::new(Counts::new()),
     });
     let mut tasks = JoinSet::new();
     for number in 0..load.clients {
         let client = connections[number % connections.len()].clone();
-        let dice = SplitMix::new(number as u64).fork("client");
-        tasks.spawn(work(client, load, dice, Arc::clone(&shared)));
+        let mut dice = SplitMix::new(number as u64).fork("client");
+        let value = value(load.value_size, &mut dice);
+        let picker = Picker::new(load.workload, load.scan_pairs, dice, zipfian.clone(), Arc::clone(&keys));
+        tasks.spawn(work(client, picker, value, Arc::clone(&shared)));
     }
     Running { shared, tasks, begin: clock::now() }
 }
@@ -155,17 +158,22 @@ impl Running {
     /// From here on it counts.
     pub(crate) fn begin(&mut self) {
         self.begin = clock::now();
+        *self.shared.counts_from.lock() = Some(self.begin);
         self.shared.is_counting.store(true, Ordering::Relaxed);
     }
 
-    /// No longer counts, and says what it has counted.
+    /// No longer counts, and says what it has counted in a closed loop.
     pub(crate) fn end(&self) -> Numbers {
         self.shared.is_counting.store(false, Ordering::Relaxed);
-        let seconds = self.begin.elapsed().as_secs_f64();
+        self.take(self.begin.elapsed(), 0)
+    }
+
+    fn take(&self, counted: Duration, never_begun: u64) -> Numbers {
         let counts = std::mem::replace(&mut *self.shared.counts.lock(), Counts::new());
         Numbers {
-            seconds,
-            operations: counts.latency.len(),
+            seconds: counted.as_secs_f64(),
+            operations: counts.latency.len() - never_begun,
+            never_begun,
             errors: counts.errors,
             undetermined: counts.undetermined,
             first_error: counts.first_error,
@@ -175,39 +183,61 @@ impl Running {
 
     /// Lets every client end what it has begun.
     pub(crate) async fn stop(mut self) {
+        self.wait_stopped().await;
+    }
+
+    async fn wait_stopped(&mut self) {
         self.shared.is_stopped.store(true, Ordering::Relaxed);
         while self.tasks.join_next().await.is_some() {}
     }
+
+    /// Ends it, and says what it has counted. An open loop counts all that was to begin, however late it ended.
+    async fn finish(mut self) -> Numbers {
+        let Some(pacer) = &self.shared.pacer else {
+            let numbers = self.end();
+            self.wait_stopped().await;
+            return numbers;
+        };
+        let counted = self.begin.elapsed();
+        let missed: Vec<Instant> =
+            pacer.stop().into_iter().filter(|intended| *intended >= self.begin).collect();
+        {
+            let mut counts = self.shared.counts.lock();
+            missed.iter().for_each(|intended| counts.record(intended.elapsed()));
+        }
+        self.wait_stopped().await;
+        self.take(counted, missed.len() as u64)
+    }
 }
 
-async fn work(client: RawClient, load: Load, mut dice: SplitMix, shared: Arc<Shared>) {
-    let value = value(load.value_size, &mut dice);
-    while !shared.is_stopped.load(Ordering::Relaxed) {
-        let key = key(dice.below(load.keys));
-        let begin = clock::now();
-        let result = match load.workload {
-            Workload::Put => client.put(key, value.clone()).await,
-            Workload::Get => client.get(key).await.map(|_| ()),
-            Workload::Scan => {
-                let options = ScanOptions { limit: Some(load.scan_pairs), ..ScanOptions::default() };
-                let range = KeyRange::new(key, KeyRange::prefix(PREFIX).end);
-                match client.scan(range, options) {
-                    Ok(scan) => scan.into_vec().await.map(|_| ()),
-                    Err(error) => Err(error),
-                }
-            }
-        };
-        let took = begin.elapsed();
-        if !shared.is_counting.load(Ordering::Relaxed) {
+impl Shared {
+    /// Waits until a client may begin, and says since when it could; `None` at the end.
+    async fn next(&self) -> Option<Instant> {
+        match &self.pacer {
+            Some(pacer) => pacer.next().await,
+            None => (!self.is_stopped.load(Ordering::Relaxed)).then(clock::now),
+        }
+    }
+
+    /// Whether an operation counts that was to begin then and has ended now.
+    fn counts(&self, intended: Instant) -> bool {
+        match self.pacer {
+            Some(_) => self.counts_from.lock().is_some_and(|from| intended >= from),
+            None => self.is_counting.load(Ordering::Relaxed),
+        }
+    }
+}
+
+async fn work(client: RawClient, mut picker: Picker, value: Bytes, shared: Arc<Shared>) {
+    while let Some(intended) = shared.next().await {
+        let result = perform(&client, picker.next(), &value).await;
+        let took = intended.elapsed();
+        if !shared.counts(intended) {
             continue;
         }
         let mut counts = shared.counts.lock();
         match result {
-            Ok(()) => {
-                // A histogram begins at one.
-                let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX).max(1);
-                counts.latency.record(micros).expect("the histogram grows as needed");
-            }
+            Ok(()) => counts.record(took),
             Err(error) => {
                 if matches!(error, Error::Undetermined { .. }) {
                     counts.undetermined += 1;
@@ -220,6 +250,23 @@ async fn work(client: RawClient, load: Load, mut dice: SplitMix, shared: Arc<Sha
     }
 }
 
+/// A key that is not there (an insert of it may be under way) is an answer like any other.
+async fn perform(client: &RawClient, operation: Operation, value: &Bytes) -> Result<(), Error> {
+    match operation {
+        Operation::Put { key: number } => client.put(key(number), value.clone()).await,
+        Operation::Get { key: number } => client.get(key(number)).await.map(|_| ()),
+        Operation::Scan { first, pairs } => {
+            let options = ScanOptions { limit: Some(pairs), ..ScanOptions::default() };
+            let range = KeyRange::new(key(first), KeyRange::prefix(PREFIX).end);
+            client.scan(range, options)?.into_vec().await.map(|_| ())
+        }
+        Operation::ReadThenPut { key: number } => {
+            client.get(key(number)).await?;
+            client.put(key(number), value.clone()).await
+        }
+    }
+}
+
 /// Runs a load for so long, after a warm-up that is not counted.
 pub(crate) async fn run(
     connections: &[RawClient],
@@ -227,15 +274,14 @@ pub(crate) async fn run(
     warm_up: Duration,
     duration: Duration,
 ) -> anyhow::Result<Numbers> {
-    if load.workload != Workload::Put {
+    if load.workload.reads() {
         fill(&connections[0], &load).await?;
     }
     let mut running = start(connections, load);
     clock::pause(warm_up).await;
     running.begin();
     clock::pause(duration).await;
-    let numbers = running.end();
-    running.stop().await;
+    let numbers = running.finish().await;
     if numbers.operations == 0 {
         match numbers.first_error {
             Some(error) => return Err(anyhow::Error::new(error).context("no operation succeeded")),

@@ -1,21 +1,26 @@
 //! `flotilla bench`: what the cluster does per second, and what that costs.
 
+mod distribution;
 mod load;
+mod pacer;
 mod suite;
 mod system;
+mod workload;
 
 use crate::connect::Remote;
 use crate::outcome::Outcome;
 use clap::Args;
-use load::{Load, Numbers, Workload};
+use load::{Load, Numbers};
 use serde_json::{Value, json};
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 use suite::Suite;
+use workload::Workload;
 
 /// Measures a cluster: one workload on the cluster that is there, or a suite on one of its own.
 ///
-/// Clients ask again as soon as they have their answer. They share connections, as the tasks of a program would.
+/// Clients ask again as soon as they have their answer, or, with --rate, when a schedule says so. They share connections, as the tasks of a program would.
 #[derive(Args, Debug)]
 pub(crate) struct Bench {
     #[command(flatten)]
@@ -32,6 +37,10 @@ pub(crate) struct Bench {
     /// How many clients ask at the same time.
     #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=65_536))]
     clients: u32,
+    /// Begin so many operations each second, evenly, whether or not earlier ones have ended: --clients bounds how many are under way.
+    /// Latencies then count from when an operation was to begin. Without it, a client asks again as soon as it has its answer.
+    #[arg(long, value_name = "PER SECOND", conflicts_with = "suite")]
+    rate: Option<NonZeroU32>,
     /// How many connections to each store they share.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1024))]
     connections: u32,
@@ -41,7 +50,7 @@ pub(crate) struct Bench {
     /// How many keys they draw from.
     #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u64).range(1..))]
     keys: u64,
-    /// How many pairs each scan reads.
+    /// How many pairs each scan reads; with YCSB E the most.
     #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..))]
     scan_pairs: u64,
     /// How long it is measured.
@@ -72,6 +81,7 @@ pub(crate) async fn run(bench: Bench) -> anyhow::Result<Outcome> {
         value_size: bench.value_size,
         keys: bench.keys,
         scan_pairs: bench.scan_pairs,
+        rate: bench.rate,
     };
     let numbers = load::run(&connections, load, bench.warm_up, bench.duration).await?;
     if bench.json {
@@ -89,8 +99,10 @@ fn as_json(load: &Load, numbers: &Numbers) -> Value {
         "clients": load.clients,
         "value_size": load.value_size,
         "keys": load.keys,
+        "rate": load.rate,
         "seconds": numbers.seconds,
         "operations": numbers.operations,
+        "never_begun": numbers.never_begun,
         "errors": numbers.errors,
         "undetermined": numbers.undetermined,
         "first_error": numbers.first_error.as_ref().map(ToString::to_string),
@@ -114,6 +126,13 @@ fn show(load: &Load, numbers: &Numbers) {
         numbers.throughput()
     );
     println!("latency: p50 {} µs, p95 {} µs, p99 {} µs, p99.9 {} µs", at(0.5), at(0.95), at(0.99), at(0.999));
+    if let (Some(rate), 1..) = (load.rate, numbers.never_begun) {
+        println!(
+            "{} operations were never begun: {rate} per second is more than {} clients get through (their latencies count as if \
+             they had ended now)",
+            numbers.never_begun, load.clients
+        );
+    }
     if let Some(error) = &numbers.first_error {
         println!(
             "failed: {}, of unknown outcome: {}; the first: {error}",

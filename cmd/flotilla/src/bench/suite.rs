@@ -1,7 +1,8 @@
 //! `flotilla bench --suite`: a cluster of its own, the same rows every time.
 
-use super::load::{Load, Numbers, Workload, fill, start};
+use super::load::{Load, Numbers, fill, start};
 use super::system::{Counters, cpu, resident};
+use super::workload::Workload;
 use crate::clock;
 use crate::ctl::{Cluster as View, Wanted};
 use crate::playground::{Cluster, ClusterOptions};
@@ -174,6 +175,7 @@ async fn measure(suite: Suite, cluster: &Cluster) -> anyhow::Result<Vec<Row>> {
         value_size: VALUE_SIZE,
         keys: KEYS,
         scan_pairs: SCAN_PAIRS,
+        rate: None,
     };
     fill(&raw, &load(Workload::Put, 1)).await?;
     for (workload, clients) in [
@@ -265,8 +267,8 @@ async fn round(
 
 fn add(rounds: &mut Rounds, load: Load, numbers: &Numbers, before: &Sample, after: &Sample) {
     let name = match load.workload {
-        Workload::Put | Workload::Get => format!("{}_{VALUE_SIZE}B_{}c", load.workload.name(), load.clients),
         Workload::Scan => format!("scan_{SCAN_PAIRS}x{VALUE_SIZE}B_{}c", load.clients),
+        other => format!("{}_{VALUE_SIZE}B_{}c", other.name(), load.clients),
     };
     let operations = numbers.operations as f64;
     let per_operation = |cost: Duration| cost.as_secs_f64() * 1e6 / operations;
