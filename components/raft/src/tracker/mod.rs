@@ -19,13 +19,11 @@ pub(crate) struct Peers {
 
 impl Peers {
     pub(crate) fn get(&self, id: PeerId) -> Option<&Progress> {
-        let at = self.list.binary_search_by_key(&id, |&(id, _)| id).ok()?;
-        Some(&self.list[at].1)
+        self.list.iter().find(|(member, _)| *member == id).map(|(_, progress)| progress)
     }
 
     pub(crate) fn get_mut(&mut self, id: PeerId) -> Option<&mut Progress> {
-        let at = self.list.binary_search_by_key(&id, |&(id, _)| id).ok()?;
-        Some(&mut self.list[at].1)
+        self.list.iter_mut().find(|(member, _)| *member == id).map(|(_, progress)| progress)
     }
 
     pub(crate) fn insert(&mut self, id: PeerId, progress: Progress) {
