@@ -211,9 +211,13 @@ impl Bench {
         for _ in 0..self.options.rounds {
             for driver in drivers.iter_mut() {
                 clock::pause(PAUSE);
-                let measured = driver
-                    .measure(row, self.options.timing())
-                    .with_context(|| format!("{} at {}", driver.name(), row.name))?;
+                let timing = self.options.timing();
+                // Once more, so that one mishap does not cost the whole run; rounds stay rounds.
+                let measured = driver.measure(row, timing).or_else(|error| {
+                    eprintln!("\n  {} at {}, once more after: {error:#}", driver.name(), row.name);
+                    driver.measure(row, timing)
+                });
+                let measured = measured.with_context(|| format!("{} at {}", driver.name(), row.name))?;
                 let Some(measured) = measured else { continue };
                 if let Some(error) = &measured.first_error {
                     eprintln!("\n  {}: {} calls failed; the first: {error}", driver.name(), measured.errors);
@@ -274,7 +278,8 @@ impl Bench {
         }
         println!("appended to {}", path.display());
         let Some(path) = options.page else { return Ok(()) };
-        if !options.rows.is_empty() || Who::value_variants().iter().any(|who| !options.drivers.contains(who)) {
+        if !options.rows.is_empty() || Who::value_variants().iter().any(|who| !options.drivers.contains(who))
+        {
             println!("{} is left as it was: it tells of all rows and of everybody", path.display());
             return Ok(());
         }

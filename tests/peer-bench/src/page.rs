@@ -250,7 +250,7 @@ const METHOD: &str = "
 
 - Everybody runs on this one machine, over loopback, with fsync on. All servers are up throughout; each row is measured on
   one after another.
-- The keys have 16 bytes; 100,000 values of 128 bytes and 20,000 of 1 KiB are loaded first. Then all servers are stopped
+- Keys have 16 bytes; 100,000 values of 128 bytes and 20,000 of 1 KiB are loaded first. Then all servers are stopped
   in order and started again, ours too, so that reads find files and not what the load has left in memory; then come the
   reads, then the writes, over the same keys. `cN` are N clients, each of which asks again as soon as it has its answer.
 - **CPU µs/op** is the processor time of all servers and of the generator together, for each operation that succeeded;
@@ -258,6 +258,8 @@ const METHOD: &str = "
   three stores and the placement driver.
 - **Linearizable gets** are what etcd and we do by default. A select on a lone PostgreSQL primary is not one after a
   failover. Ranges are given their exact end.
+- Clients share one connection to each server. For etcd that is the kindest setting: four connections to each member, and
+  sixteen, cost it more processor time per operation.
 - `put_batch100`: 16 clients, each with one call of 100 random keys at a time: for us `batch_put`, for etcd a transaction. An
   operation is a key; latencies are of calls. PostgreSQL has no row there, because pgbench cannot send such batches.
 - `mixed_95_5_c64`: reads among writes are dear for etcd, which copies its write buffer for them: this row is kinder to us than the

@@ -268,7 +268,7 @@ impl Driver for Postgres {
         let (mut count, mut text) = (0, String::new());
         let (mut last, mut before, mut after) = (0.0, None, None);
         let mut line = String::new();
-        while after.is_none() && lines.read_line(&mut line)? > 0 {
+        while count < end && lines.read_line(&mut line)? > 0 {
             if let Some(progress) = Progress::of(&line) {
                 count += 1;
                 if count > begin {
@@ -276,11 +276,12 @@ impl Driver for Postgres {
                     measured.seconds += progress.at_seconds - last;
                 }
                 last = progress.at_seconds;
+                // A busy machine may swallow a report, so that the last one we want never comes: the last before it does.
+                let usage = self.usage(child.id())?;
                 if count == begin {
-                    before = Some(self.usage(child.id())?);
-                }
-                if count == end {
-                    after = Some(self.usage(child.id())?);
+                    before = Some(usage);
+                } else if count > begin {
+                    after = Some(usage);
                 }
             } else {
                 text.push_str(&line);
