@@ -1,7 +1,7 @@
 //! Our Raft core beside raft-rs: the same work, in one process, in turns. `make bench-raft` runs it.
 //!
 //! A row is one function over both implementations (`rows.rs`), which are driven alike (`core.rs`) over logs in memory of
-//! one kind (`log.rs`). raft-rs runs with its best settings (`theirs.rs`). Each round measures ours and theirs, one after
+//! one kind (`log.rs`). raft-rs runs with its settings for speed (`theirs.rs`). Each round measures ours and theirs, one after
 //! the other, and a row is the median of the rounds. Start with `rows.rs`.
 
 mod alloc;
