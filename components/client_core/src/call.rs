@@ -8,6 +8,7 @@ use crate::keyspace::Keyspace;
 use crate::port::RpcError;
 use crate::region_cache::Route;
 use crate::router::Joining;
+use crate::store_book::Entry;
 use std::sync::Arc;
 use std::time::Duration;
 use types::{Epoch, MonoTime, Region, RegionId, StoreId};
@@ -187,6 +188,12 @@ impl Core {
 
     /// Asks a store for a region that is none: any answer will do.
     pub(crate) async fn probe(&self, store_id: StoreId) -> Result<(), Cause> {
+        let now = self.now();
+        let entry = self.shared.stores.lock().entry(store_id, now);
+        if matches!(entry, Entry::Ask(_)) {
+            // It may be back at another address. If the driver does not tell, the old one is tried.
+            let _ = self.join_lookup(Wanted::Stores, Joining::Same).await;
+        }
         let address = self.shared.stores.lock().address(store_id);
         let result = match address {
             Some(address) => {

@@ -56,6 +56,8 @@ pub(crate) struct State {
     pub(crate) stores: BTreeMap<StoreId, bool>,
     /// What is sent to these vanishes, and nobody is told. Others are not cut off from them.
     pub(crate) silent: BTreeSet<StoreId>,
+    /// These listen at another address than at first.
+    pub(crate) moved: BTreeSet<StoreId>,
     /// What the placement driver knows, which is what was so when it last heard.
     pub(crate) known: Vec<RegionRoute>,
     pub(crate) pd_down: bool,
@@ -90,6 +92,7 @@ impl Cluster {
             data: BTreeMap::new(),
             stores: (1..=STORES).map(|id| (StoreId(id), true)).collect(),
             silent: BTreeSet::new(),
+            moved: BTreeSet::new(),
             known: Vec::new(),
             pd_down: false,
             pd_errors: VecDeque::new(),
@@ -202,12 +205,13 @@ impl Rpc for Cluster {
         request: KvRequest,
         timeout: Duration,
     ) -> BoxFuture<'a, Result<KvResponse, RpcError>> {
-        assert_eq!(address, format!("store-{store_id}"), "the address of another store");
         let fate = {
             let mut state = self.state.lock();
+            assert!(address.starts_with(&format!("store-{store_id}")), "the address of another store");
+            let is_at_home = address == state.address(store_id);
             state.in_flight += 1;
             state.in_flight_max = state.in_flight_max.max(state.in_flight);
-            let fate = state.draw_fate(store_id);
+            let fate = if is_at_home { state.draw_fate(store_id) } else { Fate::NotSent };
             if fate != Fate::NotSent {
                 state.kv_sent.push((store_id, request.clone()));
             }
@@ -263,6 +267,10 @@ impl Drop for InFlight {
 }
 
 impl State {
+    fn address(&self, id: StoreId) -> String {
+        if self.moved.contains(&id) { format!("store-{id}-moved") } else { format!("store-{id}") }
+    }
+
     fn latency(&mut self) -> Duration {
         self.dice.duration(Duration::from_micros(100), Duration::from_millis(3))
     }
@@ -496,7 +504,9 @@ impl State {
     fn ask(&mut self, request: PdRequest) -> PdReply {
         match request {
             PdRequest::GetCluster => PdReply::Cluster { cluster_id: ClusterId(7), bootstrapped: true },
-            PdRequest::GetStores => PdReply::Stores(self.stores.keys().map(|id| status(*id)).collect()),
+            PdRequest::GetStores => {
+                PdReply::Stores(self.stores.keys().map(|id| status(*id, self.address(*id))).collect())
+            }
             PdRequest::GetRegionByKey { key, before } => {
                 let holds = |route: &&RegionRoute| {
                     let range = &route.region.range;
@@ -522,7 +532,7 @@ impl State {
     }
 }
 
-fn status(id: StoreId) -> StoreStatus {
-    let info = StoreInfo { id, address: format!("store-{id}"), ..StoreInfo::default() };
+fn status(id: StoreId, address: String) -> StoreStatus {
+    let info = StoreInfo { id, address, ..StoreInfo::default() };
     StoreStatus { info, stats: StoreStats::default(), state: StoreState::Up, silent_ms: 0 }
 }

@@ -184,3 +184,32 @@ fn nothing_but_reads_of_no_region_asks_whether_a_store_is_back() {
         assert!(matches!(request.command, KvCommand::Get { .. }), "probed with {:?}", request.command);
     }
 }
+
+#[test]
+fn a_store_that_comes_back_at_another_address_is_found_there() {
+    // It was restarted and leads again; the others name it, and its old address never answers.
+    let world = World::new(27);
+    let (cluster, raw) = warm(&world);
+    cluster.state.lock().stores.insert(CUT, false);
+    cluster.state.lock().elect();
+    let clock = world.clone();
+    world.run(async move {
+        for n in [2, 5] {
+            // In doubt if it was on its way when the store went.
+            let _ = raw.put(format!("{n:03}"), "while it is away").await;
+        }
+        clock.sleep(ms(5_000)).await;
+        {
+            let mut state = cluster.state.lock();
+            state.stores.insert(CUT, true);
+            state.moved.insert(CUT);
+            for lead in state.regions.values_mut() {
+                lead.leader = Some(CUT);
+            }
+        }
+        let begun = clock.now();
+        raw.put("002", "v").await.expect("it is there");
+        let taken = clock.now().since(begun);
+        assert!(taken < ms(2_600), "it took {taken:?}");
+    });
+}
