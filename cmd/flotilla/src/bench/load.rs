@@ -285,6 +285,11 @@ pub(crate) async fn run(
     if numbers.operations == 0 {
         match numbers.first_error {
             Some(error) => return Err(anyhow::Error::new(error).context("no operation succeeded")),
+            None if numbers.never_begun > 0 => {
+                bail!(
+                    "clients were still busy with what was due before: lower --rate, or give more --clients"
+                )
+            }
             None => bail!("no operation ended within {duration:?}: give it a longer --duration"),
         }
     }
