@@ -51,11 +51,11 @@ fix: setup # Format, and apply what clippy can mend by itself; the only target t
 sim: setup # Replay one simulation seed with its full trace: make sim SEED=42
 	cargo run --locked -p flotilla-sim-cli -- run --seed $(or $(SEED),$(error say which: make sim SEED=42)) --trace
 
-soak: setup # Run new simulation seeds for a while: make soak MINUTES=10
+soak: setup soak-raft # Run new schedules of one Raft group, then new simulation seeds of clusters for a while: make soak MINUTES=10
 	cargo run --locked -p flotilla-sim-cli -- soak --minutes $(or $(MINUTES),10)
 
 soak-raft: # Run new schedules of one Raft group: make soak-raft SCHEDULES=1000000 RAFT_FIRST=5000000
-	RAFT_SCHEDULES=$(or $(SCHEDULES),1000000) RAFT_FIRST=$(or $(RAFT_FIRST),2000000) \
+	RAFT_SCHEDULES=$(or $(SCHEDULES),$(or $(MINUTES),10)00000) RAFT_FIRST=$(or $(RAFT_FIRST),2000000) \
 		cargo test --release --locked -p flotilla-raft --test simulation short_schedules -- --nocapture
 
 exhaustive: # Try all that can happen to a small Raft group, millions of worlds, in a few minutes
