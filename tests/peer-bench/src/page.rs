@@ -158,7 +158,13 @@ pub(crate) fn aims(figures: &Figures) -> String {
             }
             None => ("–".to_owned(), "–".to_owned(), ours.median),
         };
-        let verdict = if reached >= aim.at_least { "met" } else { "missed" };
+        // What costs more than the whole is no floor of it: its batches were smaller than ours, or the machine was busier.
+        let is_void = aim.metric == Metric::Share && reached > 1.0;
+        let verdict = match reached >= aim.at_least {
+            _ if is_void => "says nothing: above one",
+            true => "met",
+            false => "missed",
+        };
         let unit = if aim.peer.is_some() { " ×" } else { "" };
         let _ = writeln!(
             out,
@@ -258,8 +264,8 @@ const METHOD: &str = "
   three stores and the placement driver.
 - **Linearizable gets** are what etcd and we do by default. A select on a lone PostgreSQL primary is not one after a
   failover. Ranges are given their exact end.
-- Clients share one connection to each server. For etcd that is the kindest setting: four connections to each member, and
-  sixteen, cost it more processor time per operation.
+- Clients share one connection to each server. In a short trial at 64 clients on a busy machine, four and sixteen connections to
+  each of etcd's members made its gets dearer (204, 268, 329 µs per get); its puts did not differ beyond their spread.
 - `put_batch100`: 16 clients, each with one call of 100 random keys at a time: for us `batch_put`, for etcd a transaction. An
   operation is a key; latencies are of calls. PostgreSQL has no row there, because pgbench cannot send such batches.
 - `mixed_95_5_c64`: reads among writes are dear for etcd, which copies its write buffer for them: this row is kinder to us than the
