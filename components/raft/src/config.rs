@@ -42,6 +42,15 @@ pub struct Config {
     pub max_uncommitted_bytes: u64,
     /// How many bytes of committed entries may be out for applying, over all pages not yet reported as applied.
     pub max_committed_bytes_per_ready: u64,
+    /// A leader's commit index waits for the next append or heartbeat to take it along. If false, whoever receives the log
+    /// and was not told is sent an empty append with the next effects, once for each advance.
+    ///
+    /// True by default: while proposals follow each other the next append is never far, and where they do not, the advance
+    /// would cost each follower a message, an answer and a turn of its own for every single proposal. Nobody who waits
+    /// is left to wait: a follower that asked for a read index is told at once what it lacks for it, and so is everybody when
+    /// members have changed. What lags is the applying on followers, by a heartbeat interval at most. Choose false where
+    /// others than readers watch what a follower applies, or where groups are to sleep soon after their last proposal.
+    pub lazy_commit: bool,
 }
 
 impl Default for Config {
@@ -62,6 +71,7 @@ impl Default for Config {
             max_inflight_bytes: 16 << 20,
             max_uncommitted_bytes: 32 << 20,
             max_committed_bytes_per_ready: 8 << 20,
+            lazy_commit: true,
         }
     }
 }
@@ -148,6 +158,7 @@ pub(crate) struct Settings {
     max_inflight_messages: u32,
     pub(crate) pre_vote: bool,
     pub(crate) check_quorum: bool,
+    pub(crate) lazy_commit: bool,
 }
 
 impl Settings {
@@ -165,6 +176,7 @@ impl Settings {
             max_inflight_messages: narrow(config.max_inflight_messages as u64),
             pre_vote: config.pre_vote,
             check_quorum: config.check_quorum,
+            lazy_commit: config.lazy_commit,
         }
     }
 

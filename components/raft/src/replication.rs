@@ -1,7 +1,8 @@
 //! The log's way from the leader to everybody (thesis §3.5 to §3.6, §10.2.1).
 //!
 //! Appends are built late, when the effects are collected: whatever was proposed since then leaves as one message per
-//! peer. The commit index rides on appends and heartbeats and never travels alone, unless somebody waits for it.
+//! peer. The commit index rides on appends and heartbeats and never travels alone, unless somebody waits for it, or
+//! [`Config::lazy_commit`](crate::Config::lazy_commit) is off.
 
 use crate::bugs::SeededBug;
 use crate::error::Poison;
@@ -187,7 +188,11 @@ impl<S: Storage> RawNode<S> {
                 ProgressState::Replicate => window_full && !progress.poked,
                 ProgressState::Snapshot { .. } => true,
             };
-            let wanted = progress.poked || progress.next <= last;
+            // A peer whose window is full is told with the next append, which its answer makes room for.
+            let untold = !self.config.lazy_commit
+                && progress.state == ProgressState::Replicate
+                && progress.sent_commit < self.log.committed();
+            let wanted = progress.poked || progress.next <= last || untold;
             if blocked || progress.fetching || !wanted {
                 return Ok(());
             }

@@ -147,6 +147,7 @@ impl Group {
         let on = |value: Option<String>| value.is_none_or(|value| value != "off");
         self.config.pre_vote = on(command.text("pre-vote")?);
         self.config.check_quorum = on(command.text("check-quorum")?);
+        self.config.lazy_commit = on(command.text("lazy-commit")?);
         let config = &mut self.config;
         let mut limit = |key, limit: &mut u64| -> Result<(), Fault> {
             *limit = command.number(key)?.unwrap_or(*limit);

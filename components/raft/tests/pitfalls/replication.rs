@@ -353,3 +353,45 @@ fn a_refusal_of_what_was_compacted_since_asks_for_a_snapshot() {
     assert!(matches!(to(&messages, 2)[..], [Body::Snapshot { .. }]), "{messages:?}");
     assert_eq!(peer.progress(2).state, ProgressState::Snapshot { index: LogIndex(5) });
 }
+
+#[test]
+fn a_commit_index_is_told_at_once_and_once_where_the_leader_is_not_lazy() {
+    // etcd-io/raft#171: followers stayed one commit behind until the next proposal or heartbeat.
+    for lazy_commit in [true, false] {
+        let config = Config { lazy_commit, ..config(1) };
+        let mut peer = Peer::settled_leader(&config, storage(3, &[], 0));
+        peer.node.propose(Bytes::from_static(b"x")).expect("leads");
+        peer.settle();
+        let term = peer.term();
+        peer.step(2, term, stored(2));
+        let told = |lazy| if lazy { vec![] } else { vec![(id(term, 2), 0, 2)] };
+        let messages = peer.settle();
+        assert_eq!(appends(&messages, 2), told(lazy_commit));
+        assert_eq!(appends(&messages, 3), told(lazy_commit), "it need not have answered");
+        peer.step(2, term, stored(2));
+        peer.step(3, term, stored(2));
+        assert_eq!(peer.settle(), [], "once is enough");
+        for id in [2, 3] {
+            let told = peer.progress(id).sent_commit;
+            assert_eq!(told, LogIndex(if lazy_commit { 1 } else { 2 }), "what keeps a group awake");
+        }
+    }
+}
+
+#[test]
+fn a_commit_index_goes_with_entries_where_there_are_any() {
+    // What is proposed in the turn in which the index moves takes it along, and a full window holds both back.
+    let config = Config { lazy_commit: false, max_inflight_messages: 1, ..config(1) };
+    let mut peer = Peer::settled_leader(&config, storage(3, &[], 0));
+    let term = peer.term();
+    peer.settle();
+    peer.node.propose(Bytes::from_static(b"x")).expect("leads");
+    peer.settle();
+    peer.step(2, term, stored(2));
+    peer.node.propose(Bytes::from_static(b"y")).expect("leads");
+    let messages = peer.settle();
+    assert_eq!(appends(&messages, 2), [(id(term, 2), 1, 2)]);
+    assert_eq!(appends(&messages, 3), [], "its window is full");
+    peer.step(3, term, stored(2));
+    assert_eq!(appends(&peer.settle(), 3), [(id(term, 2), 1, 2)]);
+}

@@ -19,7 +19,7 @@
 //!
 //! | command | what happens |
 //! |---|---|
-//! | `add-nodes voters=(…) [learners=(…)] [outgoing=(…)] [base=I]` | the founders start; with `base` after a snapshot at that index, on which newcomers can build. `pre-vote=off`, `check-quorum=off`, `seed=`, `inflight=`, `inflight-bytes=`, `message-bytes=`, `uncommitted-bytes=`, `page-bytes=` are those of `Config` |
+//! | `add-nodes voters=(…) [learners=(…)] [outgoing=(…)] [base=I]` | the founders start; with `base` after a snapshot at that index, on which newcomers can build. `pre-vote=off`, `check-quorum=off`, `lazy-commit=off`, `seed=`, `inflight=`, `inflight-bytes=`, `message-bytes=`, `uncommitted-bytes=`, `page-bytes=` are those of `Config` |
 //! | `add-newcomer N` | a peer that knows nothing starts |
 //! | `put-state N… log=(terms) [term=T] [vote=V] [commit=I] [applied=I]` | begins in the middle: these peers are restarted with this, and owe nobody silence |
 //! | `campaign N` / `elect N` | told to campaign / and wins, with all messages passing |

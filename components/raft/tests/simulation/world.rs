@@ -87,6 +87,8 @@ impl World {
             max_inflight_bytes: pick(&mut setup, &[1, 300, 1 << 20]),
             max_uncommitted_bytes: pick(&mut setup, &[200, 1 << 20]),
             max_committed_bytes_per_ready: pick(&mut setup, &[1, 200, 1 << 20]),
+            // From dice of its own, so that what the others give for a seed stays as it was.
+            lazy_commit: SplitMix::new(seed).fork("lazy commit").chance(2, 3),
             ..Config::default()
         };
         let mut network = Network::new(SplitMix::new(seed).fork("network"));
