@@ -47,6 +47,7 @@ mod raw_node;
 mod read;
 mod ready;
 mod replication;
+mod slice;
 mod step;
 mod storage;
 #[cfg(any(test, feature = "testing"))]

@@ -10,6 +10,7 @@
 
 use crate::bugs::{Bugs, SeededBug};
 use crate::error::Poison;
+use crate::slice::LogSlice;
 use crate::unstable::Unstable;
 use crate::{
     Entry, EntryId, EntryKind, FetchContext, LogMark, PersistToken, Snapshot, Storage, StorageError,
@@ -337,14 +338,10 @@ impl<S: Storage> RaftLog<S> {
         self.unstable.push(entry);
     }
 
-    /// Appends what the leader of `term` sent after `prev`, dropping what conflicts. An overtaken or repeated append
-    /// changes nothing, however short it is (thesis §3.5).
-    pub(crate) fn append_from_leader(
-        &mut self,
-        term: Term,
-        prev: EntryId,
-        entries: Vec<Entry>,
-    ) -> Result<Appended, Poison> {
+    /// Takes over what a leader sent of its log, dropping what conflicts. An overtaken or repeated append changes nothing,
+    /// however short it is (thesis §3.5).
+    pub(crate) fn append_from_leader(&mut self, slice: LogSlice) -> Result<Appended, Poison> {
+        let (term, prev) = (slice.term(), slice.prev());
         if prev.index < self.committed {
             // What is committed is the same everywhere; the leader goes on from there.
             return Ok(Appended::Agrees(self.committed));
@@ -353,11 +350,11 @@ impl<S: Storage> RaftLog<S> {
         if !unchecked && !self.holds(prev)? {
             return self.agreement_hint(prev.index, prev.term).map(Appended::Conflict);
         }
-        let agrees = prev.index + entries.len() as u64;
+        let agrees = slice.last().index;
         if self.bugs.has(SeededBug::OvertakenAppendTruncates) && agrees < self.last.index {
             self.truncate(agrees.max(self.committed).next())?;
         }
-        let mut fresh = entries.into_iter();
+        let mut fresh = slice.into_entries().into_iter();
         while let Some(entry) = fresh.as_slice().first() {
             if entry.index > self.last.index {
                 break;

@@ -8,6 +8,7 @@ use crate::bugs::SeededBug;
 use crate::error::Poison;
 use crate::log::Appended;
 use crate::read::Rounds;
+use crate::slice::LogSlice;
 use crate::tracker::{Peers, Progress, ProgressState, quorum};
 use crate::transfer::Transfer;
 use crate::{
@@ -203,10 +204,11 @@ impl<S: Storage> RawNode<S> {
                 let high = if replicating && window_full { progress.next } else { last.next() };
                 let entries =
                     self.log.entries(progress.next, high, self.config.max_size_per_message(), context)?;
-                Ok((EntryId::new(term, prev), entries))
+                let slice = LogSlice::new(self.term, EntryId::new(term, prev), entries);
+                slice.map_err(|what| StorageError::Other(format!("a log that {what}")))
             });
             match built {
-                Ok((prev, entries)) => self.send_append(to, progress, prev, entries),
+                Ok(slice) => self.send_append(to, progress, slice),
                 Err(StorageError::LogTemporarilyUnavailable) => {
                     progress.fetching = true;
                     return Ok(());
@@ -220,19 +222,18 @@ impl<S: Storage> RawNode<S> {
         }
     }
 
-    fn send_append(&mut self, to: PeerId, progress: &mut Progress, prev: EntryId, entries: Vec<Entry>) {
+    fn send_append(&mut self, to: PeerId, progress: &mut Progress, slice: LogSlice) {
         let commit = self.log.committed();
-        match (progress.state, entries.last()) {
-            (ProgressState::Replicate, Some(last)) => {
-                progress.next = last.index.next();
-                progress.inflights.add(last.index, entries.iter().map(Entry::size_bytes).sum());
-            }
-            (ProgressState::Replicate, None) => {}
-            _ => progress.paused = true,
+        if progress.state != ProgressState::Replicate {
+            progress.paused = true;
+        } else if !slice.entries().is_empty() {
+            let last = slice.last().index;
+            progress.next = last.next();
+            progress.inflights.add(last, slice.entries().iter().map(Entry::size_bytes).sum());
         }
         progress.poked = false;
         progress.sent_commit = progress.sent_commit.max(commit);
-        self.send(to, Body::Append { prev, entries, commit });
+        self.send(to, Body::Append { prev: slice.prev(), entries: slice.into_entries(), commit });
     }
 
     fn send_snapshot(&mut self, to: PeerId, progress: &mut Progress) -> Result<(), Poison> {
@@ -305,12 +306,12 @@ impl<S: Storage> RawNode<S> {
     pub(crate) fn on_append(
         &mut self,
         from: PeerId,
-        prev: EntryId,
-        entries: Vec<Entry>,
+        slice: LogSlice,
         commit: LogIndex,
     ) -> Result<(), Poison> {
         assert!(self.leader.is_none(), "INV-RAFT-2: a leader of term {} takes entries of {from}", self.term);
-        let body = match self.log.append_from_leader(self.term, prev, entries)? {
+        let rejected = slice.prev().index;
+        let body = match self.log.append_from_leader(slice)? {
             Appended::Agrees(index) => {
                 // Only what this append has proved to agree may be committed by it (scylladb#9965).
                 let unproven = self.bugs.has(SeededBug::CommitBeyondProven);
@@ -319,7 +320,7 @@ impl<S: Storage> RawNode<S> {
                 Body::AppendResp { index, commit: self.log.committed(), reject: None }
             }
             Appended::Conflict(hint) => {
-                let reject = Some(Reject { rejected: prev.index, hint });
+                let reject = Some(Reject { rejected, hint });
                 Body::AppendResp { index: LogIndex::ZERO, commit: self.log.committed(), reject }
             }
         };

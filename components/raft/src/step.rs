@@ -1,7 +1,8 @@
 //! A message comes in: the gate that checks what it claims, and the way to whom it concerns.
 
 use crate::error::Poison;
-use crate::{Body, ConfState, Entry, EntryId, Message, RawNode, Role, StepError, Storage};
+use crate::slice::LogSlice;
+use crate::{Body, ConfState, EntryId, Message, RawNode, Role, StepError, Storage};
 use std::cmp::Ordering;
 use types::{LogIndex, PeerId, Term};
 
@@ -21,12 +22,8 @@ fn gate(message: &Message) -> Result<(), &'static str> {
         return Err("without a term, or with one that it must not have");
     }
     match &message.body {
-        Body::Append { prev, entries, .. } => {
-            if !id_ok(prev) || prev.term > message.term {
-                return Err("appends after a position out of range");
-            }
-            entries_follow(*prev, entries, message.term)
-        }
+        // Whether its entries make a run is seen when they become one.
+        Body::Append { prev, .. } if !id_ok(prev) => Err("appends after a position out of range"),
         Body::AppendResp { index, reject, .. } => {
             let hint_ok = reject.is_none_or(|reject| reject.rejected.0 < NUMBER_MAX && id_ok(&reject.hint));
             if hint_ok && index.0 < NUMBER_MAX { Ok(()) } else { Err("acknowledges a position out of range") }
@@ -48,20 +45,6 @@ fn gate(message: &Message) -> Result<(), &'static str> {
         }
         _ => Ok(()),
     }
-}
-
-fn entries_follow(prev: EntryId, entries: &[Entry], term: Term) -> Result<(), &'static str> {
-    let mut before = prev;
-    for entry in entries {
-        if entry.index != before.index.next() {
-            return Err("appends entries with a gap");
-        }
-        if entry.term < before.term || entry.term > term || entry.term.is_zero() {
-            return Err("appends entries of a term that cannot be there");
-        }
-        before = entry.id();
-    }
-    Ok(())
 }
 
 /// Whether the storage's members make a configuration.
@@ -93,9 +76,35 @@ impl<S: Storage> RawNode<S> {
                 }
                 return Ok(());
             }
+            Body::Append { prev, entries, commit } => {
+                let slice = LogSlice::new(term, prev, entries).map_err(StepError::Invalid)?;
+                if self.meet_term(from, term, true)? {
+                    self.on_append(from, slice, commit)?;
+                }
+                return Ok(());
+            }
             _ => {}
         }
-        let of_leader = matches!(body, Body::Append { .. } | Body::Heartbeat { .. } | Body::Snapshot { .. });
+        let of_leader = matches!(body, Body::Heartbeat { .. } | Body::Snapshot { .. });
+        if !self.meet_term(from, term, of_leader)? {
+            return Ok(());
+        }
+        match body {
+            Body::Heartbeat { commit, round } => self.on_heartbeat(from, commit, round)?,
+            Body::Snapshot { snapshot } => self.on_snapshot(from, *snapshot)?,
+            Body::AppendResp { index, reject, .. } => self.on_append_resp(from, index, reject)?,
+            Body::HeartbeatResp { commit, round } => self.on_heartbeat_resp(from, commit, round)?,
+            Body::VoteResp { pre, reject, commit } => self.on_vote_resp(from, pre, !reject, commit)?,
+            Body::TimeoutNow => self.on_timeout_now(from),
+            Body::ReadIndexResp { index, token, reject } => self.on_read_index_resp(index, token, reject),
+            Body::Append { .. } | Body::Vote { .. } | Body::ReadIndex { .. } => unreachable!("handled above"),
+        }
+        Ok(())
+    }
+
+    /// A message of `term` has come from `from`, which leads that term if the message is one `of_leader`. Catches up with
+    /// it. False when it is of a term that is over, and says nothing any more.
+    fn meet_term(&mut self, from: PeerId, term: Term, of_leader: bool) -> Result<bool, StepError> {
         match term.cmp(&self.term) {
             Ordering::Greater => {
                 let lead = if of_leader { from } else { PeerId::ZERO };
@@ -108,7 +117,7 @@ impl<S: Storage> RawNode<S> {
                     let commit = self.log.committed();
                     self.send(from, Body::AppendResp { index: LogIndex::ZERO, commit, reject: None });
                 }
-                return Ok(());
+                return Ok(false);
             }
             Ordering::Equal => {}
         }
@@ -118,17 +127,6 @@ impl<S: Storage> RawNode<S> {
             }
             self.hear_leader(from);
         }
-        match body {
-            Body::Append { prev, entries, commit } => self.on_append(from, prev, entries, commit)?,
-            Body::Heartbeat { commit, round } => self.on_heartbeat(from, commit, round)?,
-            Body::Snapshot { snapshot } => self.on_snapshot(from, *snapshot)?,
-            Body::AppendResp { index, reject, .. } => self.on_append_resp(from, index, reject)?,
-            Body::HeartbeatResp { commit, round } => self.on_heartbeat_resp(from, commit, round)?,
-            Body::VoteResp { pre, reject, commit } => self.on_vote_resp(from, pre, !reject, commit)?,
-            Body::TimeoutNow => self.on_timeout_now(from),
-            Body::ReadIndexResp { index, token, reject } => self.on_read_index_resp(index, token, reject),
-            Body::Vote { .. } | Body::ReadIndex { .. } => unreachable!("handled above"),
-        }
-        Ok(())
+        Ok(true)
     }
 }
