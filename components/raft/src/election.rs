@@ -161,6 +161,7 @@ impl<S: Storage> RawNode<S> {
     }
 
     fn become_pre_candidate(&mut self) {
+        self.count(|counters| counters.pre_campaigns += 1);
         self.role = Role::PreCandidate;
         self.set_lead(PeerId::ZERO);
         self.restart_timer();
@@ -170,6 +171,7 @@ impl<S: Storage> RawNode<S> {
 
     fn become_candidate(&mut self, kind: VoteKind) {
         assert_ne!(self.role, Role::Leader, "a leader of term {} campaigns", self.term);
+        self.count(|counters| counters.campaigns += 1);
         self.raise_term(self.term.next());
         self.vote = self.config.id;
         self.role = Role::Candidate;
@@ -243,6 +245,7 @@ impl<S: Storage> RawNode<S> {
         self.set_lead(lead);
         self.restart_timer();
         if let Some(leader) = self.leader.take() {
+            self.count(|counters| counters.leaders_stepped_down += 1);
             self.refuse_rounds(leader.rounds);
         }
         self.dirty = true;
@@ -260,6 +263,7 @@ impl<S: Storage> RawNode<S> {
             own.next = last.next();
             own.matched = self.log.persisted();
         }
+        self.count(|counters| counters.elections_won += 1);
         self.role = Role::Leader;
         self.forget_votes();
         self.timer.heard_term = self.term;
@@ -330,6 +334,9 @@ impl<S: Storage> RawNode<S> {
     }
 
     fn answer_vote(&mut self, to: PeerId, term: Term, pre: bool, reject: bool) {
+        self.count(|counters| {
+            *if reject { &mut counters.votes_refused } else { &mut counters.votes_granted } += 1;
+        });
         let body = Body::VoteResp { pre, reject, commit: self.log.committed_id() };
         self.outbox.push(Message { from: self.config.id, to, term, body });
     }

@@ -28,12 +28,13 @@
 //!
 //! **Where to start.** [`RawNode`], then [`Ready`]; inside, `step.rs` and `effects.rs` are the way in and the way out,
 //! `election.rs`, `replication.rs`, `read.rs`, `transfer.rs` and `confchange.rs` one concern each, `log.rs` what they
-//! stand on. "Thesis" means D. Ongaro, "Consensus: Bridging Theory and Practice", 2014.
+//! stand on. Who watches groups has [`RawNode::status`], [`View`] and [`Counters`]. "Thesis" means D. Ongaro, "Consensus: Bridging Theory and Practice", 2014.
 
 mod bugs;
 mod conf;
 mod confchange;
 mod config;
+mod counters;
 mod effects;
 mod election;
 mod encoding;
@@ -61,6 +62,7 @@ mod view;
 pub use bugs::SeededBug;
 pub use conf::{ConfChange, ConfChangeKind, ConfChangeOp, ConfState, Snapshot, SnapshotMeta, Transition};
 pub use config::{Config, ConfigError, HEARTBEATS_PER_ELECTION_MIN};
+pub use counters::Counters;
 pub use entry::{Entry, EntryId, EntryKind, HardState, LogMark};
 pub use error::{
     CampaignError, ConfChangeError, Dropped, Error, InvariantViolated, ReadError, StepError, TransferError,

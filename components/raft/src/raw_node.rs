@@ -9,7 +9,7 @@ use crate::read::Forwards;
 use crate::replication::LeaderState;
 use crate::step::gate_conf;
 use crate::{
-    CampaignError, ConfChange, ConfState, Config, Dropped, EntryId, EntryKind, Error, FetchContext,
+    CampaignError, ConfChange, ConfState, Config, Counters, Dropped, EntryId, EntryKind, Error, FetchContext,
     HardState, InitialState, Lease, Message, PersistToken, ProgressState, ProgressView, ReadError, ReadState,
     Ready, Role, SoftState, Status, StepError, Storage, TransferError,
 };
@@ -50,6 +50,8 @@ pub struct RawNode<S: Storage> {
     pub(crate) durable_term: Term,
     /// A leader may have something to say.
     pub(crate) dirty: bool,
+    /// Where what we do is counted, while it is lent to us.
+    pub(crate) counters: Option<Box<Counters>>,
     /// What is broken on purpose.
     pub(crate) bugs: Bugs,
 }
@@ -132,6 +134,7 @@ impl<S: Storage> RawNode<S> {
             handed_soft: SoftState::default(),
             durable_term: state.term,
             dirty: false,
+            counters: None,
             bugs: Bugs::default(),
             log,
         };
@@ -182,6 +185,9 @@ impl<S: Storage> RawNode<S> {
     pub fn step(&mut self, message: Message) -> Result<(), StepError> {
         self.alive()?;
         let result = self.step_message(message);
+        if let Err(StepError::Invalid(_)) = &result {
+            self.count(|counters| counters.messages_invalid += 1);
+        }
         if let Err(StepError::Poisoned { reason }) = &result {
             self.poison(Poison(reason.clone()));
         }
@@ -203,8 +209,9 @@ impl<S: Storage> RawNode<S> {
     /// # Errors
     /// The proposal was not appended; see [`Dropped`].
     pub fn propose(&mut self, data: Bytes) -> Result<EntryId, Dropped> {
-        self.may_propose()?;
-        self.propose_entry(EntryKind::Normal, data)
+        let proposed = self.may_propose().and_then(|()| self.propose_entry(EntryKind::Normal, data));
+        self.count_proposal(proposed.is_ok());
+        proposed
     }
 
     /// Appends a change of members. It takes effect on each peer when its entry is applied there, by
@@ -213,7 +220,9 @@ impl<S: Storage> RawNode<S> {
     /// # Errors
     /// As [`RawNode::propose`], and [`Dropped::ConfChange`] when the change is not possible now, or never.
     pub fn propose_conf_change(&mut self, change: ConfChange) -> Result<EntryId, Dropped> {
-        self.propose_change(&change)
+        let proposed = self.propose_change(&change);
+        self.count_proposal(proposed.is_ok());
+        proposed
     }
 
     /// The entry that holds `change` is being applied: its members are now ours. Call before

@@ -192,6 +192,7 @@ impl<S: Storage> RawNode<S> {
         }
         leader.rounds.reads += 1;
         leader.rounds.waiting.push(Read { from, token, index: self.log.committed() });
+        self.count(|counters| counters.reads += 1);
         self.dirty = true;
         Ok(())
     }
@@ -200,7 +201,9 @@ impl<S: Storage> RawNode<S> {
     pub(crate) fn begin_round(&mut self, all: bool) {
         let tick = self.tick;
         let Some(leader) = &mut self.leader else { return };
+        let asked = leader.rounds.has_waiting();
         leader.rounds.begin(tick, self.bugs);
+        self.count(|counters| counters.read_rounds += u64::from(asked));
         self.send_heartbeats(|node, to| all || node.conf.is_voter(to));
         // Alone, we are the quorum.
         self.settle_rounds();

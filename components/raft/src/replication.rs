@@ -233,6 +233,10 @@ impl<S: Storage> RawNode<S> {
         }
         progress.poked = false;
         progress.sent_commit = progress.sent_commit.max(commit);
+        self.count(|counters| {
+            counters.appends_sent += 1;
+            counters.entries_sent += slice.entries().len() as u64;
+        });
         self.send(to, Body::Append { prev: slice.prev(), entries: slice.into_entries(), commit });
     }
 
@@ -246,6 +250,7 @@ impl<S: Storage> RawNode<S> {
         if !progress.is_active(self.tick, self.config.election_tick) {
             return Ok(());
         }
+        self.count(|counters| counters.snapshots_asked += 1);
         let mut at_least = self.log.first_index().prev();
         let mut snapshot = self.log.storage().snapshot(at_least, to);
         if snapshot.as_ref().is_ok_and(|snapshot| !snapshot.meta.conf_state.contains(to)) {
@@ -265,6 +270,7 @@ impl<S: Storage> RawNode<S> {
                     return Ok(());
                 }
                 progress.become_snapshot(meta.index, self.tick);
+                self.count(|counters| counters.snapshots_sent += 1);
                 self.send(to, Body::Snapshot { snapshot: Box::new(snapshot) });
                 Ok(())
             }
@@ -295,6 +301,7 @@ impl<S: Storage> RawNode<S> {
                 let matched = if unmatched { LogIndex(u64::MAX) } else { progress.matched };
                 let commit = matched.min(self.log.committed());
                 progress.sent_commit = progress.sent_commit.max(commit);
+                self.count(|counters| counters.heartbeats_sent += 1);
                 self.send(to, Body::Heartbeat { commit, round });
             }
         }
@@ -391,6 +398,7 @@ impl<S: Storage> RawNode<S> {
                 hint = self.log.agreement_hint(hint.index, hint.term)?;
             }
             self.dirty |= progress.retreat(reject.rejected, hint);
+            self.count(|counters| counters.appends_refused += 1);
             return Ok(());
         }
         let moved = progress.advance(index, tick);

@@ -2,6 +2,7 @@
 //! from; thesis: D. Ongaro, "Consensus: Bridging Theory and Practice", 2014.
 
 mod classic;
+mod counting;
 mod elections;
 #[path = "../group/mod.rs"]
 mod group;

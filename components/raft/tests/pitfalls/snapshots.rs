@@ -30,7 +30,10 @@ fn snapshots(messages: &[raft::Message], to_peer: u64) -> usize {
 fn an_empty_peer_gets_a_snapshot_from_a_purged_log() {
     // openraft afd6508b: with nothing left in its log, a leader probed an empty follower for ever.
     let mut peer = leader_of_a_newcomer();
+    peer.node.count_into(Box::default());
     assert_eq!(snapshots(&peer.settle(), 2), 1);
+    let counted = peer.node.take_counters().expect("was lent");
+    assert_eq!((counted.snapshots_asked, counted.snapshots_sent), (1, 1));
     assert_eq!(peer.progress(2).state, ProgressState::Snapshot { index: LogIndex(4) });
     assert!(to(&peer.settle(), 2).is_empty(), "nothing else is sent meanwhile");
     peer.step(2, 2, stored(4));
