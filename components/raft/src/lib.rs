@@ -28,7 +28,8 @@
 //!
 //! **Where to start.** [`RawNode`], then [`Ready`]; inside, `step.rs` and `effects.rs` are the way in and the way out,
 //! `election.rs`, `replication.rs`, `read.rs`, `transfer.rs` and `confchange.rs` one concern each, `log.rs` what they
-//! stand on. Who watches groups has [`RawNode::status`], [`View`] and [`Counters`]. "Thesis" means D. Ongaro, "Consensus: Bridging Theory and Practice", 2014.
+//! stand on. Who watches groups has [`RawNode::status`], [`View`] and [`Counters`]. "Thesis" means D. Ongaro, "Consensus:
+//! Bridging Theory and Practice", 2014.
 
 mod bugs;
 mod conf;

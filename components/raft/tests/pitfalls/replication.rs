@@ -395,3 +395,15 @@ fn a_commit_index_goes_with_entries_where_there_are_any() {
     peer.step(3, term, stored(2));
     assert_eq!(appends(&peer.settle(), 3), [(id(term, 2), 1, 2)]);
 }
+
+#[test]
+fn a_log_that_cannot_be_is_not_sent_around() {
+    // Storage gives back what no leader ever wrote: terms that fall. Followers would refuse it for ever.
+    let mut peer = Peer::leader(&config(1), storage(3, &[3, 2], 3));
+    let reject = Some(Reject { rejected: LogIndex(2), hint: EntryId::default() });
+    peer.step(2, 4, Body::AppendResp { index: LogIndex(0), commit: LogIndex(0), reject });
+    let ready = peer.ready();
+    assert_eq!((ready.messages, ready.append), (vec![], None));
+    let reason = peer.node.poisoned().expect("it stops this group, and no other");
+    assert!(reason.contains("a term that cannot be there"), "{reason}");
+}
