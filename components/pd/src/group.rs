@@ -10,8 +10,8 @@ use bytes::Bytes;
 use codec::{Decode as _, Encode as _};
 use engine::{Engine, WriteBatch};
 use raft::{
-    Body, ConfState, Dropped, EntryId, EntryKind, HardState, Message, PersistToken, RawNode, Role, Snapshot,
-    SnapshotMeta, Status,
+    Body, ConfState, Dropped, EntryId, EntryKind, HardState, Message, PersistToken, RawNode, Ready, Role,
+    Snapshot, SnapshotMeta, Status,
 };
 use raft_log::{GroupLog, LoadError};
 use std::collections::VecDeque;
@@ -57,6 +57,8 @@ pub(crate) struct GroupEffects {
 /// One member of the group and its copy of the state.
 pub(crate) struct Group<E: Engine> {
     node: RawNode<GroupLog<E>>,
+    /// Where it puts its effects: the lists keep their room from turn to turn.
+    ready: Ready,
     state: State,
     writes: VecDeque<PendingWrite>,
     last_token: WriteToken,
@@ -89,7 +91,6 @@ impl<E: Engine> Group<E> {
         }
         let mut log = GroupLog::load(engine, GROUP, state.truncated(), state.conf_state().clone())?;
         log.on_recovered(state.applied().index)?;
-        log.on_recovered(state.applied().index)?;
         let newborn = log.hard_state() == HardState::default();
         let raft_config = raft::Config {
             id,
@@ -103,6 +104,7 @@ impl<E: Engine> Group<E> {
         let node = RawNode::new(&raft_config, log).map_err(|error| Error::Raft(error.to_string()))?;
         let mut group = Self {
             node,
+            ready: Ready::default(),
             state,
             writes: VecDeque::new(),
             last_token: WriteToken(0),
@@ -200,18 +202,20 @@ impl<E: Engine> Group<E> {
     pub(crate) fn drain(&mut self, effects: &mut GroupEffects) -> Result<(), Error> {
         let (mut persist, mut installed) = (None, None);
         let mut held = Vec::new();
+        let mut ready = std::mem::take(&mut self.ready);
         while self.node.has_ready() {
-            let ready = self.node.ready();
-            if let Some(append) = ready.append {
+            self.node.ready_into(&mut ready);
+            if let Some(append) = &mut ready.append {
                 if let Some(snapshot) = &append.snapshot {
                     let at = EntryId::new(snapshot.meta.term, snapshot.meta.index);
                     self.state.restore(at, &snapshot.data, &mut effects.batch)?;
                     installed = Some(at.index);
                 }
-                self.node.storage_mut().append(&append, &mut effects.batch);
+                self.node.storage_mut().append(append, &mut effects.batch);
                 self.node.on_stable(append.token);
                 effects.must_sync |= append.must_sync;
                 persist = Some(append.token);
+                append.entries.clear();
             }
             for message in &ready.messages {
                 if matches!(message.body, Body::Snapshot { .. }) {
@@ -219,11 +223,13 @@ impl<E: Engine> Group<E> {
                     self.node.report_snapshot(message.to, true);
                 }
             }
-            effects.messages.extend(ready.messages);
-            held.extend(ready.messages_after);
+            effects.messages.append(&mut ready.messages);
+            held.append(&mut ready.messages_after);
             self.apply(&ready.committed, effects)?;
+            ready.committed.clear();
             self.serve_storage()?;
         }
+        self.ready = ready;
         if let Some(reason) = self.node.poisoned() {
             return Err(Error::Raft(reason.to_owned()));
         }

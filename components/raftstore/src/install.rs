@@ -84,7 +84,7 @@ impl<E: Engine> PeerState<E> {
     /// Apply has stopped: write the batch.
     pub(crate) fn write_install(&mut self, turn: &mut Turn<E>) {
         let Phase::Installing(install) = &mut self.phase else { unreachable!("called while installing") };
-        let (append, messages_after) = install.write.take().expect("a snapshot is written once");
+        let (append, mut messages_after) = install.write.take().expect("a snapshot is written once");
         let log = &mut turn.out.log;
         delete_data(&mut log.batch, &install.region.range);
         if !self.region.peers.is_empty() {
@@ -105,7 +105,7 @@ impl<E: Engine> PeerState<E> {
         log.persisted.installed.push(self.region.id);
         self.unpersisted += 1;
         self.raft.on_stable(append.token);
-        self.send_after(turn, messages_after);
+        self.send_after(turn, &mut messages_after);
     }
 
     /// The batch is durable: the data is in place, or its files now may be.

@@ -10,7 +10,7 @@ use crate::meta::{Delegate, StoreMeta};
 use crate::records::{ApplyRecord, RegionRecord, RemovedPeer};
 use crate::schedule::Counted;
 use engine::Engine;
-use raft::{EntryId, RawNode, Role};
+use raft::{EntryId, RawNode, Ready, Role};
 use raft_log::{GroupLog, LoadError};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -41,6 +41,8 @@ pub(crate) struct Turn<E: Engine> {
     pub(crate) disks: Arc<BTreeMap<StoreId, DiskState>>,
     /// Peers that may have effects to hand out.
     pub(crate) dirty: Vec<RegionId>,
+    /// Where groups put their effects, one after the other: its lists keep their room from turn to turn.
+    pub(crate) ready: Ready,
 }
 
 impl<E: Engine> Turn<E> {

@@ -45,8 +45,8 @@ impl<E: Engine> PeerState<E> {
     }
 
     /// Takes Raft's answers: the reads now wait for an index to be applied.
-    pub(crate) fn on_read_states(&mut self, turn: &mut Turn<E>, states: Vec<ReadState>) {
-        for state in states {
+    pub(crate) fn on_read_states(&mut self, turn: &mut Turn<E>, states: &mut Vec<ReadState>) {
+        for state in states.drain(..) {
             let Some(request) = self.reads.asked.remove(&state.token) else { continue };
             match state.index {
                 Some(index) => self.reads.waiting.push_back((index, request)),

@@ -19,34 +19,47 @@ impl<E: Engine> PeerState<E> {
         if !self.is_normal() || !self.raft.has_ready() {
             return;
         }
-        let Ready { soft, append, messages, messages_after, committed, read_states } = self.raft.ready();
-        if let Some(soft) = soft {
+        let mut ready = std::mem::take(&mut turn.ready);
+        self.raft.ready_into(&mut ready);
+        self.carry_out(turn, &mut ready);
+        turn.ready = ready;
+    }
+
+    /// Adds what the group asks for to the turn's effects. What stays behind in `ready` is room to be used again.
+    fn carry_out(&mut self, turn: &mut Turn<E>, ready: &mut Ready) {
+        if let Some(soft) = ready.soft {
             self.on_role(turn, soft.role);
         }
         if self.delegate.is_some() && self.raft.lease().is_none() {
             // A transfer, or a change of members that is on its way: what leaves with this turn may let others vote.
             self.revoke_lease(turn);
         }
-        if append.as_ref().is_some_and(|append| append.snapshot.is_some()) {
-            assert!(committed.is_empty(), "nothing is committed beside a snapshot that replaces the log");
-            self.on_read_states(turn, read_states);
-            self.send(turn, messages);
-            self.begin_install(turn, append.expect("checked above"), messages_after);
+        if let Some(append) = ready.append.take_if(|append| append.snapshot.is_some()) {
+            assert!(
+                ready.committed.is_empty(),
+                "nothing is committed beside a snapshot that replaces the log"
+            );
+            self.on_read_states(turn, &mut ready.read_states);
+            self.send(turn, &mut ready.messages);
+            self.begin_install(turn, append, std::mem::take(&mut ready.messages_after));
             return;
         }
-        if let Some(append) = append {
-            self.raft.storage_mut().append(&append, &mut turn.log().batch);
+        if let Some(append) = &mut ready.append {
+            self.raft.storage_mut().append(append, &mut turn.log().batch);
             turn.log().must_sync |= append.must_sync;
             let token = append.token;
             turn.log().persisted.tokens.push((self.region.id, token));
             self.unpersisted += 1;
-            // The log answers for it from here on, so Raft need not hold it.
+            // The log answers for it from here on, so Raft need not hold it, and neither need we.
             self.raft.on_stable(token);
+            append.entries.clear();
         }
-        self.send(turn, messages);
-        self.send_after(turn, messages_after);
-        self.on_read_states(turn, read_states);
-        self.apply(turn, committed);
+        self.send(turn, &mut ready.messages);
+        self.send_after(turn, &mut ready.messages_after);
+        self.on_read_states(turn, &mut ready.read_states);
+        if !ready.committed.is_empty() {
+            self.apply(turn, std::mem::take(&mut ready.committed));
+        }
         let log = self.raft.storage();
         let region_id = self.region.id;
         while let Some(to) = log.take_snapshot_wanted() {
@@ -57,9 +70,9 @@ impl<E: Engine> PeerState<E> {
         }
     }
 
-    /// Sends messages that wait for nothing.
-    pub(crate) fn send(&mut self, turn: &mut Turn<E>, messages: Vec<Message>) {
-        for message in messages {
+    /// Sends messages that wait for nothing, and leaves their list empty.
+    pub(crate) fn send(&mut self, turn: &mut Turn<E>, messages: &mut Vec<Message>) {
+        for message in messages.drain(..) {
             // A store whose log is stuck must not keep others from taking over.
             if turn.stalled && matches!(message.body, Body::Append { .. } | Body::Heartbeat { .. }) {
                 continue;
@@ -84,12 +97,12 @@ impl<E: Engine> PeerState<E> {
         }
     }
 
-    /// Sends messages once everything that was handed to the log so far is durable.
-    pub(crate) fn send_after(&mut self, turn: &mut Turn<E>, messages: Vec<Message>) {
+    /// Sends messages once everything that was handed to the log so far is durable, and leaves their list empty.
+    pub(crate) fn send_after(&mut self, turn: &mut Turn<E>, messages: &mut Vec<Message>) {
         if self.unpersisted == 0 {
             return self.send(turn, messages);
         }
-        for message in messages {
+        for message in messages.drain(..) {
             if let Some(message) = self.envelope(message) {
                 turn.log().messages_after.push(message);
             }

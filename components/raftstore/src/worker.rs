@@ -12,6 +12,7 @@ use crate::recover::Recovered;
 use crate::schedule::{ASK_REMOVED_TICKS, Counted, Schedule};
 use crate::seeded_bug::SeededBug;
 use engine::Engine;
+use raft::Ready;
 use raft_log::LoadError;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -76,6 +77,8 @@ pub struct Worker<E: Engine> {
     unpersisted_bytes: usize,
     unapplied_bytes: u64,
     disks: Arc<BTreeMap<StoreId, DiskState>>,
+    /// Between turns; see [`Turn::ready`].
+    ready: Ready,
     stats: WorkerStats,
 }
 
@@ -99,6 +102,7 @@ impl<E: Engine> Worker<E> {
             unpersisted_bytes: 0,
             unapplied_bytes: 0,
             disks: Arc::default(),
+            ready: Ready::default(),
             stats: WorkerStats::default(),
         }
     }
@@ -219,7 +223,7 @@ impl<E: Engine> Worker<E> {
         Ok(())
     }
 
-    fn begin(&self, now: MonoTime) -> Turn<E> {
+    fn begin(&mut self, now: MonoTime) -> Turn<E> {
         Turn {
             now,
             ticks: self.ticks,
@@ -228,6 +232,7 @@ impl<E: Engine> Worker<E> {
             stalled: self.is_stalled(now),
             disks: self.disks.clone(),
             dirty: Vec::new(),
+            ready: std::mem::take(&mut self.ready),
         }
     }
 
@@ -464,6 +469,7 @@ impl<E: Engine> Worker<E> {
             self.unpersisted.push_back((self.turns, bytes, turn.now));
             self.unpersisted_bytes += bytes;
         }
+        self.ready = turn.ready;
         turn.out
     }
 
