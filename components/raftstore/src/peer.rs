@@ -10,7 +10,7 @@ use crate::meta::{Delegate, StoreMeta};
 use crate::records::{ApplyRecord, RegionRecord, RemovedPeer};
 use crate::schedule::Counted;
 use engine::Engine;
-use raft::{EntryId, RawNode, Ready, Role};
+use raft::{Counters, EntryId, RawNode, Ready, Role};
 use raft_log::{GroupLog, LoadError};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -43,6 +43,8 @@ pub(crate) struct Turn<E: Engine> {
     pub(crate) dirty: Vec<RegionId>,
     /// Where groups put their effects, one after the other: its lists keep their room from turn to turn.
     pub(crate) ready: Ready,
+    /// Where groups count what they do: lent to the one that is being driven.
+    pub(crate) counters: Option<Box<Counters>>,
 }
 
 impl<E: Engine> Turn<E> {

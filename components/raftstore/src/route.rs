@@ -33,8 +33,8 @@ impl<E: Engine> Worker<E> {
                 self.on_removed(turn, region_id, peer, epoch, from);
             }
             StoreMessage::RemovedConfirmed { region_id, peer, to } => {
-                if let Some(state) = self.peer_mut(region_id).filter(|state| state.me.id == to.id) {
-                    state.on_removed_confirmed(turn, peer.id);
+                if let Some(state) = self.peers.get_mut(&region_id).filter(|state| state.me.id == to.id) {
+                    state.drive(turn, |state, turn| state.on_removed_confirmed(turn, peer.id));
                 }
             }
         }
@@ -47,10 +47,10 @@ impl<E: Engine> Worker<E> {
             return;
         }
         let region_id = message.region_id;
-        match self.peer_mut(region_id) {
+        match self.peers.get_mut(&region_id) {
             Some(peer) => {
                 turn.dirty.push(region_id);
-                peer.on_raft_message(turn, message);
+                peer.drive(turn, |peer, turn| peer.on_raft_message(turn, message));
             }
             None => self.on_unknown_region(turn, message),
         }
@@ -89,18 +89,8 @@ impl<E: Engine> Worker<E> {
         if peer.store_id != turn.shared.store_id {
             return;
         }
-        if let Some(state) = self.peer_mut(region_id) {
-            if state.me.id > peer.id {
-                turn.out.messages.push(confirmation(region_id, peer, from));
-            } else if state.me.id == peer.id && state.is_removed_since(epoch) {
-                // The tombstone keeps the newest epoch that is known.
-                state.region.epoch.conf_ver = epoch.conf_ver;
-                state.begin_destroy(turn, Some(from));
-            } else if state.me.id < peer.id {
-                // A later peer of this store was a member, and never got here: so ours had been removed before.
-                state.begin_destroy(turn, None);
-            }
-            return;
+        if let Some(state) = self.peers.get_mut(&region_id) {
+            return state.drive(turn, |state, turn| state.on_asked_removed(turn, peer, epoch, from));
         }
         // Before the record is read: a split that is being applied may be about to write one. Then it is asked again.
         if !turn.shared.meta.claim_removal(region_id, peer.id) {
@@ -124,16 +114,17 @@ impl<E: Engine> Worker<E> {
 
     pub(crate) fn on_snapshot_received(&mut self, turn: &mut Turn<E>, received: ReceivedSnapshot) {
         let (region_id, to) = (received.key.region_id, received.message.to);
-        if let Some(peer) = self.peer_mut(region_id) {
+        if let Some(peer) = self.peers.get_mut(&region_id) {
             turn.dirty.push(region_id);
-            if peer.me.id == to.id {
-                return peer.offer_received(turn, received);
-            }
-            if peer.me.id < to.id {
-                peer.begin_destroy(turn, None);
-            }
-            turn.out.background.extend(unused_files(&received.data));
-            return;
+            return peer.drive(turn, |peer, turn| match peer.me.id == to.id {
+                true => peer.offer_received(turn, received),
+                false => {
+                    if peer.me.id < to.id {
+                        peer.begin_destroy(turn, None);
+                    }
+                    turn.out.background.extend(unused_files(&received.data));
+                }
+            });
         }
         let may_come = match region_record(&turn.shared.engine, region_id) {
             Ok(None) => true,
@@ -152,7 +143,7 @@ impl<E: Engine> Worker<E> {
             turn.out.background.extend(unused_files(&received.data));
             return;
         };
-        peer.offer_received(turn, received);
+        peer.drive(turn, |peer, turn| peer.offer_received(turn, received));
         // A peer that Raft did not give the snapshot to has nothing, and has said nothing.
         if peer.is_installing() {
             self.insert_peer(turn, peer);
@@ -161,6 +152,20 @@ impl<E: Engine> Worker<E> {
 }
 
 impl<E: Engine> PeerState<E> {
+    /// A member of the region wants to know whether `peer`, which was removed from it at `epoch`, is gone from here.
+    fn on_asked_removed(&mut self, turn: &mut Turn<E>, peer: Peer, epoch: Epoch, from: Peer) {
+        if self.me.id > peer.id {
+            turn.out.messages.push(confirmation(self.region.id, peer, from));
+        } else if self.me.id == peer.id && self.is_removed_since(epoch) {
+            // The tombstone keeps the newest epoch that is known.
+            self.region.epoch.conf_ver = epoch.conf_ver;
+            self.begin_destroy(turn, Some(from));
+        } else if self.me.id < peer.id {
+            // A later peer of this store was a member, and never got here: so ours had been removed before.
+            self.begin_destroy(turn, None);
+        }
+    }
+
     /// True if somebody who no longer finds us among the members as of `epoch` knows better than we do.
     fn is_removed_since(&self, epoch: Epoch) -> bool {
         let ours = self.region.epoch.conf_ver;

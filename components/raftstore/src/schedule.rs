@@ -12,7 +12,7 @@ use std::collections::BTreeSet;
 use types::{MonoTime, RegionId};
 
 /// How often stores of removed peers are asked whether they are gone, in ticks.
-pub(crate) const ASK_REMOVED_TICKS: u64 = 10;
+const ASK_REMOVED_TICKS: u64 = 10;
 
 /// When which peer is due. Entries agree with [`PeerState::due_at`].
 #[derive(Default, Debug)]
@@ -76,6 +76,33 @@ impl Counted {
 }
 
 impl<E: Engine> PeerState<E> {
+    /// Lets something happen to the group: it is told of the ticks so far first, and what it does is counted.
+    pub(crate) fn drive<T>(
+        &mut self,
+        turn: &mut Turn<E>,
+        act: impl FnOnce(&mut Self, &mut Turn<E>) -> T,
+    ) -> T {
+        self.catch_up(turn.ticks);
+        if let Some(counters) = turn.counters.take() {
+            self.raft.count_into(counters);
+        }
+        let done = act(self, turn);
+        turn.counters = self.raft.take_counters().or(turn.counters.take());
+        done
+    }
+
+    /// Looks for what has become due of what does not come from the group itself.
+    pub(crate) fn on_tick(&mut self, turn: &mut Turn<E>) {
+        self.expire_writes(turn);
+        self.expire_reads(turn);
+        self.expire_split(turn);
+        self.check_split(turn);
+        self.report(turn);
+        if turn.ticks.is_multiple_of(ASK_REMOVED_TICKS) {
+            self.ask_removed(turn);
+        }
+    }
+
     /// Tells the group of the ticks that have passed since the last visit; to be called before anything else of the turn.
     pub(crate) fn catch_up(&mut self, ticks: u64) {
         let missed = ticks - self.tick_offset - self.raft.tick_count();

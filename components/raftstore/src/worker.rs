@@ -9,10 +9,10 @@ use crate::meta::StoreMeta;
 use crate::peer::{Birth, PeerState, Phase, QueuedWrite, Shared, Turn};
 use crate::records::{ApplyRecord, LOG_START, PeerState as State};
 use crate::recover::Recovered;
-use crate::schedule::{ASK_REMOVED_TICKS, Counted, Schedule};
+use crate::schedule::{Counted, Schedule};
 use crate::seeded_bug::SeededBug;
 use engine::Engine;
-use raft::Ready;
+use raft::{Counters, Ready};
 use raft_log::LoadError;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -37,15 +37,15 @@ pub struct WorkerStats {
     pub leaderless: u64,
     /// Groups that have stopped because their state contradicts itself.
     pub poisoned: u64,
-    /// Elections won, ever.
-    pub elections_won: u64,
+    /// What their groups did.
+    pub raft: Counters,
     /// Snapshots put in place, ever.
     pub snapshots_installed: u64,
     /// Peers given up because files of their snapshots were lost, ever.
     pub peers_lost: u64,
     /// Peers that were visited because something of theirs was due, ever.
     pub visits: u64,
-    /// Entries proposed by this worker's leaders, ever.
+    /// Entries of clients proposed by this worker's leaders, ever: other proposals are their own.
     pub proposals: u64,
     /// Writes of clients in them, ever.
     pub writes: u64,
@@ -53,6 +53,38 @@ pub struct WorkerStats {
     pub read_index: u64,
     /// Splits applied, ever.
     pub splits: u64,
+}
+
+impl WorkerStats {
+    /// Adds what another worker has counted.
+    pub fn add(&mut self, other: &Self) {
+        let Self {
+            regions,
+            leaders,
+            leaderless,
+            poisoned,
+            raft,
+            snapshots_installed,
+            peers_lost,
+            visits,
+            proposals,
+            writes,
+            read_index,
+            splits,
+        } = other;
+        self.regions += regions;
+        self.leaders += leaders;
+        self.leaderless += leaderless;
+        self.poisoned += poisoned;
+        self.raft.add(raft);
+        self.snapshots_installed += snapshots_installed;
+        self.peers_lost += peers_lost;
+        self.visits += visits;
+        self.proposals += proposals;
+        self.writes += writes;
+        self.read_index += read_index;
+        self.splits += splits;
+    }
 }
 
 /// A share of the store's peers. Owned by one thread at a time; all that happens to a peer happens in its turns.
@@ -79,6 +111,8 @@ pub struct Worker<E: Engine> {
     disks: Arc<BTreeMap<StoreId, DiskState>>,
     /// Between turns; see [`Turn::ready`].
     ready: Ready,
+    /// Between turns; see [`Turn::counters`].
+    counters: Option<Box<Counters>>,
     stats: WorkerStats,
 }
 
@@ -103,6 +137,7 @@ impl<E: Engine> Worker<E> {
             unapplied_bytes: 0,
             disks: Arc::default(),
             ready: Ready::default(),
+            counters: Some(Box::default()),
             stats: WorkerStats::default(),
         }
     }
@@ -133,16 +168,16 @@ impl<E: Engine> Worker<E> {
             self.insert_peer(&mut turn, peer);
         }
         self.dirty.extend(turn.dirty.drain(..));
-        self.campaign_alone();
+        self.campaign_alone(&mut turn);
         Ok(self.finish(turn))
     }
 
     /// A group of one need not wait for anybody.
-    fn campaign_alone(&mut self) {
+    fn campaign_alone(&mut self, turn: &mut Turn<E>) {
         for peer in self.peers.values_mut() {
             if peer.region.peers.len() == 1 && peer.votes() && peer.is_normal() {
                 // Refused when a change of members is in the log: then the timeout decides.
-                let _later = peer.raft.campaign().is_err();
+                let _later = peer.drive(turn, |peer, _| peer.raft.campaign()).is_err();
             }
         }
     }
@@ -177,7 +212,8 @@ impl<E: Engine> Worker<E> {
     /// What the worker has counted.
     #[must_use]
     pub fn stats(&self) -> WorkerStats {
-        WorkerStats { regions: self.peers.len() as u64, ..self.stats }
+        let raft = self.counters.as_deref().copied().unwrap_or_default();
+        WorkerStats { regions: self.peers.len() as u64, raft, ..self.stats }
     }
 
     /// True while the log has made no progress for a maximum election timeout.
@@ -233,6 +269,7 @@ impl<E: Engine> Worker<E> {
             disks: self.disks.clone(),
             dirty: Vec::new(),
             ready: std::mem::take(&mut self.ready),
+            counters: self.counters.take(),
         }
     }
 
@@ -295,8 +332,7 @@ impl<E: Engine> Worker<E> {
             }),
             Input::Unreachable(store_id) => {
                 for (id, peer) in &mut self.peers {
-                    peer.catch_up(self.ticks);
-                    if peer.on_unreachable(store_id) {
+                    if peer.drive(turn, |peer, _| peer.on_unreachable(store_id)) {
                         turn.dirty.push(*id);
                     }
                 }
@@ -317,17 +353,10 @@ impl<E: Engine> Worker<E> {
         id: RegionId,
         act: impl FnOnce(&mut PeerState<E>, &mut Turn<E>),
     ) {
-        if let Some(peer) = self.peer_mut(id) {
-            act(peer, turn);
+        if let Some(peer) = self.peers.get_mut(&id) {
+            peer.drive(turn, act);
             turn.dirty.push(id);
         }
-    }
-
-    /// The peer of a region, told of all ticks so far.
-    pub(crate) fn peer_mut(&mut self, id: RegionId) -> Option<&mut PeerState<E>> {
-        let peer = self.peers.get_mut(&id)?;
-        peer.catch_up(self.ticks);
-        Some(peer)
     }
 
     /// A peer begins its life here.
@@ -345,9 +374,9 @@ impl<E: Engine> Worker<E> {
         token: u64,
         act: impl FnOnce(&mut PeerState<E>, &mut Turn<E>),
     ) {
-        match self.peer_mut(region_id).filter(|peer| peer.is_initialized()) {
+        match self.peers.get_mut(&region_id).filter(|peer| peer.is_initialized()) {
             Some(peer) => {
-                act(peer, turn);
+                peer.drive(turn, act);
                 turn.dirty.push(region_id);
             }
             None => turn.answer(token, Err(KvError::RegionNotFound { region_id })),
@@ -418,7 +447,7 @@ impl<E: Engine> Worker<E> {
         turn.out.apply.push(peer.registration());
         if campaign {
             // Refused only if it cannot win: then the timeout decides.
-            let _later = peer.raft.campaign().is_err();
+            let _later = peer.drive(turn, |peer, _| peer.raft.campaign()).is_err();
         }
         self.insert_peer(turn, peer);
         self.shared.meta.end_birth(region_id);
@@ -440,11 +469,9 @@ impl<E: Engine> Worker<E> {
             if has_credit {
                 let before = peer.proposals.len();
                 self.stats.writes += peer.queued.len() as u64;
-                peer.propose_writes(turn);
+                peer.drive(turn, PeerState::propose_writes);
                 self.stats.proposals += peer.proposals.len().saturating_sub(before) as u64;
-                let was_leader = peer.is_leader();
-                peer.hand_out(turn);
-                self.stats.elections_won += u64::from(!was_leader && peer.is_leader());
+                peer.drive(turn, PeerState::hand_out);
             }
             peer.renew_lease(turn, &self.tick_times);
             peer.release_reads(turn, &mut snapshot);
@@ -470,6 +497,8 @@ impl<E: Engine> Worker<E> {
             self.unpersisted_bytes += bytes;
         }
         self.ready = turn.ready;
+        self.counters = turn.counters;
+        assert!(self.counters.is_some(), "whoever was lent the counters has given them back");
         turn.out
     }
 
@@ -501,23 +530,14 @@ impl<E: Engine> Worker<E> {
             let peer = self.peers.get_mut(&id).expect("a peer that goes is taken out of the schedule");
             peer.due_at = None;
             self.stats.visits += 1;
-            peer.catch_up(self.ticks);
-            peer.expire_writes(turn);
-            peer.expire_reads(turn);
-            peer.expire_split(turn);
-            peer.check_split(turn);
-            peer.report(turn);
-            if self.ticks.is_multiple_of(ASK_REMOVED_TICKS) {
-                peer.ask_removed(turn);
-            }
+            peer.drive(turn, PeerState::on_tick);
             // Its effects are taken, and it is put down for its next visit, at the end of the turn.
             self.dirty.insert(id);
         }
         if turn.now >= self.next_log_gc {
             self.next_log_gc = turn.now + self.shared.config.log_gc_interval;
             for (id, peer) in self.peers.iter_mut().filter(|(_, peer)| peer.is_leader()) {
-                peer.catch_up(self.ticks);
-                peer.compact_log(turn);
+                peer.drive(turn, |peer, turn| peer.compact_log(turn));
                 if peer.raft.has_ready() {
                     self.dirty.insert(*id);
                 }

@@ -96,6 +96,12 @@ fn http(address: &str, path: &str) -> (String, String) {
     (head.to_owned(), body.to_owned())
 }
 
+/// The value of a sample in a scrape, which must have it.
+fn value_of(metrics: &str, sample: &str) -> f64 {
+    let value = metrics.lines().find_map(|line| line.strip_prefix(sample)?.strip_prefix(' '));
+    value.unwrap_or_else(|| panic!("{sample} is missing")).parse().expect("a number")
+}
+
 fn status(info: &ReadyInfo) -> serde_json::Value {
     serde_json::from_str(&http(&info.status_address, "/status").1).expect("a document")
 }
@@ -154,6 +160,21 @@ fn three_stores_replicate_and_writes_go_on_while_each_is_restarted() {
             assert!(metrics.contains(name), "{name} is missing");
         }
     }
+    // What groups do is counted where they do it, whichever store that is.
+    let scraped: Vec<String> = infos.iter().map(|info| http(&info.status_address, "/metrics").1).collect();
+    let sum = |sample: &str| -> f64 { scraped.iter().map(|metrics| value_of(metrics, sample)).sum() };
+    for sample in [
+        "flotilla_raft_campaigns_total{kind=\"real\"}",
+        "flotilla_raft_elections_total{result=\"won\"}",
+        "flotilla_raft_votes_total{answer=\"granted\"}",
+        "flotilla_raft_proposals_total{kind=\"write\"}",
+        "flotilla_raft_appends_sent_total",
+        "flotilla_raft_entries_sent_total",
+        "flotilla_raft_heartbeats_sent_total",
+    ] {
+        assert!(sum(sample) > 0.0, "{sample}");
+    }
+    assert_eq!(sum("flotilla_raft_messages_invalid_total"), 0.0);
     runtime.block_on(async {
         let scan = raw.scan(KeyRange::new("key", "kez"), ScanOptions::default()).expect("a range");
         assert_eq!(scan.into_vec().await.expect("read").len(), 500);

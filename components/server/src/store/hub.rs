@@ -68,19 +68,7 @@ impl Workers {
     pub(crate) fn stats(&self) -> WorkerStats {
         let mut sum = WorkerStats::default();
         for stats in &self.stats {
-            let stats = *stats.lock();
-            sum.regions += stats.regions;
-            sum.leaders += stats.leaders;
-            sum.leaderless += stats.leaderless;
-            sum.poisoned += stats.poisoned;
-            sum.elections_won += stats.elections_won;
-            sum.snapshots_installed += stats.snapshots_installed;
-            sum.peers_lost += stats.peers_lost;
-            sum.visits += stats.visits;
-            sum.proposals += stats.proposals;
-            sum.writes += stats.writes;
-            sum.read_index += stats.read_index;
-            sum.splits += stats.splits;
+            sum.add(&stats.lock());
         }
         sum
     }

@@ -9,6 +9,7 @@ use crate::status::{Page, Readiness, build_info, transport_metrics};
 use engine_rocks::EngineStats;
 use env::Clock as _;
 use parking_lot::Mutex;
+use raftstore::WorkerStats;
 use serde_json::{Value, json};
 use std::sync::Arc;
 use types::{MonoTime, RegionId, escape_key};
@@ -78,7 +79,7 @@ impl Page for StorePage {
                 "writes": workers.writes,
                 "applied_entries": get(&counters.applied_entries),
                 "apply_writes": get(&counters.apply_writes),
-                "elections_won": workers.elections_won,
+                "elections_won": workers.raft.elections_won,
                 "splits": workers.splits,
                 "snapshots_installed": workers.snapshots_installed,
                 "snapshots_sent": get(&counters.snapshots_sent),
@@ -137,6 +138,7 @@ impl Page for StorePage {
         store_metrics(exposition, hub);
         request_metrics(exposition, hub);
         raft_metrics(exposition, &hub.counters);
+        group_metrics(exposition, &hub.workers.stats());
         if let Some(stats) = &*running.watch.engine.lock() {
             engine_metrics(exposition, stats);
         }
@@ -177,10 +179,6 @@ fn store_metrics(e: &mut Exposition, hub: &Hub) {
     ] {
         e.counter("flotilla_raft_messages_dropped_total", help, &[("reason", reason)], count);
     }
-    let help = "Elections won by peers of this store.";
-    e.counter("flotilla_raft_elections_total", help, &[("result", "won")], stats.elections_won);
-    let help = "Log entries proposed by leaders of this store.";
-    e.counter("flotilla_raft_proposals_total", help, &[("kind", "entry")], stats.proposals);
     let help = "Client writes in proposed entries; over the proposals: how well writes are merged.";
     e.counter("flotilla_raft_writes_total", help, &[], stats.writes);
     let help = "Commands on regions that were carried out.";
@@ -304,6 +302,97 @@ fn raft_metrics(e: &mut Exposition, counters: &Counters) {
     for said in Said::ALL {
         let count = get(&counters.messages_sent[*said as usize]);
         e.counter("flotilla_raft_messages_sent_total", help, &[("type", said.label())], count);
+    }
+}
+
+/// What the Raft groups of a store did.
+fn group_metrics(e: &mut Exposition, stats: &WorkerStats) {
+    // Taken apart, so that nothing that is counted is left out here.
+    let raft::Counters {
+        pre_campaigns,
+        campaigns,
+        elections_won,
+        leaders_stepped_down,
+        votes_granted,
+        votes_refused,
+        proposals,
+        proposals_dropped,
+        appends_sent,
+        entries_sent,
+        appends_refused,
+        heartbeats_sent,
+        snapshots_asked,
+        snapshots_sent,
+        reads,
+        read_rounds,
+        messages_invalid,
+    } = stats.raft;
+    let help = "Campaigns of peers here; many that only ask, and few elections won, mean that stores do not reach each other.";
+    for (kind, count) in [("pre", pre_campaigns), ("real", campaigns)] {
+        e.counter("flotilla_raft_campaigns_total", help, &[("kind", kind)], count);
+    }
+    let help = "Elections won by peers of this store; they are few while nothing fails.";
+    e.counter("flotilla_raft_elections_total", help, &[("result", "won")], elections_won);
+    let help = "Votes and pre-votes that peers here gave or refused; one that stays silent does neither.";
+    for (answer, count) in [("granted", votes_granted), ("refused", votes_refused)] {
+        e.counter("flotilla_raft_votes_total", help, &[("answer", answer)], count);
+    }
+    let help =
+        "Log entries proposed by leaders of this store: with writes of clients, or of the store's own.";
+    let own = proposals.saturating_sub(stats.proposals);
+    for (kind, count) in [("write", stats.proposals), ("own", own)] {
+        e.counter("flotilla_raft_proposals_total", help, &[("kind", kind)], count);
+    }
+    for (name, help, count) in [
+        (
+            "flotilla_raft_leaders_stepped_down_total",
+            "Leaders here that ceased to lead; a rise without transfers means lost quorums.",
+            leaders_stepped_down,
+        ),
+        (
+            "flotilla_raft_proposals_dropped_total",
+            "Proposals that groups refused: no leader, a transfer, a stale quorum, or too much under way.",
+            proposals_dropped,
+        ),
+        ("flotilla_raft_appends_sent_total", "Appends that leaders sent, empty ones included.", appends_sent),
+        (
+            "flotilla_raft_entries_sent_total",
+            "Log entries in appends; over the appends: how well they are batched.",
+            entries_sent,
+        ),
+        (
+            "flotilla_raft_appends_refused_total",
+            "Appends that followers refused; a rise means logs that differ or have fallen behind.",
+            appends_refused,
+        ),
+        (
+            "flotilla_raft_heartbeats_sent_total",
+            "Heartbeats that leaders sent; what idle regions cost.",
+            heartbeats_sent,
+        ),
+        (
+            "flotilla_raft_snapshots_asked_total",
+            "Times that a peer needed a region snapshot; a rise means peers fall behind their logs.",
+            snapshots_asked,
+        ),
+        (
+            "flotilla_raft_snapshots_offered_total",
+            "Region snapshots that leaders handed over to be sent.",
+            snapshots_sent,
+        ),
+        ("flotilla_raft_reads_total", "Reads that took a round with the quorum.", reads),
+        (
+            "flotilla_raft_read_rounds_total",
+            "Rounds that reads waited for; fewer than reads, for they are batched.",
+            read_rounds,
+        ),
+        (
+            "flotilla_raft_messages_invalid_total",
+            "Messages that break a rule of Raft; any at all means a defect or a foreign program.",
+            messages_invalid,
+        ),
+    ] {
+        e.counter(name, help, &[], count);
     }
 }
 

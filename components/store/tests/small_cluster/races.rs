@@ -515,11 +515,17 @@ fn idle_regions_are_visited_when_something_is_due_and_stay_healthy() {
     cluster.advance(Duration::from_secs(10));
     for (id, before) in ids.iter().zip(before) {
         let now = stats(&cluster, *id);
-        assert_eq!((now.regions, now.leaderless, now.elections_won), (50, 0, before.elections_won));
+        assert_eq!((now.regions, now.leaderless, now.raft.elections_won), (50, 0, before.raft.elections_won));
         // A leader at each of its heartbeats; a follower no more often than it would have to campaign.
         let most = now.leaders * 55 + (50 - now.leaders) * 12;
         let visits = now.visits - before.visits;
         assert!(visits <= most, "store {id} with {} leaders: {visits} visits", now.leaders);
+        // What groups do is counted for all of them together: each leader tells both others every 200 ms.
+        let heartbeats = now.raft.heartbeats_sent - before.raft.heartbeats_sent;
+        let rounds = now.leaders * 49..=now.leaders * 51;
+        assert!(rounds.contains(&(heartbeats / 2)), "{heartbeats} heartbeats of {} leaders", now.leaders);
+        assert_eq!(now.raft.proposals - before.raft.proposals, now.proposals - before.proposals);
+        assert_eq!(now.raft.messages_invalid, 0);
     }
     assert_eq!(ids.iter().map(|id| stats(&cluster, *id).leaders).sum::<u64>(), 50);
 }
