@@ -230,6 +230,15 @@ impl<E: Engine> GroupLog<E> {
         self.cache.shrink_to(bytes_max, self.written);
     }
 
+    /// Gives back what the cache occupies, but for entries after `applied`, and those that the engine does not have.
+    /// Followers that lag behind are served from the engine then.
+    pub fn shrink(&mut self, applied: LogIndex) {
+        self.evict_cache(applied, u64::MAX);
+        if self.cache.last().is_none() {
+            self.cache.clear();
+        }
+    }
+
     /// Notes that the state machine's log now begins after `to`. What lies before is removed by [`Self::collect`].
     pub fn compact(&mut self, to: EntryId) {
         if to.index > self.truncated.index {

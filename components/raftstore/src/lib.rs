@@ -22,6 +22,7 @@ mod membership;
 mod membership_tests;
 mod meta;
 mod peer;
+mod quiet;
 mod read;
 mod records;
 mod recover;

@@ -7,6 +7,7 @@ use crate::effects::{LogTask, ReadRequest, ReceivedSnapshot, Token, TurnEffects}
 use crate::install::Install;
 use crate::membership;
 use crate::meta::{Delegate, StoreMeta};
+use crate::quiet::Quiet;
 use crate::records::{ApplyRecord, RegionRecord, RemovedPeer};
 use crate::schedule::Counted;
 use engine::Engine;
@@ -161,6 +162,7 @@ pub(crate) struct PeerState<E: Engine> {
     /// The tick at which it is visited next though nothing arrives.
     pub(crate) due_at: Option<u64>,
     pub(crate) counted: Counted,
+    pub(crate) quiet: Quiet,
     /// Appends handed to the log writer and not durable yet.
     pub(crate) unpersisted: u64,
     pub(crate) size: Size,
@@ -254,6 +256,7 @@ impl<E: Engine> PeerState<E> {
             tick_offset: ticks - raft.tick_count(),
             due_at: None,
             counted: Counted::default(),
+            quiet: Quiet::default(),
             raft,
             phase: Phase::Normal,
             incoming: None,

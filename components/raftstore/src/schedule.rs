@@ -101,6 +101,16 @@ impl<E: Engine> PeerState<E> {
         if turn.ticks.is_multiple_of(ASK_REMOVED_TICKS) {
             self.ask_removed(turn);
         }
+        self.shrink_if_quiet(turn);
+    }
+
+    /// Somebody waits for an answer, or for ids.
+    pub(crate) fn somebody_waits(&self) -> bool {
+        !self.queued.is_empty()
+            || !self.proposals.is_empty()
+            || !self.reads.asked.is_empty()
+            || !self.reads.waiting.is_empty()
+            || self.split.is_some()
     }
 
     /// Tells the group of the ticks that have passed since the last visit; to be called before anything else of the turn.
@@ -127,12 +137,7 @@ impl<E: Engine> PeerState<E> {
             return None;
         }
         let next = turn.ticks + 1;
-        let somebody_waits = !self.queued.is_empty()
-            || !self.proposals.is_empty()
-            || !self.reads.asked.is_empty()
-            || !self.reads.waiting.is_empty()
-            || self.split.is_some();
-        if somebody_waits {
+        if self.somebody_waits() {
             return Some(next);
         }
         let raft = self.raft.next_deadline().map(|ticks| turn.ticks + ticks.max(1));

@@ -238,6 +238,12 @@ impl<E: Engine> Worker<E> {
         }
     }
 
+    /// Bytes of log entries that its groups keep in memory.
+    #[must_use]
+    pub fn cached_bytes(&self) -> u64 {
+        self.peers.values().map(|peer| peer.raft.storage().cache().size_bytes()).sum()
+    }
+
     /// Checks what must always hold.
     ///
     /// # Errors

@@ -529,3 +529,19 @@ fn idle_regions_are_visited_when_something_is_due_and_stay_healthy() {
     }
     assert_eq!(ids.iter().map(|id| stats(&cluster, *id).leaders).sum::<u64>(), 50);
 }
+
+/// Every region kept its last entries in memory for ever, up to megabytes of them, and most regions are quiet.
+#[test]
+fn a_region_that_goes_quiet_gives_its_memory_back() {
+    let mut cluster = Cluster::new(3, config());
+    cluster.replicate();
+    for number in 0..20 {
+        cluster.put(&format!("k{number}"), &"v".repeat(1000));
+    }
+    let cached = |c: &Cluster| c.stores.values().map(|s| s.workers()[0].cached_bytes()).collect::<Vec<_>>();
+    assert!(cached(&cluster).iter().all(|bytes| *bytes > 10_000), "{:?}", cached(&cluster));
+    cluster.advance(Duration::from_secs(9));
+    assert_eq!(cached(&cluster), [0, 0, 0]);
+    cluster.put("k", "v");
+    assert!(cached(&cluster).iter().all(|bytes| (1..1000).contains(bytes)), "{:?}", cached(&cluster));
+}
