@@ -1,20 +1,25 @@
 //! Runs seeds in the simulator.
 //!
 //! `flotilla-sim run --seed N` replays one, bit for bit; `flotilla-sim soak` tries new ones. A seed that fails ends the
-//! program with the status 1, after its plan, what was wrong and the command that replays it.
+//! program with the status 1, after what was wrong and the command that replays it, and leaves its schedule in a file:
+//! `flotilla-sim shrink FILE` makes that smaller, `flotilla-sim replay FILE` runs it.
 #![expect(
     clippy::disallowed_methods,
-    reason = "a soak lasts for real minutes, and begins at a seed of its own"
+    reason = "a soak lasts for real minutes on real threads, and begins at a seed of its own"
 )]
+
+mod soak;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use sim::check::write_history;
 use sim::nodes::SeededBug;
 use sim::reference::Flaw;
-use sim::{Fail, Failure, Report, RunOptions, System, TraceMode, run};
-use std::path::PathBuf;
+use sim::{
+    Failure, Report, RunOptions, Schedule, Shrunk, System, Trace, TraceMode, run, run_schedule, shrink,
+};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 /// Flotilla's simulator: whole clusters in one thread, on virtual time, from one seed.
 #[derive(Parser)]
@@ -29,7 +34,11 @@ enum Command {
     /// Run one seed twice and compare.
     Run(RunArguments),
     /// Run new seeds until the time is over or one fails.
-    Soak(SoakArguments),
+    Soak(soak::Arguments),
+    /// Run a schedule that an earlier failure has left.
+    Replay(ReplayArguments),
+    /// Make a schedule smaller that fails, as long as it fails alike.
+    Shrink(ShrinkArguments),
 }
 
 #[derive(Args)]
@@ -43,12 +52,6 @@ struct RunArguments {
     /// Print only lines that hold this text.
     #[arg(long, value_name = "TEXT", requires = "trace")]
     filter: Option<String>,
-    /// Leave out these faults of the plan, by number.
-    #[arg(long, value_name = "NUMBERS", value_delimiter = ',')]
-    without: Vec<usize>,
-    /// Leave out all faults that the failure does not need, one after another, and print those that remain.
-    #[arg(long, conflicts_with = "trace")]
-    shrink: bool,
     /// Write what clients did to this file.
     #[arg(long, value_name = "FILE")]
     history: Option<PathBuf>,
@@ -57,21 +60,30 @@ struct RunArguments {
 }
 
 #[derive(Args)]
-struct SoakArguments {
-    /// For how long.
-    #[arg(long, default_value_t = 1)]
-    minutes: u64,
-    /// The first seed; without it, one that depends on the time.
-    #[arg(long, value_name = "SEED")]
-    from: Option<u64>,
-    /// Stop after so many seeds.
+struct ReplayArguments {
+    /// The schedule.
+    file: PathBuf,
+    /// Print what happens.
     #[arg(long)]
-    seeds: Option<u64>,
-    /// Go on after a failure, and count.
-    #[arg(long)]
-    keep_going: bool,
-    #[command(flatten)]
-    common: Common,
+    trace: bool,
+    /// Print only lines that hold this text.
+    #[arg(long, value_name = "TEXT", requires = "trace")]
+    filter: Option<String>,
+    /// Write what clients did to this file.
+    #[arg(long, value_name = "FILE")]
+    history: Option<PathBuf>,
+}
+
+#[derive(Args)]
+struct ShrinkArguments {
+    /// The schedule.
+    file: PathBuf,
+    /// Where the smaller one goes; without it, into the same file.
+    #[arg(long, value_name = "FILE")]
+    to: Option<PathBuf>,
+    /// How many runs to try at most.
+    #[arg(long, default_value_t = 3_000)]
+    tries: u64,
 }
 
 #[derive(Args, Clone)]
@@ -131,40 +143,41 @@ impl Common {
 /// Lines of the trace that are shown with a failure.
 const TAIL: usize = 200;
 
+/// The commit that this was built from.
+const COMMIT: &str = env!("FLOTILLA_COMMIT");
+
+/// Where failures leave their schedules.
+const SCHEDULES: &str = "target/sim";
+
 fn main() -> ExitCode {
     // A panic inside of a run is a result of the run, told with its seed; its place is worth a line.
     std::panic::set_hook(Box::new(|info| eprintln!("{info}")));
     match Cli::parse().command {
         Command::Run(arguments) => run_one(&arguments),
-        Command::Soak(arguments) => soak(&arguments),
+        Command::Soak(arguments) => soak::soak(&arguments),
+        Command::Replay(arguments) => replay(&arguments),
+        Command::Shrink(arguments) => shrink_one(&arguments),
+    }
+}
+
+fn write_history_of(result: &Result<Report, Box<Failure>>, path: Option<&PathBuf>) -> std::io::Result<()> {
+    match (result, path) {
+        (Err(failure), Some(path)) => std::fs::write(path, write_history(&failure.history)),
+        _ => Ok(()),
     }
 }
 
 fn run_one(arguments: &RunArguments) -> ExitCode {
     let trace = if arguments.trace { TraceMode::Print } else { TraceMode::Tail(TAIL) };
-    let options = RunOptions {
-        trace,
-        filter: arguments.filter.clone(),
-        without_faults: arguments.without.clone(),
-        ..arguments.common.options()
-    };
+    let options = RunOptions { trace, filter: arguments.filter.clone(), ..arguments.common.options() };
     let first = run(arguments.seed, &options);
-    let history = match &first {
-        Ok(_) => None,
-        Err(failure) => Some(&failure.history),
-    };
-    if let (Some(path), Some(history)) = (&arguments.history, history)
-        && let Err(error) = std::fs::write(path, write_history(history))
-    {
-        eprintln!("{}: {error}", path.display());
+    if let Err(error) = write_history_of(&first, arguments.history.as_ref()) {
+        eprintln!("the history cannot be written: {error}");
         return ExitCode::from(2);
     }
     match first {
         Err(failure) => {
-            print_failure(&failure, &arguments.common);
-            if arguments.shrink {
-                shrink(&failure, &options);
-            }
+            print_failure(&failure, &arguments.common, true);
             ExitCode::FAILURE
         }
         Ok(report) => {
@@ -183,92 +196,75 @@ fn run_one(arguments: &RunArguments) -> ExitCode {
     }
 }
 
-fn print_failure(failure: &Failure, common: &Common) {
-    println!("{failure}");
-    println!("to replay: {}", common.replay(failure.seed));
-}
-
-/// True if both went wrong in the same way.
-fn is_alike(a: &Fail, b: &Fail) -> bool {
-    match (a, b) {
-        (Fail::Invariant(a), Fail::Invariant(b)) => a.invariant == b.invariant,
-        _ => std::mem::discriminant(a) == std::mem::discriminant(b),
+/// Tells what went wrong and how to see it again, and leaves the schedule in a file.
+fn print_failure(failure: &Failure, common: &Common, has_details: bool) {
+    if has_details {
+        println!("{failure}");
+    }
+    let Failure { seed, at, events, fail, schedule, .. } = failure;
+    println!("seed {seed}, commit {COMMIT}, event {events}, at {at}: {}", fail.checker());
+    println!("to replay: {}", common.replay(*seed));
+    let path = PathBuf::from(SCHEDULES).join(format!("seed-{seed}.schedule"));
+    let text = format!("{schedule}# commit {COMMIT}, event {events}\n");
+    match std::fs::create_dir_all(SCHEDULES).and_then(|()| std::fs::write(&path, text)) {
+        Ok(()) => println!("or: flotilla-sim replay {0}; flotilla-sim shrink {0}", path.display()),
+        Err(error) => eprintln!("{} cannot be written: {error}", path.display()),
     }
 }
 
-/// Leaves out faults in halves, quarters and so on, as long as it still fails alike.
-fn shrink(failure: &Failure, options: &RunOptions) {
-    let mut left_out = options.without_faults.clone();
-    // The plan holds what was not left out; numbers count all.
-    let total = failure.plan.faults.len() + left_out.len();
-    let mut kept: Vec<usize> = (0..total).filter(|number| !left_out.contains(number)).collect();
-    let mut size = kept.len().div_ceil(2).max(1);
-    loop {
-        let mut start = 0;
-        while start < kept.len() {
-            let end = (start + size).min(kept.len());
-            let mut without = left_out.clone();
-            without.extend_from_slice(&kept[start..end]);
-            let candidate =
-                RunOptions { without_faults: without.clone(), trace: TraceMode::Off, ..options.clone() };
-            let fails =
-                run(failure.seed, &candidate).is_err_and(|again| is_alike(&again.fail, &failure.fail));
-            if fails {
-                left_out = without;
-                kept.drain(start..end);
-            } else {
-                start = end;
-            }
-        }
-        if size == 1 {
-            break;
-        }
-        size = size.div_ceil(2);
-    }
-    left_out.sort_unstable();
-    let numbers: Vec<String> = left_out.iter().map(ToString::to_string).collect();
-    println!("it still fails with the faults {kept:?} alone: --without {}", numbers.join(","));
+fn read_schedule(path: &Path) -> Result<Schedule, String> {
+    let text = std::fs::read_to_string(path).map_err(|error| error.to_string())?;
+    Schedule::parse(&text).map_err(|error| error.to_string())
 }
 
-fn soak(arguments: &SoakArguments) -> ExitCode {
-    let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    let first = arguments.from.unwrap_or(since_epoch.as_secs());
-    let deadline = Instant::now() + Duration::from_secs(arguments.minutes * 60);
-    let options = arguments.common.options();
-    let (mut events, mut done, mut seeds, mut failures) = (0, 0, 0_u64, Vec::new());
-    let mut seed = first;
-    while Instant::now() < deadline && arguments.seeds.is_none_or(|most| seeds < most) {
-        match run(seed, &options) {
-            Ok(Report { events: more, tally, .. }) => {
-                events += more;
-                done += tally.done;
-            }
-            Err(failure) if arguments.keep_going => {
-                let text = failure.fail.to_string();
-                println!("seed {seed}: {}", text.lines().next().unwrap_or_default());
-                failures.push(seed);
-            }
-            Err(_) => {
-                // Once more, for the end of its trace.
-                let traced = RunOptions { trace: TraceMode::Tail(TAIL), ..options };
-                match run(seed, &traced) {
-                    Err(failure) => print_failure(&failure, &arguments.common),
-                    Ok(_) => {
-                        println!("seed {seed} failed once and not again: {}", arguments.common.replay(seed))
-                    }
-                }
-                return ExitCode::FAILURE;
-            }
+fn replay(arguments: &ReplayArguments) -> ExitCode {
+    let schedule = match read_schedule(&arguments.file) {
+        Ok(schedule) => schedule,
+        Err(why) => return refuse(&arguments.file, &why),
+    };
+    let mode = if arguments.trace { TraceMode::Print } else { TraceMode::Tail(TAIL) };
+    let result = run_schedule(&schedule, Trace::new(mode, arguments.filter.clone()));
+    if let Err(error) = write_history_of(&result, arguments.history.as_ref()) {
+        eprintln!("the history cannot be written: {error}");
+        return ExitCode::from(2);
+    }
+    match result {
+        Ok(report) => {
+            println!("{report}");
+            ExitCode::SUCCESS
         }
-        seeds += 1;
-        seed = seed.wrapping_add(1);
+        Err(failure) => {
+            println!("{failure}");
+            ExitCode::FAILURE
+        }
     }
-    println!(
-        "{seeds} seeds from {first}: {events} events, {done} operations done, {} failures",
-        failures.len()
-    );
-    for seed in &failures {
-        println!("to replay: {}", arguments.common.replay(*seed));
+}
+
+fn refuse(path: &Path, why: &str) -> ExitCode {
+    eprintln!("{}: {why}", path.display());
+    ExitCode::from(2)
+}
+
+fn shrink_one(arguments: &ShrinkArguments) -> ExitCode {
+    let schedule = match read_schedule(&arguments.file) {
+        Ok(schedule) => schedule,
+        Err(why) => return refuse(&arguments.file, &why),
+    };
+    std::panic::set_hook(Box::new(|_| ()));
+    let size = |schedule: &Schedule| {
+        let (actions, clients) = (schedule.plan.actions.len(), schedule.clients.len());
+        format!("{actions} actions, {clients} clients")
+    };
+    println!("begins with {}", size(&schedule));
+    let mut on_step = |smaller: &Schedule| println!("still fails with {}", size(smaller));
+    let Some(Shrunk { schedule, tried }) = shrink(&schedule, arguments.tries, &mut on_step) else {
+        return refuse(&arguments.file, "it does not fail, or not as it says");
+    };
+    let to = arguments.to.as_ref().unwrap_or(&arguments.file);
+    if let Err(error) = std::fs::write(to, format!("{schedule}# shrunk at commit {COMMIT}\n")) {
+        return refuse(to, &error.to_string());
     }
-    if failures.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    println!("{tried} runs later: {}, in {}", size(&schedule), to.display());
+    print!("{schedule}");
+    ExitCode::SUCCESS
 }

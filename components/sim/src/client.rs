@@ -9,7 +9,7 @@ use crate::kernel::{CrashKind, NodeId};
 use crate::network::ConnectionId;
 use crate::observer::Observer;
 use crate::time::SimTime;
-use crate::workload::{Generator, Request, Session};
+use crate::workload::{Generator, Operation, Request, Session};
 use bytes::Bytes;
 use client_core::{Core, Error, Keyspace, RawClient, ScanOptions};
 use codec::frame::Frame;
@@ -54,7 +54,7 @@ impl Node for ClientNode {
         let core = maker.make(&dice, config.deadline);
         if !session.is_over {
             for _ in 0..config.processes {
-                let process = session.new_process();
+                let process = session.new_process(world.node());
                 let generator =
                     Generator::new(config.clone(), process, dice.fork(&format!("process {process}")));
                 let task = Task {
@@ -67,13 +67,6 @@ impl Node for ClientNode {
                 };
                 handle.spawn(task.run());
             }
-            let operator = Operator {
-                core: core.clone(),
-                session: Arc::clone(&self.session),
-                handle: handle.clone(),
-                dice: dice.fork("operator"),
-            };
-            handle.spawn(operator.run());
             handle.spawn(ask_timestamps(
                 core.clone(),
                 Arc::clone(&self.session),
@@ -108,15 +101,20 @@ impl Node for ClientNode {
 
     fn woken(&mut self, world: &mut World<'_>, token: u64) {
         let Some((process, core)) = &mut self.process else { return };
-        process.woken(token);
+        process.woken(world, token);
         {
             let mut session = self.session.lock();
             session.now = world.true_now();
+            for (number, operation) in session.orders.remove(&world.node()).unwrap_or_default() {
+                let operator = Operator { core: core.clone(), session: Arc::clone(&self.session) };
+                process.handle().spawn(operator.carry_out(number, operation));
+            }
             if session.is_over && !self.has_probed {
                 self.has_probed = true;
                 let client = core.raw().with_deadline(Duration::from_secs(30));
                 let handle = process.handle();
-                handle.clone().spawn(probe(client, Arc::clone(&self.session), handle));
+                let number = session.new_process(world.node());
+                handle.clone().spawn(probe(client, number, Arc::clone(&self.session), handle));
             }
         }
         process.run(world);
@@ -158,7 +156,7 @@ impl Task {
                 let dice = self.generator.fork();
                 self.client = self.maker.make(&dice, self.generator.deadline()).raw();
             }
-            let request = self.generator.request();
+            let Some(request) = self.generator.request() else { return };
             self.make(request).await;
         }
     }
@@ -306,34 +304,38 @@ fn batch_outcome(result: &Result<(), Error>, key: &Bytes) -> Outcome {
     }
 }
 
-/// Splits regions and moves leaders, as often as the workload says.
+/// Splits regions and moves leaders, as it is told.
 struct Operator {
     core: Core,
     session: Arc<Mutex<Session>>,
-    handle: Handle,
-    dice: SplitMix,
 }
 
 impl Operator {
-    async fn run(mut self) {
-        let config = self.session.lock().config.clone();
-        let Some(interval) = config.operator_interval else { return };
-        let admin = self.core.admin().with_deadline(config.deadline);
-        while !self.session.lock().is_over {
-            self.handle.sleep(self.dice.duration(interval / 4, interval * 2)).await;
-            // Whether it works out does not matter: what clients see must be right either way.
-            if self.dice.chance(1, 3) {
-                let key = config.key(self.dice.below(config.keys));
-                let _outcome = admin.split_region([Keyspace::RAW.encode(&key)]).await;
-            } else if let Ok(regions) = admin.regions(KeyRange::full(), 100).await
-                && !regions.is_empty()
-            {
-                let route =
-                    &regions[usize::try_from(self.dice.below(regions.len() as u64)).expect("an index")];
-                let peers = &route.region.peers;
-                let to = peers[usize::try_from(self.dice.below(peers.len() as u64)).expect("an index")];
-                let _outcome = admin.transfer_leader(route.region.id, to.store_id).await;
+    /// Whether it works out does not matter but to know: what clients see must be right either way.
+    async fn carry_out(self, number: u64, operation: Operation) {
+        let deadline = self.session.lock().config.deadline;
+        let admin = self.core.admin().with_deadline(deadline);
+        let is_done = match operation {
+            Operation::Split(key) => {
+                let made = admin.split_region([Keyspace::RAW.encode(&key)]).await;
+                made.is_ok_and(|regions| !regions.is_empty())
             }
+            Operation::Transfer(region, peer) => {
+                let regions = admin.regions(KeyRange::full(), 100).await.unwrap_or_default();
+                let pick = |number: u64, count: usize| usize::try_from(number % count.max(1) as u64).ok();
+                let route = pick(region, regions.len()).and_then(|index| regions.get(index));
+                let to = route.and_then(|route| {
+                    let index = pick(peer, route.region.peers.len())?;
+                    Some((route.region.id, route.region.peers.get(index)?.store_id))
+                });
+                match to {
+                    Some((region, store)) => admin.transfer_leader(region, store).await.is_ok(),
+                    None => false,
+                }
+            }
+        };
+        if is_done {
+            self.session.lock().ordered_done.push(number);
         }
     }
 }
@@ -357,11 +359,8 @@ async fn ask_timestamps(core: Core, session: Arc<Mutex<Session>>, handle: Handle
 }
 
 /// After the faults have ended: every key can be written and read by every client.
-async fn probe(client: RawClient, session: Arc<Mutex<Session>>, handle: Handle) {
-    let (process, keys) = {
-        let mut session = session.lock();
-        (session.new_process(), session.config.all_keys().collect::<Vec<_>>())
-    };
+async fn probe(client: RawClient, process: u64, session: Arc<Mutex<Session>>, handle: Handle) {
+    let keys: Vec<_> = session.lock().config.all_keys().collect();
     for key in keys {
         let value = Bytes::from(format!("probe {process}"));
         loop {

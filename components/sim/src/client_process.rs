@@ -216,10 +216,11 @@ impl ClientProcess {
     }
 
     /// A wake-up that it has asked for.
-    pub(crate) fn woken(&mut self, token: u64) {
+    pub(crate) fn woken(&mut self, world: &World<'_>, token: u64) {
         match token {
             RUN => self.run_set = false,
-            _ => self.timer_set = None,
+            // One that was asked for earlier, for a later moment, comes nevertheless.
+            _ => self.timer_set = self.timer_set.filter(|set| *set > world.mono()),
         }
     }
 

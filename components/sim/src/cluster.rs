@@ -1,6 +1,7 @@
 //! Nodes on a kernel: who gets what the kernel says has happened.
 
 use crate::check::invariants::{Broken, leases_are_disjoint};
+use crate::disk::DiskHurt;
 use crate::kernel::{CrashKind, Kernel, MachineConfig, NodeId, Occurrence};
 use crate::network::{ConnectionId, Lane};
 use crate::nodes::Thread;
@@ -60,6 +61,21 @@ pub trait Node {
         Vec::new()
     }
 
+    /// Something happens to its disk. Returns false if that means nothing to it.
+    fn hurt_disk(&mut self, _world: &mut World<'_>, _hurt: DiskHurt) -> bool {
+        false
+    }
+
+    /// What its disks hold; nothing for nodes that are no stores. It may be down.
+    fn stock(&self) -> DiskStock {
+        DiskStock::default()
+    }
+
+    /// Why its process ends now, by itself; told once.
+    fn stops(&mut self) -> Option<String> {
+        None
+    }
+
     /// Shows what must hold, after each thing that happened to the node while it is up. `now` is true time, `clock` what
     /// the node's monotonic clock shows.
     ///
@@ -81,6 +97,17 @@ pub struct RegionView {
     pub applied: LogIndex,
     /// The term in which it leads, if it does.
     pub leads_in: Option<Term>,
+}
+
+/// What lies on the disks of a store.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub struct DiskStock {
+    /// Whose disk it has; `None` if nobody's yet.
+    pub store_id: Option<StoreId>,
+    /// The regions on it.
+    pub regions: Vec<Region>,
+    /// Whose disks were taken away from it.
+    pub shelved: Vec<StoreId>,
 }
 
 /// A lease that a store holds.
@@ -173,19 +200,43 @@ pub struct Cluster {
     kernel: Kernel<Frame>,
     nodes: BTreeMap<NodeId, Box<dyn Node>>,
     observer: Observer,
+    /// Processes that have ended by themselves: in which life, to be started again if it was the last.
+    ended: BTreeMap<NodeId, u64>,
+    /// The same, with the reasons, until somebody asks.
+    news: Vec<(NodeId, String)>,
 }
+
+/// Moments at which a process that has ended by itself is started again, from here.
+const RESTARTS: u64 = 1 << 48;
+/// How long it takes until then, at least.
+const RESTART_MIN: Duration = Duration::from_millis(100);
+/// How long at most.
+const RESTART_MAX: Duration = Duration::from_secs(3);
 
 impl Cluster {
     /// A cluster without nodes.
     #[must_use]
     pub fn new(kernel: Kernel<Frame>) -> Self {
-        Self { kernel, nodes: BTreeMap::new(), observer: Observer::default() }
+        Self {
+            kernel,
+            nodes: BTreeMap::new(),
+            observer: Observer::default(),
+            ended: BTreeMap::new(),
+            news: Vec::new(),
+        }
     }
 
     /// Adds a node and starts it.
     pub fn add(&mut self, id: NodeId, machine: &MachineConfig, mut node: Box<dyn Node>) {
         self.kernel.add(id, machine);
         node.start(&mut World { kernel: &mut self.kernel, node: id });
+        self.nodes.insert(id, node);
+    }
+
+    /// Adds a node that is switched off.
+    pub fn add_off(&mut self, id: NodeId, machine: &MachineConfig, node: Box<dyn Node>) {
+        self.kernel.add(id, machine);
+        self.kernel.crash(id, CrashKind::Power);
         self.nodes.insert(id, node);
     }
 
@@ -222,6 +273,11 @@ impl Cluster {
     pub fn step(&mut self) -> Result<Option<u64>, Broken> {
         let occurrence = self.kernel.advance().expect("clusters tick for ever");
         let id = match occurrence {
+            Occurrence::Marked { token } if token >= RESTARTS => {
+                let id = NodeId(u32::try_from(token - RESTARTS).expect("made from an id"));
+                let is_last_life = self.ended.get(&id) == Some(&self.kernel.incarnation(id));
+                return if is_last_life { self.restart(id).map(|()| None) } else { Ok(None) };
+            }
             Occurrence::Marked { token } => return Ok(Some(token)),
             Occurrence::Arrived { to, from, connection, packet } => {
                 let (node, mut world) = self.node(to);
@@ -239,7 +295,46 @@ impl Cluster {
                 id
             }
         };
-        self.observe(id).map(|()| None)
+        self.settle(id).map(|()| None)
+    }
+
+    /// After something has happened to a node.
+    fn settle(&mut self, id: NodeId) -> Result<(), Broken> {
+        let Some(why) = self.nodes.get_mut(&id).expect("every machine has a node").stops() else {
+            return self.observe(id);
+        };
+        self.kernel.note(|| format!("{id} stops: {why}"));
+        self.crash(id, CrashKind::Process);
+        // Whoever looks after processes starts it again before long.
+        let pause = self.kernel.dice_mut(id).duration(RESTART_MIN, RESTART_MAX);
+        self.kernel.mark_at(self.kernel.now() + pause, RESTARTS + u64::from(id.0));
+        self.ended.insert(id, self.kernel.incarnation(id));
+        self.news.push((id, why));
+        Ok(())
+    }
+
+    /// Processes that have ended by themselves since this was asked last, with their reasons.
+    pub fn ended(&mut self) -> Vec<(NodeId, String)> {
+        std::mem::take(&mut self.news)
+    }
+
+    /// Something happens to a node's disk. Returns false if that means nothing to it.
+    ///
+    /// # Errors
+    /// An invariant that does not hold afterwards.
+    pub fn hurt_disk(&mut self, id: NodeId, hurt: DiskHurt) -> Result<bool, Broken> {
+        let (node, mut world) = self.node(id);
+        let is_hurt = node.hurt_disk(&mut world, hurt);
+        if self.kernel.is_up(id) {
+            self.settle(id)?;
+        }
+        Ok(is_hurt)
+    }
+
+    /// What lies on the disks of all nodes.
+    #[must_use]
+    pub fn stocks(&self) -> BTreeMap<NodeId, DiskStock> {
+        self.nodes.iter().map(|(id, node)| (*id, node.stock())).collect()
     }
 
     fn observe(&mut self, id: NodeId) -> Result<(), Broken> {
@@ -290,7 +385,7 @@ impl Cluster {
         assert!(self.kernel.is_up(id), "{id} is down: nothing of it runs");
         let (node, mut world) = self.node(id);
         node.hold(&mut world, thread, still);
-        self.observe(id)
+        self.settle(id)
     }
 
     fn node(&mut self, id: NodeId) -> (&mut Box<dyn Node>, World<'_>) {
@@ -321,6 +416,6 @@ impl Cluster {
         self.kernel.restart(id);
         let (node, mut world) = self.node(id);
         node.start(&mut world);
-        self.observe(id)
+        self.settle(id)
     }
 }

@@ -1,7 +1,26 @@
-//! How long a disk takes.
+//! How long a disk takes, and what else can happen to it.
 
+use crate::fields::{Fields, Unreadable, duration_text};
+use engine::Fault;
 use env::{Dice, SplitMix};
+use std::fmt;
 use std::time::Duration;
+use wire::store::DiskState;
+
+/// Something that happens to a disk, but for being slow.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum DiskHurt {
+    /// The next operation of this kind fails.
+    FailOnce(Fault),
+    /// Nothing can be written to it any more; or again.
+    Full(bool),
+    /// Whoever watches the space on it sees this.
+    Space(DiskState),
+    /// It is taken away, and an empty one put in its place. The machine is off.
+    Lost,
+    /// The one that was taken away last is put back in the place of the present one. The machine is off.
+    Returned,
+}
 
 /// How a node's disk behaves.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -25,6 +44,30 @@ impl Default for DiskConfig {
             stall_per_mille: 0,
             stall_max: Duration::ZERO,
         }
+    }
+}
+
+impl DiskConfig {
+    /// Reads what `Display` has written.
+    pub(crate) fn parse(fields: &mut Fields<'_>) -> Result<Self, Unreadable> {
+        Ok(Self {
+            sync_min: fields.duration("sync-min")?,
+            sync_spread: fields.duration("sync-spread")?,
+            stall_per_mille: fields.number("stall-per-mille")?,
+            stall_max: fields.duration("stall-max")?,
+        })
+    }
+}
+
+impl fmt::Display for DiskConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { sync_min, sync_spread, stall_per_mille, stall_max } = self;
+        let [sync_min, sync_spread, stall_max] =
+            [sync_min, sync_spread, stall_max].map(|time| duration_text(*time));
+        write!(
+            f,
+            "sync-min={sync_min} sync-spread={sync_spread} stall-per-mille={stall_per_mille} stall-max={stall_max}"
+        )
     }
 }
 

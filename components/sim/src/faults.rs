@@ -1,17 +1,57 @@
-//! What goes wrong, and when: drawn for each seed before it begins, as a list that can be shown and cut down.
-//!
-//! Each seed draws which kinds of faults it has at all (a swarm): rare mixtures then occur, and some runs have so few
-//! that they get far. Faults last for a while, so that the cluster has time to do the wrong thing.
+//! What can go wrong, and what operators do meanwhile; each as one line of text.
 
 use crate::disk::DiskConfig;
+use crate::fields::{Fields, Unreadable, duration_text, nodes_text};
 use crate::kernel::{CrashKind, NodeId};
-use crate::network::NetworkConfig;
 use crate::time::SimTime;
-use env::{Dice, SplitMix};
 use std::fmt;
 use std::time::Duration;
+use wire::store::DiskState;
 
-/// Something that goes wrong.
+/// How a network is cut.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Shape {
+    /// Two parts, neither hears the other.
+    Parted,
+    /// Two parts, one hears the other.
+    OneWay,
+    /// One node hears nobody, or nobody hears it, or both.
+    Alone,
+    /// Two parts, neither hears the other, and one node that both hear and that hears both.
+    Bridge,
+    /// Each node hears its two neighbours alone.
+    Ring,
+    /// Two nodes that do not hear each other.
+    Pair,
+}
+
+impl Shape {
+    const ALL: [(Self, &str); 6] = [
+        (Self::Parted, "parted"),
+        (Self::OneWay, "one-way"),
+        (Self::Alone, "alone"),
+        (Self::Bridge, "bridge"),
+        (Self::Ring, "ring"),
+        (Self::Pair, "pair"),
+    ];
+}
+
+/// What of a disk fails.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum DiskFailure {
+    /// The next write: perhaps all of it is there afterwards, perhaps nothing.
+    Write,
+    /// The next sync: of what was not synced any prefix may be there afterwards.
+    Sync,
+    /// The next ingestion of a file.
+    Ingest,
+}
+
+impl DiskFailure {
+    const ALL: [(Self, &str); 3] = [(Self::Write, "write"), (Self::Sync, "sync"), (Self::Ingest, "ingest")];
+}
+
+/// Something that goes wrong, or that an operator does.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Fault {
     /// A process ends, and starts again after a while.
@@ -34,6 +74,8 @@ pub enum Fault {
     },
     /// Nothing passes in some directions for a while.
     Cut {
+        /// What that looks like.
+        shape: Shape,
         /// From the first to the second of each.
         directions: Vec<(NodeId, NodeId)>,
         /// For how long.
@@ -62,6 +104,47 @@ pub enum Fault {
         /// For how long.
         duration: Duration,
     },
+    /// A disk fails once: the process ends, for it does not know what is on its disk, and is started again.
+    FailDisk {
+        /// Whose.
+        node: NodeId,
+        /// At what.
+        what: DiskFailure,
+    },
+    /// A disk takes nothing more for a while: the process ends at its next write, whenever it is started.
+    FullDisk {
+        /// Whose.
+        node: NodeId,
+        /// For how long.
+        duration: Duration,
+    },
+    /// A store notices that its disk fills up, and after a while that there is room again.
+    LowDisk {
+        /// Whose.
+        node: NodeId,
+        /// How it judges that.
+        state: DiskState,
+        /// For how long.
+        duration: Duration,
+    },
+    /// The machine fails with its disk; it comes back with an empty one.
+    ///
+    /// Promised is: no acknowledged write is lost as long as each region keeps the disks of a majority of its voters. So
+    /// this takes effect only where that holds, counting all disks that were lost and are still counted on.
+    LoseDisk {
+        /// Whose.
+        node: NodeId,
+        /// For how long it is down.
+        down: Duration,
+    },
+    /// A disk that was lost turns up again, as it was when it was lost, and is put back in the place of the present one.
+    /// The store that it belongs to must be refused if its place was taken. Under the same promise.
+    OldDisk {
+        /// Whose.
+        node: NodeId,
+        /// For how long it is down.
+        down: Duration,
+    },
     /// A wall clock jumps.
     WallJump {
         /// Whose.
@@ -76,246 +159,194 @@ pub enum Fault {
         /// In parts per million.
         drift_ppm: i64,
     },
+    /// A store that was not there from the beginning is started.
+    Start {
+        /// Which.
+        node: NodeId,
+    },
+    /// An operator has a region cut in two.
+    Split {
+        /// The client that asks.
+        client: NodeId,
+        /// At which key of the workload.
+        key: u64,
+    },
+    /// An operator has a leader hand over to another peer of its region.
+    Transfer {
+        /// The client that asks.
+        client: NodeId,
+        /// The region: counted in the order of their keys, round and round.
+        region: u64,
+        /// The peer: counted as the region names them, round and round.
+        peer: u64,
+    },
 }
 
-/// The most that any clock drifts. Leases allow for a tenth between any two clocks; two that drift apart by this much
-/// each stay within it.
-pub const DRIFT_PPM_MAX: i64 = 40_000;
+impl Fault {
+    /// The kind of fault, in a word.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Crash { kind: CrashKind::Power, .. } => "power-loss",
+            Self::Crash { .. } => "crash",
+            Self::Freeze { .. } => "freeze",
+            Self::Cut { shape, .. } => match shape {
+                Shape::Parted => "cut-parted",
+                Shape::OneWay => "cut-one-way",
+                Shape::Alone => "cut-alone",
+                Shape::Bridge => "cut-bridge",
+                Shape::Ring => "cut-ring",
+                Shape::Pair => "cut-pair",
+            },
+            Self::Slow { .. } => "slow-links",
+            Self::Reset { .. } => "reset",
+            Self::SlowDisk { .. } => "slow-disk",
+            Self::FailDisk { what, .. } => match what {
+                DiskFailure::Write => "failed-write",
+                DiskFailure::Sync => "failed-sync",
+                DiskFailure::Ingest => "failed-ingest",
+            },
+            Self::FullDisk { .. } => "full-disk",
+            Self::LowDisk { .. } => "low-disk",
+            Self::LoseDisk { .. } => "lost-disk",
+            Self::OldDisk { .. } => "old-disk",
+            Self::WallJump { .. } => "wall-jump",
+            Self::Drift { .. } => "drift",
+            Self::Start { .. } => "start",
+            Self::Split { .. } => "split",
+            Self::Transfer { .. } => "transfer",
+        }
+    }
 
-/// Which nodes a plan may hurt.
-#[derive(Clone, Default, Debug)]
-pub struct Targets {
-    /// Nodes with a disk: they crash, and their disks get slow.
-    pub servers: Vec<NodeId>,
-    /// Nodes without: they crash by ending.
-    pub clients: Vec<NodeId>,
-}
+    /// How long it lasts; `None` for what is over at once.
+    pub(crate) const fn duration_mut(&mut self) -> Option<&mut Duration> {
+        match self {
+            Self::Crash { down: duration, .. }
+            | Self::LoseDisk { down: duration, .. }
+            | Self::OldDisk { down: duration, .. }
+            | Self::Freeze { duration, .. }
+            | Self::Cut { duration, .. }
+            | Self::Slow { duration, .. }
+            | Self::SlowDisk { duration, .. }
+            | Self::FullDisk { duration, .. }
+            | Self::LowDisk { duration, .. } => Some(duration),
+            _ => None,
+        }
+    }
 
-impl Targets {
-    fn all(&self) -> Vec<NodeId> {
-        self.servers.iter().chain(&self.clients).copied().collect()
+    /// Reads what `Display` has written.
+    ///
+    /// # Errors
+    /// [`Unreadable`].
+    pub(crate) fn parse(name: &str, fields: &mut Fields<'_>) -> Result<Self, Unreadable> {
+        Ok(match name {
+            "power-loss" | "crash" => Self::Crash {
+                node: fields.node("node")?,
+                kind: if name == "crash" { CrashKind::Process } else { CrashKind::Power },
+                in_sync: fields.flag("in-sync")?,
+                down: fields.duration("for")?,
+            },
+            "freeze" => Self::Freeze { node: fields.node("node")?, duration: fields.duration("for")? },
+            "slow-links" => Self::Slow {
+                directions: fields.directions("links")?,
+                by: fields.duration("by")?,
+                duration: fields.duration("for")?,
+            },
+            "reset" => Self::Reset { node: fields.node("node")? },
+            "slow-disk" => Self::SlowDisk {
+                node: fields.node("node")?,
+                disk: DiskConfig::parse(fields)?,
+                duration: fields.duration("for")?,
+            },
+            "full-disk" => Self::FullDisk { node: fields.node("node")?, duration: fields.duration("for")? },
+            "low-disk" => Self::LowDisk {
+                node: fields.node("node")?,
+                state: if fields.flag("full")? { DiskState::Full } else { DiskState::Low },
+                duration: fields.duration("for")?,
+            },
+            "lost-disk" => Self::LoseDisk { node: fields.node("node")?, down: fields.duration("for")? },
+            "old-disk" => Self::OldDisk { node: fields.node("node")?, down: fields.duration("for")? },
+            "wall-jump" => Self::WallJump { node: fields.node("node")?, by_ms: fields.number("by-ms")? },
+            "drift" => Self::Drift { node: fields.node("node")?, drift_ppm: fields.number("ppm")? },
+            "start" => Self::Start { node: fields.node("node")? },
+            "split" => Self::Split { client: fields.node("client")?, key: fields.number("key")? },
+            "transfer" => Self::Transfer {
+                client: fields.node("client")?,
+                region: fields.number("region")?,
+                peer: fields.number("peer")?,
+            },
+            _ => {
+                let shape = name.strip_prefix("cut-").and_then(|name| by_name(&Shape::ALL, name));
+                let what = name.strip_prefix("failed-").and_then(|name| by_name(&DiskFailure::ALL, name));
+                match (shape, what) {
+                    (Some(shape), _) => Self::Cut {
+                        shape,
+                        directions: fields.directions("links")?,
+                        duration: fields.duration("for")?,
+                    },
+                    (None, Some(what)) => Self::FailDisk { node: fields.node("node")?, what },
+                    (None, None) => return Err(Unreadable(format!("no fault is called {name:?}"))),
+                }
+            }
+        })
     }
 }
 
-/// All faults of a run.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct FaultPlan {
-    /// How the network behaves until the end of the safety phase.
-    pub network: NetworkConfig,
-    /// How the disks do.
-    pub disk: DiskConfig,
-    /// When what begins, in order of time.
-    pub faults: Vec<(SimTime, Fault)>,
+fn by_name<T: Copy>(all: &[(T, &str)], wanted: &str) -> Option<T> {
+    all.iter().find(|(_, name)| *name == wanted).map(|(value, _)| *value)
 }
 
-impl fmt::Display for FaultPlan {
+impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "network {:?}", self.network)?;
-        writeln!(f, "disk {:?}", self.disk)?;
-        for (number, (at, fault)) in self.faults.iter().enumerate() {
-            writeln!(f, "fault {number} at {at}: {fault:?}")?;
-        }
-        Ok(())
-    }
-}
-
-impl FaultPlan {
-    /// A plan in which nothing goes wrong.
-    #[must_use]
-    pub fn calm() -> Self {
-        Self { network: NetworkConfig::default(), disk: DiskConfig::default(), faults: Vec::new() }
-    }
-
-    /// A plan for one seed, whose last fault begins before `until`.
-    #[must_use]
-    pub fn draw(dice: &SplitMix, targets: &Targets, until: SimTime) -> Self {
-        let mut swarm = dice.fork("swarm");
-        let network = draw_network(&mut swarm);
-        let disk = draw_disk(&mut swarm);
-        let mut faults = Vec::new();
-        for kind in 0..KINDS {
-            let mut dice = dice.fork(&format!("fault kind {kind}"));
-            if !dice.chance(2, 5) {
-                continue;
+        write!(f, "{}", self.name())?;
+        match self {
+            Self::Crash { node, in_sync, down, .. } => {
+                write!(f, " node={} in-sync={in_sync} for={}", node.0, duration_text(*down))
             }
-            // From one in half a second to one in eight.
-            let interval = Duration::from_millis(500 << dice.below(5));
-            let mut at = SimTime::ZERO + Duration::from_millis(500);
-            loop {
-                at = at + dice.duration(interval / 4, interval * 2);
-                if at >= until {
-                    break;
-                }
-                if kind == PINCH {
-                    faults.extend(pinch(&mut dice, targets).map(|fault| (at, fault)));
-                } else {
-                    faults.push((at, draw_fault(kind, &mut dice, targets)));
-                }
+            Self::Freeze { node, duration } | Self::FullDisk { node, duration } => {
+                write!(f, " node={} for={}", node.0, duration_text(*duration))
+            }
+            Self::LoseDisk { node, down } | Self::OldDisk { node, down } => {
+                write!(f, " node={} for={}", node.0, duration_text(*down))
+            }
+            Self::Cut { directions, duration, .. } => {
+                write!(f, " links={} for={}", nodes_text(directions), duration_text(*duration))
+            }
+            Self::Slow { directions, by, duration } => {
+                let (by, duration) = (duration_text(*by), duration_text(*duration));
+                write!(f, " links={} by={by} for={duration}", nodes_text(directions))
+            }
+            Self::Reset { node } | Self::Start { node } | Self::FailDisk { node, .. } => {
+                write!(f, " node={}", node.0)
+            }
+            Self::SlowDisk { node, disk, duration } => {
+                write!(f, " node={} {disk} for={}", node.0, duration_text(*duration))
+            }
+            Self::LowDisk { node, state, duration } => {
+                let is_full = *state == DiskState::Full;
+                write!(f, " node={} full={is_full} for={}", node.0, duration_text(*duration))
+            }
+            Self::WallJump { node, by_ms } => write!(f, " node={} by-ms={by_ms}", node.0),
+            Self::Drift { node, drift_ppm } => write!(f, " node={} ppm={drift_ppm}", node.0),
+            Self::Split { client, key } => write!(f, " client={} key={key}", client.0),
+            Self::Transfer { client, region, peer } => {
+                write!(f, " client={} region={region} peer={peer}", client.0)
             }
         }
-        faults.sort_by_key(|(at, _)| *at);
-        Self { network, disk, faults }
     }
 }
 
-fn draw_network(dice: &mut SplitMix) -> NetworkConfig {
-    let sometimes = |dice: &mut SplitMix, most: u64| if dice.chance(1, 2) { dice.below(most + 1) } else { 0 };
-    NetworkConfig {
-        latency_min: Duration::from_micros(20 + dice.below(300)),
-        latency_spread: Duration::from_micros(100 << dice.below(9)),
-        loss_per_mille: sometimes(dice, 200),
-        duplicate_per_mille: sometimes(dice, 100),
-        late_per_mille: sometimes(dice, 30),
-        late_max: Duration::from_millis(100 << dice.below(9)),
-        break_per_100k: sometimes(dice, 300),
-        notice_max: Duration::from_millis(1 + dice.below(500)),
-        unreachable_max: Duration::from_millis(500 + dice.below(5_000)),
-    }
+/// A fault and when it begins.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Action {
+    /// When, in true time.
+    pub at: SimTime,
+    /// What.
+    pub fault: Fault,
 }
 
-fn draw_disk(dice: &mut SplitMix) -> DiskConfig {
-    DiskConfig {
-        sync_min: Duration::from_micros(10 + dice.below(500)),
-        sync_spread: Duration::from_micros(50 << dice.below(9)),
-        stall_per_mille: if dice.chance(1, 3) { dice.below(10) } else { 0 },
-        stall_max: Duration::from_millis(1 + dice.below(1_500)),
-    }
-}
-
-/// How many kinds [`draw_fault`] knows, and [`PINCH`].
-const KINDS: u64 = 13;
-/// The kind that [`pinch`] draws.
-const PINCH: u64 = 12;
-
-fn draw_fault(kind: u64, dice: &mut SplitMix, targets: &Targets) -> Fault {
-    let all = targets.all();
-    let any = |dice: &mut SplitMix, from: &[NodeId]| {
-        from[usize::try_from(dice.below(from.len() as u64)).expect("an index")]
-    };
-    // Mostly a moment, sometimes longer than any election.
-    let span = |dice: &mut SplitMix| {
-        let most = if dice.chance(1, 3) { 6_000 } else { 700 };
-        dice.duration(Duration::from_millis(1), Duration::from_millis(most))
-    };
-    match kind {
-        0 | 1 => Fault::Crash {
-            node: any(dice, &targets.servers),
-            kind: if kind == 0 { CrashKind::Power } else { CrashKind::Process },
-            in_sync: dice.chance(1, 2),
-            down: span(dice),
-        },
-        2 => {
-            Fault::Crash { node: any(dice, &all), kind: CrashKind::Process, in_sync: false, down: span(dice) }
-        }
-        3 => Fault::Freeze { node: any(dice, &all), duration: span(dice) },
-        4 => Fault::Freeze { node: any(dice, &targets.servers), duration: span(dice) },
-        5 | 6 => {
-            // Often clients still reach everybody, the deposed leader as well as the new one.
-            let apart = if kind == 5 && targets.servers.len() > 1 { &targets.servers } else { &all };
-            let (low, high) = split(dice, apart);
-            let mut directions = pairs(&low, &high);
-            match dice.below(4) {
-                0 => {}
-                // One node on the bridge is reached by both sides.
-                1 => {
-                    let bridge = any(dice, &all);
-                    directions.extend(pairs(&high, &low));
-                    directions.retain(|(from, to)| *from != bridge && *to != bridge);
-                }
-                _ => directions.extend(pairs(&high, &low)),
-            }
-            Fault::Cut { directions, duration: span(dice) }
-        }
-        7 => {
-            let alone = any(dice, &targets.servers);
-            let others: Vec<_> = all.iter().copied().filter(|node| *node != alone).collect();
-            let mut directions = pairs(&[alone], &others);
-            if dice.chance(1, 2) {
-                directions.extend(pairs(&others, &[alone]));
-            }
-            Fault::Cut { directions, duration: span(dice) }
-        }
-        8 => {
-            let (low, high) = split(dice, &all);
-            let by = dice.duration(Duration::from_millis(1), Duration::from_millis(800));
-            Fault::Slow { directions: pairs(&low, &high), by, duration: span(dice) }
-        }
-        9 => Fault::Reset { node: any(dice, &all) },
-        10 => {
-            let disk = DiskConfig {
-                sync_min: Duration::from_millis(1 + dice.below(300)),
-                sync_spread: Duration::from_millis(1 + dice.below(1_500)),
-                stall_per_mille: 0,
-                stall_max: Duration::ZERO,
-            };
-            Fault::SlowDisk { node: any(dice, &targets.servers), disk, duration: span(dice) }
-        }
-        _ if dice.chance(1, 2) => {
-            let by_ms = i64::try_from(dice.below(7_200_000)).expect("small") - 3_600_000;
-            Fault::WallJump { node: any(dice, &all), by_ms }
-        }
-        _ => {
-            let drift = dice.below(2 * DRIFT_PPM_MAX.unsigned_abs() + 1);
-            let drift_ppm = i64::try_from(drift).expect("small") - DRIFT_PPM_MAX;
-            Fault::Drift { node: any(dice, &all), drift_ppm }
-        }
-    }
-}
-
-/// Two servers cannot reach each other, while one that both can reach does not run for a part of that time: it then
-/// finds the words of both at once.
-fn pinch(dice: &mut SplitMix, targets: &Targets) -> impl Iterator<Item = Fault> + use<> {
-    let mut servers = targets.servers.clone();
-    let mut take = || {
-        let index = usize::try_from(dice.below(servers.len().max(1) as u64)).expect("an index");
-        (!servers.is_empty()).then(|| servers.swap_remove(index))
-    };
-    let (one, other, between) = (take(), take(), take());
-    let cut = one.zip(other).map(|(one, other)| Fault::Cut {
-        directions: vec![(one, other), (other, one)],
-        duration: dice.duration(Duration::from_millis(1_000), Duration::from_millis(6_000)),
-    });
-    let freeze = between.map(|node| Fault::Freeze {
-        node,
-        duration: dice.duration(Duration::from_millis(200), Duration::from_millis(4_000)),
-    });
-    cut.into_iter().chain(freeze)
-}
-
-/// Two parts of the nodes, neither empty.
-fn split(dice: &mut SplitMix, nodes: &[NodeId]) -> (Vec<NodeId>, Vec<NodeId>) {
-    assert!(nodes.len() >= 2, "one node cannot be parted from itself");
-    loop {
-        let (low, high): (Vec<_>, Vec<_>) = nodes.iter().partition(|_| dice.chance(1, 2));
-        if !low.is_empty() && !high.is_empty() {
-            return (low, high);
-        }
-    }
-}
-
-fn pairs(from: &[NodeId], to: &[NodeId]) -> Vec<(NodeId, NodeId)> {
-    from.iter().flat_map(|from| to.iter().map(move |to| (*from, *to))).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_plan_is_its_seeds_and_seeds_differ_in_what_they_have() {
-        let targets = Targets { servers: vec![NodeId(1), NodeId(2), NodeId(3)], clients: vec![NodeId(9)] };
-        let plan = |seed| FaultPlan::draw(&SplitMix::new(seed), &targets, SimTime::from_millis(20_000));
-        assert_eq!(plan(1), plan(1));
-        let mut with_power_loss = 0;
-        let mut calm = 0;
-        for seed in 0..100 {
-            let plan = plan(seed);
-            assert!(plan.faults.is_sorted_by_key(|(at, _)| *at));
-            let is_power_loss = |fault: &Fault| matches!(fault, Fault::Crash { kind: CrashKind::Power, .. });
-            with_power_loss += usize::from(plan.faults.iter().any(|(_, fault)| is_power_loss(fault)));
-            calm += usize::from(plan.faults.len() < 30);
-        }
-        assert!((20..60).contains(&with_power_loss), "{with_power_loss}");
-        assert!(calm > 0);
+impl fmt::Display for Action {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "at={} {}", duration_text(Duration::from_nanos(self.at.0)), self.fault)
     }
 }

@@ -7,15 +7,18 @@
 use crate::clock::NodeClock;
 use crate::disk::{Disk, DiskConfig};
 use crate::gate::{GateId, Gates, Held, Passage};
-use crate::network::{ConnectionId, Lane, Network, NetworkConfig, Pumped};
+use crate::network::{Breach, ConnectionId, Lane, Network, NetworkConfig, NetworkCounts, Pumped};
+use crate::queue::{Pending, Queue, Scheduled};
 use crate::time::SimTime;
 use crate::trace::{Trace, TraceHash};
 use env::{Dice, SplitMix};
-use std::cmp::Ordering;
-use std::collections::{BTreeMap, BinaryHeap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::time::Duration;
 use types::MonoTime;
+
+/// A message that took this long is called old.
+const OLD: Duration = Duration::from_secs(60);
 
 /// A process with its machine: it crashes, freezes and restarts as one.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -34,6 +37,9 @@ pub trait Packet: Clone {
 
     /// One line for a reader of the trace.
     fn summary(&self) -> String;
+
+    /// The packet is damaged on its way. Returns why its receiver does not take it.
+    fn garble(&self, dice: &mut SplitMix) -> String;
 }
 
 /// Something that a node, or the one who plans the run, has to deal with now.
@@ -86,75 +92,6 @@ impl<P> Occurrence<P> {
     }
 }
 
-/// What waits in the queue.
-enum Pending<P> {
-    Datagram {
-        from: NodeId,
-        to: NodeId,
-        packet: P,
-    },
-    Pump {
-        connection: ConnectionId,
-        from: NodeId,
-    },
-    /// It has waited at a gate.
-    Released(Held<P>),
-    Notice {
-        connection: ConnectionId,
-        end: NodeId,
-        incarnation: u64,
-        carried: bool,
-    },
-    Wake {
-        node: NodeId,
-        incarnation: u64,
-        token: u64,
-        /// Not before the node's clock shows this: its drift may change meanwhile.
-        due: MonoTime,
-    },
-    /// Next of what has piled up at a node while it was frozen.
-    Drain {
-        node: NodeId,
-        incarnation: u64,
-    },
-    Mark {
-        token: u64,
-    },
-}
-
-struct Scheduled<P> {
-    at: SimTime,
-    /// Drawn, so that equal times come in any order.
-    tie: u64,
-    /// Counts up, so that the order is total.
-    number: u64,
-    pending: Pending<P>,
-}
-
-impl<P> Scheduled<P> {
-    const fn key(&self) -> (SimTime, u64, u64) {
-        (self.at, self.tie, self.number)
-    }
-}
-
-impl<P> PartialEq for Scheduled<P> {
-    fn eq(&self, other: &Self) -> bool {
-        self.key() == other.key()
-    }
-}
-impl<P> Eq for Scheduled<P> {}
-impl<P> PartialOrd for Scheduled<P> {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
-}
-impl<P> Ord for Scheduled<P> {
-    /// Reversed: a binary heap gives its greatest first, and the earliest is wanted.
-    fn cmp(&self, other: &Self) -> Ordering {
-        other.key().cmp(&self.key())
-    }
-}
-
 /// How the processes of a machine end.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum CrashKind {
@@ -190,10 +127,8 @@ pub struct MachineConfig {
 /// Time, queue, network and machines of one run.
 pub struct Kernel<P> {
     now: SimTime,
-    queue: BinaryHeap<Scheduled<P>>,
-    numbers: u64,
+    queue: Queue<P>,
     root: SplitMix,
-    ties: SplitMix,
     network: Network<P>,
     machines: BTreeMap<NodeId, Machine<P>>,
     gates: Gates<P>,
@@ -207,9 +142,7 @@ impl<P: Packet> Kernel<P> {
         let root = SplitMix::new(seed);
         Self {
             now: SimTime::ZERO,
-            queue: BinaryHeap::new(),
-            numbers: 0,
-            ties: root.fork("ties"),
+            queue: Queue::new(root.fork("ties")),
             network: Network::new(network, root.fork("network")),
             machines: BTreeMap::new(),
             gates: Gates::default(),
@@ -292,11 +225,23 @@ impl<P: Packet> Kernel<P> {
         self.machine(node).up
     }
 
+    /// How often the node has ended.
+    #[must_use]
+    pub fn incarnation(&self, node: NodeId) -> u64 {
+        self.machine(node).incarnation
+    }
+
     /// True if the node is up but does not run.
     #[must_use]
     pub fn is_frozen(&self, node: NodeId) -> bool {
         let machine = self.machine(node);
         machine.up && (machine.frozen_until > self.now || !machine.backlog.is_empty())
+    }
+
+    /// How often the network has misbehaved.
+    #[must_use]
+    pub const fn network_counts(&self) -> NetworkCounts {
+        self.network.counts
     }
 
     /// All machines.
@@ -322,9 +267,7 @@ impl<P: Packet> Kernel<P> {
 
     fn schedule(&mut self, at: SimTime, pending: Pending<P>) {
         assert!(at >= self.now, "nothing is scheduled for the past: {at} at {}", self.now);
-        self.numbers += 1;
-        let tie = self.ties.next_u64();
-        self.queue.push(Scheduled { at, tie, number: self.numbers, pending });
+        self.queue.push(at, pending);
     }
 
     /// Sends a packet. On a stream, the connection is opened if the sender knows of none, and returned, so that the
@@ -337,8 +280,10 @@ impl<P: Packet> Kernel<P> {
                 if copies.is_empty() {
                     self.trace.line(self.now, || format!("{from} -> {to} lost {}", packet.summary()));
                 }
+                let (sent, incarnation) = (self.now, self.machine(from).incarnation);
                 for at in copies {
-                    self.schedule(at, Pending::Datagram { from, to, packet: packet.clone() });
+                    let packet = packet.clone();
+                    self.schedule(at, Pending::Datagram { from, to, packet, sent, incarnation });
                 }
                 None
             }
@@ -416,18 +361,30 @@ impl<P: Packet> Kernel<P> {
     /// When the next entry of the queue is due.
     #[must_use]
     pub fn next_at(&self) -> Option<SimTime> {
-        self.queue.peek().map(|scheduled| scheduled.at)
+        self.queue.next_at()
     }
 
     fn resolve(&mut self, pending: Pending<P>) -> Option<Occurrence<P>> {
         match pending {
             Pending::Mark { token } => Some(Occurrence::Marked { token }),
-            Pending::Datagram { from, to, packet } => {
-                if self.network.is_cut(from, to) || !self.machine(to).up {
+            Pending::Datagram { from, to, packet, sent, incarnation } => {
+                if self.network.stops(from, to) || !self.machine(to).up {
                     self.trace.line(self.now, || format!("{from} -> {to} unreachable {}", packet.summary()));
                     return None;
                 }
+                let is_of_earlier_life = incarnation != self.machine(from).incarnation;
+                self.network.counts.old += u64::from(self.now.since(sent) >= OLD);
+                self.network.counts.of_earlier_lives += u64::from(is_of_earlier_life);
                 self.arrive(Held { from, to, connection: None, packet })
+            }
+            Pending::Straggler { message, incarnation } => {
+                let machine = self.machine(message.to);
+                if !machine.up || machine.incarnation != incarnation {
+                    return None;
+                }
+                self.network.counts.stragglers += 1;
+                self.network.counts.of_earlier_lives += u64::from(!self.machine(message.from).up);
+                self.arrive(message)
             }
             Pending::Pump { connection, from } => self.pump(connection, from),
             Pending::Released(Held { from, to, connection, packet }) => {
@@ -513,6 +470,15 @@ impl<P: Packet> Kernel<P> {
     /// A message is there, unless a gate stops it.
     fn arrive(&mut self, message: Held<P>) -> Option<Occurrence<P>> {
         let Held { from, to, connection, packet } = message;
+        if self.network.garbles(from, to) {
+            self.network.counts.garbled += 1;
+            let why = packet.garble(self.network.dice(from, to));
+            self.trace.line(self.now, || format!("{from} -> {to} damaged ({why}) {}", packet.summary()));
+            if let Some(connection) = connection {
+                self.break_connection(connection);
+            }
+            return None;
+        }
         if !self.gates.lets_pass(from, to, connection, &packet) {
             self.trace.line(self.now, || format!("{from} -> {to} stopped {}", packet.summary()));
             return None;
@@ -561,25 +527,40 @@ impl<P: Packet> Kernel<P> {
     }
 
     fn break_connection(&mut self, connection: ConnectionId) {
-        let Some((carried, delays)) = self.network.break_connection(connection) else { return };
+        let Some(breach) = self.network.break_connection(connection) else { return };
+        let Breach { carried, delays, under_way: [from_low, from_high] } = breach;
         let pair = connection.pair;
         self.trace.line(self.now, || format!("connection between {} and {} breaks", pair.low, pair.high));
-        for (end, delay) in [pair.low, pair.high].into_iter().zip(delays) {
-            let incarnation = self.machine(end).incarnation;
-            if self.machine(end).up {
-                self.schedule(self.now + delay, Pending::Notice { connection, end, incarnation, carried });
-            } else {
+        let ends = [(pair.low, from_high), (pair.high, from_low)];
+        for ((end, under_way), delay) in ends.into_iter().zip(delays) {
+            let machine = self.machine(end);
+            let incarnation = machine.incarnation;
+            if !machine.up {
                 // The process that starts there next has never heard of it.
                 self.network.notice(connection, end);
+                continue;
             }
+            let from = pair.other(end);
+            // What nothing has come out of before has carried nothing, for certain.
+            let count = if carried { self.network.straggling(from, end, under_way.len()) } else { 0 };
+            let step = delay / u32::try_from(count + 1).expect("connections hold fewer");
+            let mut at = self.now;
+            for packet in under_way.into_iter().take(count) {
+                at = at + step;
+                let message = Held { from, to: end, connection: Some(connection), packet };
+                self.schedule(at, Pending::Straggler { message, incarnation });
+            }
+            // A nanosecond later than the last of them, for what is due at one instant comes in any order.
+            let at = self.now + delay + Duration::from_nanos(1);
+            self.schedule(at, Pending::Notice { connection, end, incarnation, carried });
         }
     }
 
-    /// Breaks every connection of the node.
-    pub fn reset_connections(&mut self, node: NodeId) {
-        for connection in self.network.open_connections(node) {
-            self.break_connection(connection);
-        }
+    /// Breaks every connection of the node. Returns how many there were.
+    pub fn reset_connections(&mut self, node: NodeId) -> usize {
+        let open = self.network.open_connections(node);
+        open.iter().for_each(|connection| self.break_connection(*connection));
+        open.len()
     }
 
     /// The node is gone: nothing reaches it, and nothing that it waited for comes.
@@ -625,6 +606,12 @@ impl<P: Packet> Kernel<P> {
     /// Lets nothing pass from `from` to `to`, or lets it pass again once this was called as often as it was cut.
     pub fn set_cut(&mut self, from: NodeId, to: NodeId, cut: bool) {
         self.network.set_cut(from, to, cut);
+    }
+
+    /// How often a cut has stopped something in one of these directions.
+    #[must_use]
+    pub fn stopped(&self, directions: &[(NodeId, NodeId)]) -> u64 {
+        self.network.stopped(directions)
     }
 
     /// Makes everything from `from` to `to` take that much longer.

@@ -13,6 +13,9 @@ impl Packet for Number {
     fn summary(&self) -> String {
         format!("number {}", self.0)
     }
+    fn garble(&self, _dice: &mut SplitMix) -> String {
+        "it is told apart".to_owned()
+    }
 }
 
 const A: NodeId = NodeId(1);
@@ -216,4 +219,69 @@ fn a_gate_holds_repeats_loses_and_watches() {
     kernel.set_cut(A, B, true);
     kernel.open_gate(held, false);
     assert_eq!(drain(&mut kernel).0, []);
+}
+
+#[test]
+fn what_was_under_way_may_come_out_of_a_broken_connection_but_never_after_its_end_is_known() {
+    let network = NetworkConfig { straggle_per_mille: 1_000, notice_max: Duration::from_secs(5), ..unruly() };
+    let mut stragglers = 0;
+    for seed in 0..100 {
+        let mut kernel = world(seed, network.clone());
+        let connection = kernel.send(A, B, Lane::Stream(0), Number(0));
+        let is_first = matches!(kernel.advance(), Some(Occurrence::Arrived { packet: Number(0), .. }));
+        (1..50).for_each(|n| {
+            kernel.send(A, B, Lane::Stream(0), Number(n));
+        });
+        let (mut arrived, mut is_known) = (u64::from(is_first), false);
+        while let Some(occurrence) = kernel.advance() {
+            match occurrence {
+                Occurrence::Arrived { packet, connection: on, .. } => {
+                    assert!(!is_known && on == connection, "seed {seed}: {packet:?} after the end");
+                    assert_eq!(packet.0, arrived, "seed {seed}: the order is kept");
+                    arrived += 1;
+                }
+                Occurrence::Disconnected { node, carried, .. } => {
+                    is_known |= node == B;
+                    assert!(carried || arrived == 0, "seed {seed}: what has not carried has brought nothing");
+                }
+                _ => {}
+            }
+        }
+        stragglers += kernel.network_counts().stragglers;
+    }
+    assert!(stragglers > 100, "{stragglers}");
+}
+
+#[test]
+fn a_damaged_message_does_not_arrive_and_ends_its_connection() {
+    let network = NetworkConfig { garble_per_100k: 5_000, ..NetworkConfig::default() };
+    let mut kernel = world(4, network);
+    for n in 0..200 {
+        kernel.send(A, B, Lane::Datagram, Number(n));
+    }
+    let (arrived, _) = drain(&mut kernel);
+    let garbled = usize::try_from(kernel.network_counts().garbled).unwrap();
+    assert!(garbled > 3 && arrived.len() == 200 - garbled, "{garbled}");
+    for n in 0..200 {
+        kernel.send(A, B, Lane::Stream(0), Number(n));
+    }
+    let (arrived, broken) = drain(&mut kernel);
+    assert!(arrived.len() < 200 && broken == 2, "{arrived:?}, {broken}");
+}
+
+#[test]
+fn a_message_may_be_minutes_old_and_of_a_process_that_is_gone() {
+    let late =
+        NetworkConfig { late_per_mille: 500, late_max: Duration::from_secs(300), ..NetworkConfig::default() };
+    let mut kernel = world(6, late);
+    for n in 0..100 {
+        kernel.send(A, B, Lane::Datagram, Number(n));
+    }
+    kernel.mark_at(SimTime::from_millis(1_000), 0);
+    while !matches!(kernel.advance(), Some(Occurrence::Marked { .. })) {}
+    kernel.crash(A, CrashKind::Process);
+    kernel.restart(A);
+    drain(&mut kernel);
+    let counts = kernel.network_counts();
+    assert!(counts.old > 20 && counts.of_earlier_lives >= counts.old, "{counts:?}");
 }

@@ -7,10 +7,12 @@
 //!
 //! This file decides and keeps the connections; the [kernel](crate::Kernel) keeps the time.
 
+use crate::fields::{Fields, Unreadable, duration_text};
 use crate::kernel::NodeId;
 use crate::time::SimTime;
 use env::{Dice, SplitMix};
 use std::collections::{BTreeMap, VecDeque};
+use std::fmt;
 use std::time::Duration;
 
 /// How a message travels.
@@ -72,6 +74,11 @@ pub struct NetworkConfig {
     pub late_max: Duration,
     /// Messages on a stream at which its connection breaks, per 100,000.
     pub break_per_100k: u64,
+    /// Of the connections that break, per mille and direction: those of which something that was under way still comes
+    /// out, until its end learns of the break. By then a new connection may have carried newer messages.
+    pub straggle_per_mille: u64,
+    /// Messages that are damaged on the way, per 100,000.
+    pub garble_per_100k: u64,
     /// How long an end may take to learn that its connection broke.
     pub notice_max: Duration,
     /// How long a connection may last while the nodes cannot reach each other; drawn for each.
@@ -89,10 +96,78 @@ impl Default for NetworkConfig {
             late_per_mille: 0,
             late_max: Duration::ZERO,
             break_per_100k: 0,
+            straggle_per_mille: 0,
+            garble_per_100k: 0,
             notice_max: Duration::from_millis(50),
             unreachable_max: Duration::from_secs(3),
         }
     }
+}
+
+impl NetworkConfig {
+    /// Reads what `Display` has written.
+    pub(crate) fn parse(fields: &mut Fields<'_>) -> Result<Self, Unreadable> {
+        Ok(Self {
+            latency_min: fields.duration("latency-min")?,
+            latency_spread: fields.duration("latency-spread")?,
+            loss_per_mille: fields.number("loss-per-mille")?,
+            duplicate_per_mille: fields.number("duplicate-per-mille")?,
+            late_per_mille: fields.number("late-per-mille")?,
+            late_max: fields.duration("late-max")?,
+            break_per_100k: fields.number("break-per-100k")?,
+            straggle_per_mille: fields.number("straggle-per-mille")?,
+            garble_per_100k: fields.number("garble-per-100k")?,
+            notice_max: fields.duration("notice-max")?,
+            unreachable_max: fields.duration("unreachable-max")?,
+        })
+    }
+}
+
+impl fmt::Display for NetworkConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (latency_min, latency_spread) =
+            (duration_text(self.latency_min), duration_text(self.latency_spread));
+        write!(f, "latency-min={latency_min} latency-spread={latency_spread}")?;
+        write!(f, " loss-per-mille={}", self.loss_per_mille)?;
+        write!(f, " duplicate-per-mille={}", self.duplicate_per_mille)?;
+        write!(f, " late-per-mille={} late-max={}", self.late_per_mille, duration_text(self.late_max))?;
+        write!(f, " break-per-100k={}", self.break_per_100k)?;
+        write!(f, " straggle-per-mille={}", self.straggle_per_mille)?;
+        write!(f, " garble-per-100k={}", self.garble_per_100k)?;
+        write!(f, " notice-max={}", duration_text(self.notice_max))?;
+        write!(f, " unreachable-max={}", duration_text(self.unreachable_max))
+    }
+}
+
+/// How often the network has misbehaved.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct NetworkCounts {
+    /// Datagrams that were lost.
+    pub lost: u64,
+    /// Datagrams that were sent twice.
+    pub doubled: u64,
+    /// Datagrams that arrived a minute after they were sent, or later.
+    pub old: u64,
+    /// Messages that arrived when the process that had sent them was gone.
+    pub of_earlier_lives: u64,
+    /// Messages that came out of a connection after it had broken.
+    pub stragglers: u64,
+    /// Messages that were damaged.
+    pub garbled: u64,
+    /// Messages that a cut stopped, or held up.
+    pub cut_off: u64,
+    /// Connections that broke.
+    pub broken: u64,
+}
+
+/// A connection has been broken.
+pub(crate) struct Breach<P> {
+    /// Something has come out of it.
+    pub(crate) carried: bool,
+    /// How long each end (low, high) takes to learn of it.
+    pub(crate) delays: [Duration; 2],
+    /// What was under way, by sending end.
+    pub(crate) under_way: [VecDeque<P>; 2],
 }
 
 /// A direction of a connection: what is under way in it.
@@ -144,9 +219,14 @@ pub(crate) enum Pumped<P> {
 #[derive(Debug)]
 pub(crate) struct Network<P> {
     pub(crate) config: NetworkConfig,
-    dice: SplitMix,
+    pub(crate) counts: NetworkCounts,
+    root: SplitMix,
+    /// Each direction draws for itself: what happens on one changes nothing on another.
+    dice: BTreeMap<(NodeId, NodeId), SplitMix>,
     /// Directions in which nothing passes, with how many faults want it so.
     cut: BTreeMap<(NodeId, NodeId), u32>,
+    /// How often a cut has stopped something, by direction.
+    stopped: BTreeMap<(NodeId, NodeId), u64>,
     /// Directions that are slow: by how much longer a message takes.
     slow: BTreeMap<(NodeId, NodeId), Duration>,
     connections: BTreeMap<Pair, Connection<P>>,
@@ -154,15 +234,24 @@ pub(crate) struct Network<P> {
 }
 
 impl<P> Network<P> {
-    pub(crate) fn new(config: NetworkConfig, dice: SplitMix) -> Self {
+    pub(crate) fn new(config: NetworkConfig, root: SplitMix) -> Self {
         Self {
             config,
-            dice,
+            counts: NetworkCounts::default(),
+            root,
+            dice: BTreeMap::new(),
             cut: BTreeMap::new(),
+            stopped: BTreeMap::new(),
             slow: BTreeMap::new(),
             connections: BTreeMap::new(),
             epochs: 0,
         }
+    }
+
+    /// Random numbers of one direction.
+    pub(crate) fn dice(&mut self, from: NodeId, to: NodeId) -> &mut SplitMix {
+        let root = &self.root;
+        self.dice.entry((from, to)).or_insert_with(|| root.fork(&format!("{from} to {to}")))
     }
 
     pub(crate) fn set_cut(&mut self, from: NodeId, to: NodeId, cut: bool) {
@@ -180,6 +269,21 @@ impl<P> Network<P> {
         self.cut.contains_key(&(from, to))
     }
 
+    /// As [`is_cut`](Self::is_cut), for a message that would pass there now.
+    pub(crate) fn stops(&mut self, from: NodeId, to: NodeId) -> bool {
+        let is_cut = self.is_cut(from, to);
+        if is_cut {
+            self.counts.cut_off += 1;
+            *self.stopped.entry((from, to)).or_default() += 1;
+        }
+        is_cut
+    }
+
+    /// How often a cut has stopped something in one of these directions.
+    pub(crate) fn stopped(&self, directions: &[(NodeId, NodeId)]) -> u64 {
+        directions.iter().filter_map(|direction| self.stopped.get(direction)).sum()
+    }
+
     pub(crate) fn set_slow(&mut self, from: NodeId, to: NodeId, by: Duration) {
         if by.is_zero() {
             self.slow.remove(&(from, to));
@@ -195,30 +299,50 @@ impl<P> Network<P> {
 
     fn latency(&mut self, from: NodeId, to: NodeId) -> Duration {
         let spread = u64::try_from(self.config.latency_spread.as_nanos()).unwrap_or(u64::MAX);
+        let least = self.config.latency_min + self.slow.get(&(from, to)).copied().unwrap_or_default();
+        let dice = self.dice(from, to);
         // The smaller of two draws: most messages are quick and some are not.
-        let drawn = self.dice.below(spread + 1).min(self.dice.below(spread + 1));
-        let slow = self.slow.get(&(from, to)).copied().unwrap_or_default();
-        self.config.latency_min + Duration::from_nanos(drawn) + slow
+        let drawn = dice.below(spread + 1).min(dice.below(spread + 1));
+        least + Duration::from_nanos(drawn)
     }
 
     /// When copies of a datagram arrive: never, once, or twice.
     pub(crate) fn datagram(&mut self, now: SimTime, from: NodeId, to: NodeId) -> Vec<SimTime> {
-        let config = self.config.clone();
-        let copies = if self.dice.chance(config.loss_per_mille, 1000) {
-            0
-        } else {
-            1 + usize::from(self.dice.chance(config.duplicate_per_mille, 1000))
-        };
-        (0..copies)
+        let NetworkConfig { loss_per_mille, duplicate_per_mille, late_per_mille, late_max, .. } = self.config;
+        let dice = self.dice(from, to);
+        // Drawn whatever the loss is: with less of it, all others fare as before.
+        let (is_lost, is_doubled) =
+            (dice.chance(loss_per_mille, 1000), dice.chance(duplicate_per_mille, 1000));
+        self.counts.lost += u64::from(is_lost);
+        self.counts.doubled += u64::from(is_doubled && !is_lost);
+        let arrivals: Vec<SimTime> = (0..1 + usize::from(is_doubled))
             .map(|_| {
                 let at = now + self.latency(from, to);
-                if self.dice.chance(config.late_per_mille, 1000) {
-                    at + self.dice.duration(Duration::ZERO, config.late_max)
+                let dice = self.dice(from, to);
+                if dice.chance(late_per_mille, 1000) {
+                    at + dice.duration(Duration::ZERO, late_max)
                 } else {
                     at
                 }
             })
-            .collect()
+            .collect();
+        if is_lost { Vec::new() } else { arrivals }
+    }
+
+    /// Whether a message from `from` is damaged before it comes to `to`.
+    pub(crate) fn garbles(&mut self, from: NodeId, to: NodeId) -> bool {
+        let per_100k = self.config.garble_per_100k;
+        per_100k > 0 && self.dice(from, to).chance(per_100k, 100_000)
+    }
+
+    /// How many of `count` messages that are under way from `from` to `to` on a connection that breaks come out of it
+    /// nevertheless: the first of them.
+    pub(crate) fn straggling(&mut self, from: NodeId, to: NodeId, count: usize) -> usize {
+        let per_mille = self.config.straggle_per_mille;
+        if count == 0 || !self.dice(from, to).chance(per_mille, 1000) {
+            return 0;
+        }
+        1 + usize::try_from(self.dice(from, to).below(count as u64)).expect("below a length")
     }
 
     /// True if the connection was not broken.
@@ -240,7 +364,8 @@ impl<P> Network<P> {
         // The first message waits until hello and answer have travelled.
         let open_at = now + self.latency(from, to) + self.latency(to, from);
         let flow = || Flow { last_at: open_at, ..Flow::default() };
-        let patience = self.dice.duration(self.config.unreachable_max / 8, self.config.unreachable_max);
+        let unreachable_max = self.config.unreachable_max;
+        let patience = self.dice(from, to).duration(unreachable_max / 8, unreachable_max);
         let epoch = self.epochs;
         let connection = Connection {
             epoch,
@@ -271,7 +396,8 @@ impl<P> Network<P> {
         packet: P,
     ) -> (Option<SimTime>, bool) {
         let travel = self.latency(from, id.pair.other(from));
-        let breaks = self.dice.chance(self.config.break_per_100k, 100_000);
+        let break_per_100k = self.config.break_per_100k;
+        let breaks = self.dice(from, id.pair.other(from)).chance(break_per_100k, 100_000);
         let Some(connection) = self.get_open(id) else { return (None, false) };
         let flow = &mut connection.flows[id.pair.side(from)];
         flow.last_at = flow.last_at.max(now + travel);
@@ -282,8 +408,12 @@ impl<P> Network<P> {
     }
 
     pub(crate) fn pump(&mut self, now: SimTime, id: ConnectionId, from: NodeId) -> Pumped<P> {
-        let cut = self.is_cut(from, id.pair.other(from));
-        let retry = self.dice.duration(Duration::from_millis(20), Duration::from_millis(300));
+        let to = id.pair.other(from);
+        let retry = self.dice(from, to).duration(Duration::from_millis(20), Duration::from_millis(300));
+        if self.get_open(id).is_none() {
+            return Pumped::Idle;
+        }
+        let cut = self.stops(from, to);
         let Some(connection) = self.get_open(id) else { return Pumped::Idle };
         let patience = connection.patience;
         let flow = &mut connection.flows[id.pair.side(from)];
@@ -304,15 +434,19 @@ impl<P> Network<P> {
         Pumped::Message(packet, next)
     }
 
-    /// Breaks a connection: what is under way is lost. Returns whether anything has come out of it, and how long each
-    /// end (low, high) takes to learn of it; `None` if it was broken before.
-    pub(crate) fn break_connection(&mut self, id: ConnectionId) -> Option<(bool, [Duration; 2])> {
+    /// Breaks a connection; `None` if it was broken before.
+    pub(crate) fn break_connection(&mut self, id: ConnectionId) -> Option<Breach<P>> {
         let notice_max = self.config.notice_max;
         let connection = self.get_open(id)?;
         connection.broken = true;
-        connection.flows = Default::default();
+        let flows = std::mem::take(&mut connection.flows);
+        let under_way = flows.map(|flow| flow.under_way.into_iter().map(|(_, packet)| packet).collect());
         let carried = connection.carried;
-        Some((carried, [(); 2].map(|()| self.dice.duration(Duration::ZERO, notice_max))))
+        self.counts.broken += 1;
+        let Pair { low, high, .. } = id.pair;
+        let delays = [(high, low), (low, high)]
+            .map(|(from, to)| self.dice(from, to).duration(Duration::ZERO, notice_max));
+        Some(Breach { carried, delays, under_way })
     }
 
     /// An end learns that a connection is broken.

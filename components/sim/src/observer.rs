@@ -30,4 +30,46 @@ pub struct Observer {
     pub leases: Leases,
     /// Some node holds a lease that it did not hold when it was seen last: time to compare those of all.
     pub lease_gained: bool,
+    /// What the stores themselves have told of what they got to.
+    pub told: Told,
+}
+
+/// What only the stores know to have happened.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Told {
+    /// Region snapshots that took the place of what a peer held.
+    pub snapshots: u64,
+    /// Leases that ran out while their holder went on leading.
+    pub leases_expired: u64,
+    /// Times that a log was cut at its beginning.
+    pub compactions: u64,
+}
+
+/// What a run got to: the deeper, the more it can show.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Depths {
+    /// Leaders, each counted once for each term in which it led; those of the placement driver included.
+    pub elections: u64,
+    /// Regions that there ever were.
+    pub regions: u64,
+    /// Changes of the members of regions.
+    pub member_changes: u64,
+    /// Entries that were applied, each counted once.
+    pub entries: u64,
+    /// What the stores told.
+    pub told: Told,
+}
+
+impl Observer {
+    /// What the run got to by now.
+    #[must_use]
+    pub fn depths(&self) -> Depths {
+        Depths {
+            elections: self.elections.count(),
+            regions: self.epochs.regions(),
+            member_changes: self.epochs.member_changes(),
+            entries: self.applied.count(),
+            told: self.told,
+        }
+    }
 }

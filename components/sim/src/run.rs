@@ -4,20 +4,22 @@ use crate::check::invariants::{Broken, has_converged};
 use crate::check::{DEFAULT_STEPS_MAX, Operation, Verdict, Violation, linearizable};
 use crate::client::ClientNode;
 use crate::cluster::{Cluster, Node};
-use crate::disk::DiskConfig;
-use crate::faults::{DRIFT_PPM_MAX, Fault, FaultPlan, Targets};
 use crate::kernel::{Kernel, MachineConfig, NodeId};
-use crate::network::NetworkConfig;
+use crate::nemesis::{FaultCount, Nemesis};
+use crate::network::NetworkCounts;
 use crate::nodes::{AddressBook, PdNode, SeededBug, StoreNode};
+use crate::observer::Depths;
+use crate::plan::{Targets, draw_drift};
 use crate::reference::{Flaw, ReferencePd, ReferenceStore};
-use crate::setup::Setup;
+use crate::schedule::Schedule;
 #[cfg(feature = "seeded_bugs")]
 use crate::setup::plant;
 use crate::time::SimTime;
 use crate::trace::{Trace, TraceHash, TraceMode};
-use crate::workload::{Session, Tally, WorkloadConfig};
-use env::{Dice, SplitMix};
+use crate::workload::{Session, Tally};
+use env::SplitMix;
 use parking_lot::Mutex;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -45,8 +47,6 @@ pub struct RunOptions {
     pub trace: TraceMode,
     /// Only lines of the trace with this text.
     pub filter: Option<String>,
-    /// Faults to leave out, by their number in the plan: for finding out which ones matter.
-    pub without_faults: Vec<usize>,
 }
 
 impl Default for RunOptions {
@@ -57,7 +57,6 @@ impl Default for RunOptions {
             liveness: Duration::from_secs(60),
             trace: TraceMode::Off,
             filter: None,
-            without_faults: Vec::new(),
         }
     }
 }
@@ -77,19 +76,50 @@ pub struct Report {
     pub operations: usize,
     /// How requests ended.
     pub tally: Tally,
-    /// How many faults there were.
-    pub faults: usize,
+    /// What went wrong, by kind of fault.
+    pub faults: BTreeMap<&'static str, FaultCount>,
+    /// How often the network misbehaved by itself.
+    pub network: NetworkCounts,
+    /// What the cluster got to.
+    pub depths: Depths,
+}
+
+/// Operations that a run must have done to count.
+const OPERATIONS_MIN: u64 = 10;
+
+impl Report {
+    /// Why the run proves nothing: too little happened in it. `None` if enough did.
+    #[must_use]
+    pub fn is_void(&self) -> Option<&'static str> {
+        let NetworkCounts { lost, doubled, old, of_earlier_lives, stragglers, garbled, cut_off: _, broken } =
+            self.network;
+        let of_network = lost + doubled + old + of_earlier_lives + stragglers + garbled + broken;
+        let of_plan: u64 = self.faults.values().map(|count| count.took_effect).sum();
+        if self.tally.done < OPERATIONS_MIN {
+            Some("hardly any operation was done")
+        } else if of_network + of_plan == 0 {
+            Some("nothing went wrong")
+        } else {
+            None
+        }
+    }
 }
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { seed, hash, events, simulated, operations, tally, faults } = self;
-        write!(
+        let Self { seed, hash, events, simulated, operations, tally, .. } = self;
+        let faults = |count: fn(&FaultCount) -> u64| self.faults.values().map(count).sum::<u64>();
+        let (begun, took_effect) = (faults(|count| count.begun), faults(|count| count.took_effect));
+        writeln!(
             f,
             "seed {seed}: {events} events in {simulated}, {operations} operations ({} done, {} refused, {} unknown), \
-             {faults} faults, hash {hash}",
+             {begun} faults ({took_effect} took effect)",
             tally.done, tally.refused, tally.unknown
-        )
+        )?;
+        if let Some(why) = self.is_void() {
+            writeln!(f, "void: {why}")?;
+        }
+        write!(f, "trace {hash}")
     }
 }
 
@@ -118,6 +148,26 @@ pub enum Fail {
     Panicked(String),
 }
 
+impl Fail {
+    /// What found it, the same for every failure of one kind: of an invariant its name, of a panic its words without
+    /// the numbers in them.
+    #[must_use]
+    pub fn checker(&self) -> String {
+        match self {
+            Self::Invariant(broken) => broken.invariant.to_owned(),
+            Self::NotLinearizable(_) => "linearizability".to_owned(),
+            Self::Undecided { .. } => "linearizability, undecided".to_owned(),
+            Self::NotLive { .. } => "liveness".to_owned(),
+            Self::Panicked(message) => {
+                let line = message.lines().next().unwrap_or_default();
+                let words =
+                    line.split_whitespace().filter(|word| !word.contains(|c: char| c.is_ascii_digit()));
+                format!("panic: {}", words.take(12).collect::<Vec<_>>().join(" "))
+            }
+        }
+    }
+}
+
 impl fmt::Display for Fail {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -144,8 +194,8 @@ pub struct Failure {
     pub events: u64,
     /// What was wrong.
     pub fail: Fail,
-    /// What was planned to go wrong.
-    pub plan: FaultPlan,
+    /// All that decided the run.
+    pub schedule: Schedule,
     /// The last lines of the trace, if it was kept.
     pub tail: Vec<String>,
     /// What clients did up to then.
@@ -157,15 +207,11 @@ impl fmt::Display for Failure {
         for line in &self.tail {
             writeln!(f, "{line}")?;
         }
-        write!(f, "{}", self.plan)?;
+        write!(f, "{}", self.schedule)?;
         writeln!(f, "seed {} failed at {} after {} events: {}", self.seed, self.at, self.events, self.fail)
     }
 }
 
-/// Tokens of the plan: beginnings of faults from zero, crashes that waited for a sync from here.
-const CRASHES: u64 = 1 << 31;
-/// Ends of faults from here.
-const FAULT_ENDS: u64 = 1 << 32;
 /// The safety phase is over.
 const HEAL: u64 = 1 << 33;
 /// Look whether the liveness phase is over.
@@ -174,10 +220,9 @@ const LOOK: u64 = HEAL + 1;
 struct Run {
     cluster: Cluster,
     session: Arc<Mutex<Session>>,
-    plan: FaultPlan,
-    targets: Targets,
+    nemesis: Nemesis,
+    clients: usize,
     liveness: Duration,
-    faults_done: usize,
     /// The system has regions.
     is_replicated: bool,
 }
@@ -187,9 +232,19 @@ struct Run {
 /// # Errors
 /// What went wrong, first of all.
 pub fn run(seed: u64, options: &RunOptions) -> Result<Report, Box<Failure>> {
-    let mut run = Run::new(seed, options);
+    let trace = Trace::new(options.trace, options.filter.clone());
+    run_schedule(&Schedule::draw(seed, options), trace)
+}
+
+/// Runs a schedule.
+///
+/// # Errors
+/// What went wrong, first of all.
+pub fn run_schedule(schedule: &Schedule, trace: Trace) -> Result<Report, Box<Failure>> {
+    let mut run = Run::new(schedule, trace);
     let result = catch_unwind(AssertUnwindSafe(|| run.phases()))
         .unwrap_or_else(|payload| Err(Fail::Panicked(message_of(payload.as_ref()))));
+    let faults = run.nemesis.counts();
     let kernel = run.cluster.kernel();
     let session = run.session.lock();
     let history = session.recorder.operations();
@@ -198,6 +253,7 @@ pub fn run(seed: u64, options: &RunOptions) -> Result<Report, Box<Failure>> {
         Verdict::Violation(violation) => Err(Fail::NotLinearizable(violation)),
         Verdict::Undecided { key } => Err(Fail::Undecided { key }),
     });
+    let seed = schedule.seed;
     match result {
         Ok(()) => Ok(Report {
             seed,
@@ -206,14 +262,16 @@ pub fn run(seed: u64, options: &RunOptions) -> Result<Report, Box<Failure>> {
             simulated: kernel.now(),
             operations: history.len(),
             tally: session.tally,
-            faults: run.faults_done,
+            faults,
+            network: kernel.network_counts(),
+            depths: run.cluster.observer().depths(),
         }),
         Err(fail) => Err(Box::new(Failure {
             seed,
             at: kernel.now(),
             events: kernel.trace().events(),
+            schedule: Schedule { fails: Some(fail.checker()), ..schedule.clone() },
             fail,
-            plan: run.plan.clone(),
             tail: kernel.trace().tail().map(str::to_owned).collect(),
             history: history.to_vec(),
         })),
@@ -226,94 +284,75 @@ fn message_of(payload: &(dyn std::any::Any + Send)) -> String {
 }
 
 impl Run {
-    fn new(seed: u64, options: &RunOptions) -> Self {
-        let root = SplitMix::new(seed);
-        let session = Arc::new(Mutex::new(Session::new(WorkloadConfig::draw(&mut root.fork("workload")))));
-        let mut topology = root.fork("topology");
-        let client_count = 1 + u32::try_from(topology.below(4)).expect("small");
-        let clients: Vec<NodeId> = (0..client_count).map(|number| NodeId(101 + number)).collect();
-        let setup = Setup::draw(&mut root.fork("setup"));
+    fn new(schedule: &Schedule, trace: Trace) -> Self {
+        let Schedule { seed, system, setup, plan, .. } = schedule;
+        let root = SplitMix::new(*seed);
+        let session = Arc::new(Mutex::new(Session::new(schedule.workload.clone())));
+        #[cfg_attr(not(feature = "seeded_bugs"), expect(unused_mut, reason = "bugs are planted in it"))]
+        let mut config = setup.store.clone();
         #[cfg(feature = "seeded_bugs")]
-        let setup = {
-            let mut setup = setup;
-            if let System::Cluster(Some(bug)) = options.system {
-                plant(&mut setup.store, bug);
-            }
-            setup
+        if let System::Cluster(Some(bug)) = system {
+            plant(&mut config, *bug);
+        }
+        let Targets { stores, late, members, clients } = schedule.targets();
+        let mut cluster = Cluster::new(Kernel::new(*seed, plan.network.clone(), trace));
+        let clocks = root.fork("clocks");
+        let machine = |node: &NodeId| MachineConfig {
+            drift_ppm: draw_drift(&mut clocks.fork(&node.to_string())),
+            disk: plan.disk.clone(),
         };
-        let (stores, members) = match options.system {
-            System::Reference(_) => (1, 1),
-            System::Cluster(_) => (setup.stores, setup.pd_members),
-        };
-        let stores: Vec<NodeId> = (0..stores).map(|number| NodeId(1 + number)).collect();
-        let pd_members: Vec<NodeId> = (0..members).map(|number| NodeId(51 + number)).collect();
-        let targets = Targets {
-            servers: stores.iter().chain(&pd_members).copied().collect(),
-            clients: clients.clone(),
-        };
-        let safety_end = SimTime::ZERO + options.safety;
-        let mut plan = FaultPlan::draw(&root.fork("faults"), &targets, safety_end);
-        let mut number = 0;
-        plan.faults.retain(|_| {
-            number += 1;
-            !options.without_faults.contains(&(number - 1))
-        });
-
-        let trace = Trace::new(options.trace, options.filter.clone());
-        let mut cluster = Cluster::new(Kernel::new(seed, plan.network.clone(), trace));
-        let mut clocks = root.fork("clocks");
-        let mut machine = || {
-            let drift = clocks.below(2 * DRIFT_PPM_MAX.unsigned_abs() + 1);
-            MachineConfig {
-                drift_ppm: i64::try_from(drift).expect("small") - DRIFT_PPM_MAX,
-                disk: plan.disk.clone(),
-            }
-        };
-        match options.system {
+        match system {
             System::Reference(flaw) => {
-                cluster.add(stores[0], &machine(), Box::new(ReferenceStore::new(flaw)));
-                cluster.add(pd_members[0], &machine(), Box::new(ReferencePd::new(stores[0])));
+                let (store, pd) = (stores[0], members[0]);
+                cluster.add(store, &machine(&store), Box::new(ReferenceStore::new(*flaw)));
+                cluster.add(pd, &machine(&pd), Box::new(ReferencePd::new(store)));
             }
             System::Cluster(bug) => {
-                for member in &pd_members {
-                    let (members, config) = (pd_members.clone(), setup.pd.clone());
-                    let node = PdNode::new(*member, members, config, setup.links, bug);
-                    cluster.add(*member, &machine(), Box::new(node));
+                for member in &members {
+                    let node = PdNode::new(*member, members.clone(), setup.pd.clone(), setup.links, *bug);
+                    cluster.add(*member, &machine(member), Box::new(node));
                 }
                 let book = AddressBook::default();
                 for store in &stores {
-                    let (config, members) = (setup.store.clone(), pd_members.clone());
-                    let node = StoreNode::new(config, setup.links, Arc::clone(&book), members, bug);
-                    cluster.add(*store, &machine(), Box::new(node));
+                    let (book, members) = (Arc::clone(&book), members.clone());
+                    let node = Box::new(StoreNode::new(config.clone(), setup.links, book, members, *bug));
+                    if late.contains(store) {
+                        cluster.add_off(*store, &machine(store), node);
+                    } else {
+                        cluster.add(*store, &machine(store), node);
+                    }
                 }
             }
         }
         for client in &clients {
-            let node: Box<dyn Node> = Box::new(ClientNode::new(Arc::clone(&session), pd_members.clone()));
-            cluster.add(*client, &machine(), node);
+            let node: Box<dyn Node> = Box::new(ClientNode::new(Arc::clone(&session), members.clone()));
+            cluster.add(*client, &machine(client), node);
         }
-        for (number, (at, _)) in plan.faults.iter().enumerate() {
-            cluster.kernel_mut().mark_at(*at, number as u64);
-        }
-        cluster.kernel_mut().mark_at(safety_end, HEAL);
-        let is_replicated = matches!(options.system, System::Cluster(_));
-        Self { cluster, session, plan, targets, liveness: options.liveness, faults_done: 0, is_replicated }
+        let nemesis = Nemesis::new(plan.clone(), Arc::clone(&session), &mut cluster);
+        cluster.kernel_mut().mark_at(SimTime::ZERO + schedule.safety, HEAL);
+        let is_replicated = matches!(system, System::Cluster(_));
+        Self { cluster, session, nemesis, clients: clients.len(), liveness: schedule.liveness, is_replicated }
     }
 
     fn phases(&mut self) -> Result<(), Fail> {
-        let clients = self.targets.clients.len();
         let mut deadline = SimTime::MAX;
         loop {
-            let Some(token) = self.cluster.step().map_err(Fail::Invariant)? else { continue };
+            let token = self.cluster.step().map_err(Fail::Invariant)?;
+            let ended = self.cluster.ended();
+            if !ended.is_empty() {
+                self.nemesis.saw_ended(ended);
+            }
             match token {
-                HEAL => {
-                    self.heal()?;
+                None => {}
+                Some(HEAL) => {
+                    self.session.lock().is_over = true;
+                    self.nemesis.heal(&mut self.cluster).map_err(Fail::Invariant)?;
                     deadline = self.cluster.kernel().now() + self.liveness;
                     self.look_later();
                 }
-                LOOK => {
+                Some(LOOK) => {
                     let session = self.session.lock();
-                    let is_served = session.probes_done == clients;
+                    let is_served = session.probes_done == self.clients;
                     let mut missing = session.probe_failure.clone();
                     if is_served {
                         match self.has_converged() {
@@ -322,14 +361,14 @@ impl Run {
                         }
                     }
                     if self.cluster.kernel().now() >= deadline {
-                        return Err(Fail::NotLive { served: session.probes_done, of: clients, missing });
+                        return Err(Fail::NotLive { served: session.probes_done, of: self.clients, missing });
                     }
                     drop(session);
                     self.look_later();
                 }
-                _ if token >= FAULT_ENDS => self.end_fault(token - FAULT_ENDS)?,
-                _ if token >= CRASHES => self.crash(token - CRASHES),
-                _ => self.begin_fault(token),
+                Some(token) => {
+                    self.nemesis.on_moment(&mut self.cluster, token).map_err(Fail::Invariant)?;
+                }
             }
         }
     }
@@ -342,114 +381,6 @@ impl Run {
     fn look_later(&mut self) {
         let kernel = self.cluster.kernel_mut();
         kernel.mark_at(kernel.now() + Duration::from_millis(250), LOOK);
-    }
-
-    fn fault(&self, number: u64) -> Fault {
-        self.plan.faults[usize::try_from(number).expect("an index")].1.clone()
-    }
-
-    /// True once nothing may go wrong any more.
-    fn is_healed(&self) -> bool {
-        self.session.lock().is_over
-    }
-
-    fn begin_fault(&mut self, number: u64) {
-        let fault = self.fault(number);
-        self.cluster.kernel_mut().note(|| format!("fault {number}: {fault:?}"));
-        self.faults_done += 1;
-        let kernel = self.cluster.kernel_mut();
-        let lasts = match fault {
-            Fault::Crash { node, in_sync: true, .. } => {
-                kernel.mark_during_sync(node, CRASHES + number);
-                None
-            }
-            Fault::Crash { .. } => {
-                self.crash(number);
-                None
-            }
-            Fault::Freeze { node, duration } => {
-                if kernel.is_up(node) {
-                    kernel.freeze(node, duration);
-                }
-                None
-            }
-            Fault::Cut { directions, duration } => {
-                directions.iter().for_each(|(from, to)| kernel.set_cut(*from, *to, true));
-                Some(duration)
-            }
-            Fault::Slow { directions, by, duration } => {
-                directions.iter().for_each(|(from, to)| kernel.set_slow(*from, *to, by));
-                Some(duration)
-            }
-            Fault::Reset { node } => {
-                kernel.reset_connections(node);
-                None
-            }
-            Fault::SlowDisk { node, disk, duration } => {
-                kernel.disk_mut(node).config = disk;
-                Some(duration)
-            }
-            Fault::WallJump { node, by_ms } => {
-                kernel.clock_mut(node).jump_wall(by_ms);
-                None
-            }
-            Fault::Drift { node, drift_ppm } => {
-                let now = kernel.now();
-                kernel.clock_mut(node).set_drift(now, drift_ppm);
-                None
-            }
-        };
-        if let Some(duration) = lasts {
-            let kernel = self.cluster.kernel_mut();
-            kernel.mark_at(kernel.now() + duration, FAULT_ENDS + number);
-        }
-    }
-
-    fn crash(&mut self, number: u64) {
-        let Fault::Crash { node, kind, down, .. } = self.fault(number) else {
-            unreachable!("fault {number} is a crash");
-        };
-        if !self.is_healed() && self.cluster.crash(node, kind) {
-            let kernel = self.cluster.kernel_mut();
-            kernel.mark_at(kernel.now() + down, FAULT_ENDS + number);
-        }
-    }
-
-    fn end_fault(&mut self, number: u64) -> Result<(), Fail> {
-        if self.is_healed() {
-            return Ok(());
-        }
-        self.cluster.kernel_mut().note(|| format!("fault {number} ends"));
-        let kernel = self.cluster.kernel_mut();
-        match self.plan.faults[usize::try_from(number).expect("an index")].1.clone() {
-            Fault::Crash { node, .. } => self.cluster.restart(node).map_err(Fail::Invariant)?,
-            Fault::Cut { directions, .. } => {
-                directions.iter().for_each(|(from, to)| kernel.set_cut(*from, *to, false));
-            }
-            Fault::Slow { directions, .. } => {
-                directions.iter().for_each(|(from, to)| kernel.set_slow(*from, *to, Duration::ZERO));
-            }
-            Fault::SlowDisk { node, .. } => kernel.disk_mut(node).config = self.plan.disk.clone(),
-            Fault::Freeze { .. } | Fault::Reset { .. } | Fault::WallJump { .. } | Fault::Drift { .. } => {}
-        }
-        Ok(())
-    }
-
-    /// Nothing goes wrong from now on, and everybody is there.
-    fn heal(&mut self) -> Result<(), Fail> {
-        self.session.lock().is_over = true;
-        let kernel = self.cluster.kernel_mut();
-        kernel.note(|| "the safety phase is over".to_owned());
-        kernel.heal_network(NetworkConfig::default());
-        kernel.thaw_all();
-        let nodes: Vec<NodeId> = kernel.nodes().collect();
-        for node in &nodes {
-            kernel.disk_mut(*node).config = DiskConfig::default();
-        }
-        for node in nodes {
-            self.cluster.restart(node).map_err(Fail::Invariant)?;
-        }
-        Ok(())
     }
 }
 

@@ -1,18 +1,22 @@
 //! How a cluster is set up: drawn for each seed, every limit included, so that rare paths are walked often.
 
+use crate::fields::{Fields, Unreadable, duration_text};
 use crate::network::Lane;
 use crate::nodes::StoreLinks;
 use env::{Dice, SplitMix};
+use std::fmt;
 use std::time::Duration;
 
 /// The stream between two stores, or two members of the placement driver.
 const PEER_LANE: Lane = Lane::Stream(1);
 
 /// How a cluster is set up.
-#[derive(Clone, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Setup {
     /// How many stores there are.
     pub stores: u32,
+    /// How many of them are not there from the beginning.
+    pub late_stores: u32,
     /// How many members the placement driver has.
     pub pd_members: u32,
     /// How stores behave.
@@ -24,14 +28,34 @@ pub struct Setup {
 }
 
 impl Setup {
+    /// As the product is set up where nobody says otherwise, with one store.
+    fn usual() -> Self {
+        Self {
+            stores: 1,
+            late_stores: 0,
+            pd_members: 1,
+            store: store::Config::default(),
+            pd: pd::Config::default(),
+            links: StoreLinks {
+                lane: PEER_LANE,
+                one_by_one: false,
+                hand_over_max: Duration::ZERO,
+                stall_one_in: 0,
+            },
+        }
+    }
+
     /// A setup for one seed.
     ///
     /// # Panics
     /// When a configuration was drawn that is not valid: a mistake here.
     #[must_use]
     pub fn draw(dice: &mut SplitMix) -> Self {
+        let stores = [1, 3, 3, 3, 4, 5][usize::try_from(dice.below(6)).expect("an index")];
+        let late = u32::try_from(dice.below(3)).expect("small");
         let setup = Self {
-            stores: [1, 3, 3, 3, 4, 5][usize::try_from(dice.below(6)).expect("an index")],
+            stores: stores + late,
+            late_stores: late,
             pd_members: if dice.chance(1, 2) { 1 } else { 3 },
             store: draw_store(dice),
             pd: draw_pd(dice),
@@ -46,6 +70,77 @@ impl Setup {
         setup.pd.validate().expect("drawn within what is valid");
         setup
     }
+}
+
+/// Lists what of a setup is drawn, each with its name, so that it is written and read alike.
+macro_rules! tunables {
+    ($($name:literal $kind:ident $($path:ident).+;)*) => {
+        impl Setup {
+            /// Reads what `Display` has written.
+            ///
+            /// # Errors
+            /// [`Unreadable`].
+            pub(crate) fn parse(fields: &mut Fields<'_>) -> Result<Self, Unreadable> {
+                let mut setup = Self::usual();
+                $(setup.$($path).+ = fields.$kind($name)?;)*
+                setup.links.lane = if fields.flag("streams")? { PEER_LANE } else { Lane::Datagram };
+                setup.store.validate().map_err(|error| Unreadable(format!("the stores: {error}")))?;
+                setup.pd.validate().map_err(|error| Unreadable(format!("the placement driver: {error}")))?;
+                Ok(setup)
+            }
+        }
+
+        impl fmt::Display for Setup {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                $(write!(f, concat!($name, "={} "), tunables!(@text $kind self.$($path).+))?;)*
+                write!(f, "streams={}", self.links.lane == PEER_LANE)
+            }
+        }
+    };
+    (@text duration $value:expr) => { duration_text($value) };
+    (@text $kind:ident $value:expr) => { $value };
+}
+
+tunables! {
+    "stores" number stores;
+    "late-stores" number late_stores;
+    "members" number pd_members;
+    "hand-over-max" duration links.hand_over_max;
+    "one-by-one" flag links.one_by_one;
+    "stall-one-in" number links.stall_one_in;
+    "workers" number store.workers;
+    "appliers" number store.appliers;
+    "tick" duration store.raftstore.tick;
+    "election-ticks" number store.raftstore.election_ticks;
+    "heartbeat-ticks" number store.raftstore.heartbeat_ticks;
+    "lease" duration store.raftstore.lease;
+    "entry-bytes-max" number store.raftstore.entry_bytes_max;
+    "region-split-bytes" number store.raftstore.region_split_bytes;
+    "log-gc-entries-max" number store.raftstore.log_gc_entries_max;
+    "log-gc-bytes-max" number store.raftstore.log_gc_bytes_max;
+    "log-gc-entries-min" number store.raftstore.log_gc_entries_min;
+    "log-gc-interval" duration store.raftstore.log_gc_interval;
+    "region-heartbeat-interval" duration store.raftstore.region_heartbeat_interval;
+    "region-down-after" duration store.raftstore.down_after;
+    "entry-cache-bytes" number store.raftstore.entry_cache_bytes;
+    "unpersisted-bytes-max" number store.raftstore.unpersisted_bytes_max;
+    "unapplied-bytes-max" number store.raftstore.unapplied_bytes_max;
+    "read-bytes-max" number store.read_bytes_max;
+    "scan-pairs-max" number store.scan_pairs_max;
+    "snapshot-batch-bytes-max" number store.snapshot_batch_bytes_max;
+    "snapshot-piece-bytes" number store.snapshot_piece_bytes;
+    "snapshots-receiving-max" number store.snapshots_receiving_max;
+    "snapshots-building-max" number store.snapshots_building_max;
+    "store-heartbeat-interval" duration store.store_heartbeat_interval;
+    "replicas" number pd.replicas;
+    "disconnected-after" duration pd.disconnected_after;
+    "down-after" duration pd.down_after;
+    "plan-interval" duration pd.plan_interval;
+    "prepare-timeout" duration pd.prepare_timeout;
+    "tso-window" duration pd.tso_window;
+    "id-window" number pd.id_window;
+    "pd-log-entries-max" number pd.log_entries_max;
+    "retry-after" duration pd.retry_after;
 }
 
 /// Plants a bug in the stores' configuration, if that is where it goes.
@@ -110,6 +205,7 @@ fn draw_pd(dice: &mut SplitMix) -> pd::Config {
         id_window: tight(dice, 1, 20, 4_096),
         log_entries_max: tight(dice, 1, 50, 1_024),
         retry_after: Duration::from_millis(tight(dice, 100, 3_000, 30_000)),
+        replicas: [3, 3, 3, 3, 5, 1][usize::try_from(dice.below(6)).expect("an index")],
         ..pd::Config::default()
     }
 }
@@ -122,6 +218,17 @@ mod tests {
     fn every_drawn_setup_is_valid() {
         for seed in 0..500 {
             let _valid = Setup::draw(&mut SplitMix::new(seed));
+        }
+    }
+
+    #[test]
+    fn a_setup_is_read_as_it_was_written_so_nothing_that_is_drawn_is_forgotten() {
+        for seed in 0..50 {
+            let setup = Setup::draw(&mut SplitMix::new(seed));
+            let text = setup.to_string();
+            let mut fields = Fields::parse(text.split(' ')).unwrap();
+            assert_eq!(Setup::parse(&mut fields), Ok(setup));
+            assert_eq!(fields.end(), Ok(()));
         }
     }
 }

@@ -2,10 +2,13 @@
 
 use crate::check::invariants::{Broken, Timestamps};
 use crate::check::{Action, OpId, Outcome, Recorder};
+use crate::fields::{Fields, Unreadable, duration_text};
+use crate::kernel::NodeId;
 use crate::time::SimTime;
 use bytes::Bytes;
 use env::{Dice, SplitMix};
 use std::collections::BTreeMap;
+use std::fmt;
 use std::time::Duration;
 
 /// How much of what clients do. Drawn for each seed.
@@ -21,8 +24,8 @@ pub struct WorkloadConfig {
     pub deadline: Duration,
     /// Weights of [`Request`]'s variants, in their order.
     pub weights: [u64; 8],
-    /// How often each client node splits a region or moves a leader, about; `None` for never.
-    pub operator_interval: Option<Duration>,
+    /// How many requests each process makes at most; for making a failure smaller.
+    pub requests_max: u64,
     /// Of so many requests, a process makes one with a new client, which does not know yet where regions are; zero for
     /// none. Such clients find a new leader while others still ask the old one.
     pub forgets_one_in: u64,
@@ -45,10 +48,37 @@ impl WorkloadConfig {
             rest_max: Duration::from_millis(4 << dice.below(7)),
             deadline: Duration::from_millis(500 + dice.below(10_000)),
             weights,
-            operator_interval: dice.chance(2, 3).then(|| Duration::from_millis(200 << dice.below(6))),
+            requests_max: 1 << 20,
             forgets_one_in: [0, 2, 10][usize::try_from(dice.below(3)).expect("an index")],
             timestamps: dice.chance(1, 3),
         }
+    }
+
+    /// Reads what `Display` has written.
+    ///
+    /// # Errors
+    /// [`Unreadable`].
+    pub(crate) fn parse(fields: &mut Fields<'_>) -> Result<Self, Unreadable> {
+        let keys = fields.number("keys")?;
+        let text = fields.text("weights")?;
+        let weights: Option<Vec<u64>> = text.split(',').map(|weight| weight.parse().ok()).collect();
+        let weights: Option<[u64; 8]> = weights.and_then(|weights| weights.try_into().ok());
+        let is_some = |weights: &[u64; 8]| weights.iter().all(|weight| *weight < 1 << 32) && weights[0] > 0;
+        let weights = weights.filter(is_some);
+        if keys == 0 || keys > 1_000 {
+            return Err(Unreadable(format!("keys: {keys} is not from 1 to 1000")));
+        }
+        Ok(Self {
+            keys,
+            weights: weights
+                .ok_or_else(|| Unreadable(format!("weights: {text:?} is not eight numbers that fit")))?,
+            processes: fields.number("processes")?,
+            rest_max: fields.duration("rest-max")?,
+            deadline: fields.duration("deadline")?,
+            requests_max: fields.number("requests-max")?,
+            forgets_one_in: fields.number("forgets-one-in")?,
+            timestamps: fields.flag("timestamps")?,
+        })
     }
 
     /// The name of a key.
@@ -61,6 +91,25 @@ impl WorkloadConfig {
     pub fn all_keys(&self) -> impl Iterator<Item = Bytes> + '_ {
         (0..self.keys).map(|number| self.key(number))
     }
+}
+
+impl fmt::Display for WorkloadConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let weights: Vec<String> = self.weights.iter().map(ToString::to_string).collect();
+        write!(f, "keys={} weights={} processes={}", self.keys, weights.join(","), self.processes)?;
+        write!(f, " rest-max={}", duration_text(self.rest_max))?;
+        write!(f, " deadline={} requests-max={}", duration_text(self.deadline), self.requests_max)?;
+        write!(f, " forgets-one-in={} timestamps={}", self.forgets_one_in, self.timestamps)
+    }
+}
+
+/// What an operator does, on behalf of the plan.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Operation {
+    /// Cuts the region of a key there.
+    Split(Bytes),
+    /// Hands leadership over: of which region, to which of its peers, both counted round and round.
+    Transfer(u64, u64),
 }
 
 /// One operation of a client.
@@ -100,6 +149,7 @@ pub struct Generator {
     config: WorkloadConfig,
     process: u64,
     made: u64,
+    requests: u64,
     /// What it has seen last under each key, to be expected by a swap.
     seen: BTreeMap<Bytes, Option<Bytes>>,
     dice: SplitMix,
@@ -119,7 +169,7 @@ impl Generator {
             }
             _ => {}
         }
-        Self { config, process, made: 0, seen: BTreeMap::new(), dice }
+        Self { config, process, made: 0, requests: 0, seen: BTreeMap::new(), dice }
     }
 
     /// How long the process rests before its next request.
@@ -167,8 +217,13 @@ impl Generator {
         self.seen.insert(key.clone(), value);
     }
 
-    /// The next request.
-    pub fn request(&mut self) -> Request {
+    /// The next request; `None` if it has made all that it may make.
+    pub fn request(&mut self) -> Option<Request> {
+        self.requests += 1;
+        (self.requests <= self.config.requests_max).then(|| self.draw_request())
+    }
+
+    fn draw_request(&mut self) -> Request {
         let total = self.config.weights.iter().sum();
         let mut drawn = self.dice.below(total);
         let kind = self.config.weights.iter().position(|weight| {
@@ -208,8 +263,12 @@ pub struct Session {
     pub recorder: Recorder,
     /// Processes stop when this is over.
     pub is_over: bool,
-    /// How many processes there were.
-    pub processes_made: u64,
+    /// How many processes each client node has had.
+    pub processes_made: BTreeMap<NodeId, u64>,
+    /// What operators are to do, by the client node that asks, each with its number in the plan.
+    pub orders: BTreeMap<NodeId, Vec<(u64, Operation)>>,
+    /// The numbers of those that were done.
+    pub ordered_done: Vec<u64>,
     /// How requests ended.
     pub tally: Tally,
     /// Client nodes that have written and read every key after the faults ended.
@@ -242,7 +301,9 @@ impl Session {
             now: SimTime::ZERO,
             recorder: Recorder::new(),
             is_over: false,
-            processes_made: 0,
+            processes_made: BTreeMap::new(),
+            orders: BTreeMap::new(),
+            ordered_done: Vec::new(),
             tally: Tally::default(),
             probes_done: 0,
             probe_failure: None,
@@ -251,10 +312,11 @@ impl Session {
         }
     }
 
-    /// A number for a new process.
-    pub fn new_process(&mut self) -> u64 {
-        self.processes_made += 1;
-        self.processes_made
+    /// A number for a new process, which does not depend on what other nodes do.
+    pub fn new_process(&mut self, node: NodeId) -> u64 {
+        let made = self.processes_made.entry(node).or_default();
+        *made += 1;
+        u64::from(node.0) * 100_000 + *made
     }
 
     /// A process asks.
@@ -284,7 +346,7 @@ mod tests {
         for process in 0..3 {
             let mut generator = Generator::new(config.clone(), process, dice.fork(&process.to_string()));
             for _ in 0..200 {
-                let request = generator.request();
+                let request = generator.request().unwrap();
                 kinds.insert(format!("{request:?}").split(['(', ' ']).next().unwrap().to_owned());
                 let written = match request {
                     Request::Put(_, value) => vec![value],

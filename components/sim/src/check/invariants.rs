@@ -5,7 +5,7 @@
 
 use crate::cluster::{LeaseView, RegionView};
 use raft::EntryId;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use types::{Epoch, KeyRange, LogIndex, PeerId, Region, RegionId, StoreId, Term, Timestamp, escape_key};
 
@@ -48,6 +48,12 @@ impl ElectionSafety {
             format!("peers {first} and {peer} both lead region {region} in term {term}")
         })?;
         Ok(is_new)
+    }
+
+    /// How many there were.
+    #[must_use]
+    pub fn count(&self) -> u64 {
+        self.leaders.len() as u64
     }
 
     /// The highest term in which a region was led; zero if it was not.
@@ -175,6 +181,12 @@ pub struct Applied {
 }
 
 impl AppliedChains {
+    /// How many entries were applied by anybody.
+    #[must_use]
+    pub fn count(&self) -> u64 {
+        self.applied.len() as u64
+    }
+
     /// `peer` of `region` applies the entry at `index`.
     ///
     /// # Errors
@@ -382,6 +394,19 @@ impl Epochs {
         require(known == region, "INV-RAFT-14 (one epoch, one descriptor)", || {
             format!("{known:?} and, on store {store}, {region:?}")
         })
+    }
+
+    /// How many regions there were.
+    #[must_use]
+    pub fn regions(&self) -> u64 {
+        self.by_epoch.keys().map(|(region, _)| *region).collect::<BTreeSet<_>>().len() as u64
+    }
+
+    /// How often a region's members changed.
+    #[must_use]
+    pub fn member_changes(&self) -> u64 {
+        let epochs = self.by_epoch.keys().map(|(region, epoch)| (*region, epoch.conf_ver));
+        epochs.collect::<BTreeSet<_>>().len() as u64 - self.regions()
     }
 
     /// `store` has restarted: what was not durable may be gone, so an older epoch may come again.

@@ -27,8 +27,13 @@ impl Alarm {
         }
     }
 
-    /// It rings.
-    pub(super) fn rings(&mut self) {
-        self.0 = None;
+    /// A wake-up has come. Returns whether it is the one that is waited for: one that was asked for earlier, for a later
+    /// moment, comes nevertheless.
+    pub(super) fn rings(&mut self, now: MonoTime) -> bool {
+        let is_due = self.0.is_some_and(|set| set <= now);
+        if is_due {
+            self.0 = None;
+        }
+        is_due
     }
 }

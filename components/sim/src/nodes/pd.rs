@@ -3,6 +3,7 @@
 use crate::check::invariants::Broken;
 use crate::client::address_of;
 use crate::cluster::{Node, World};
+use crate::disk::DiskHurt;
 use crate::frame::{frame, kind_of, payload_of};
 use crate::kernel::{CrashKind, NodeId};
 use crate::network::{ConnectionId, Lane};
@@ -16,6 +17,7 @@ use env::{Dice, SplitMix};
 use pd::{Config, Member, Pd, PdInput, WriteToken};
 use raft::{Message, Role};
 use std::collections::{BTreeMap, VecDeque};
+use std::fmt::Display;
 use std::time::Duration;
 use types::{Epoch, KeyRange, MonoTime, Peer, PeerId, RegionId, StoreId};
 use wire::FrameKind;
@@ -54,6 +56,8 @@ pub struct PdNode {
     bug: Option<SeededBug>,
     engine: MemEngine,
     process: Option<Process>,
+    /// Why the process ends by itself.
+    stops: Option<String>,
 }
 
 /// A member's id in its group is that of its node.
@@ -77,14 +81,35 @@ impl PdNode {
     ) -> Self {
         let StoreLinks { lane, hand_over_max, .. } = links;
         let engine = MemEngine::new();
-        Self { id: member_id(node), members, config, lane, hand_over_max, bug, engine, process: None }
+        Self {
+            id: member_id(node),
+            members,
+            config,
+            lane,
+            hand_over_max,
+            bug,
+            engine,
+            process: None,
+            stops: None,
+        }
     }
 
     fn process(&mut self) -> &mut Process {
         self.process.as_mut().expect("it is up")
     }
 
+    /// After a failure of its disk a member's process ends, before anything else leaves it.
+    fn survive<T, E: Display>(&mut self, result: Result<T, E>) -> Option<T> {
+        let failed = |error: E| {
+            self.stops.get_or_insert_with(|| error.to_string());
+        };
+        result.map_err(failed).ok()
+    }
+
     fn carry_on(&mut self, world: &mut World<'_>) {
+        if self.stops.is_some() {
+            return;
+        }
         let hand_over_max = self.hand_over_max;
         let process = self.process();
         // Writes that wait for nothing before them are done.
@@ -109,10 +134,14 @@ impl PdNode {
     fn step(&mut self, world: &mut World<'_>) {
         let (now, wall_ms) = (world.mono(), world.wall_ms());
         let process = self.process();
-        let effects = process.pd.step(now, wall_ms, &mut process.inputs).expect("no fault was injected");
-        process.pd.check_invariants();
+        let stepped = process.pd.step(now, wall_ms, &mut process.inputs);
+        let Some(effects) = self.survive(stepped) else { return };
+        self.process().pd.check_invariants();
         if let Some(append) = effects.append {
-            self.engine.write(&append.batch).expect("no fault was injected");
+            let written = self.engine.write(&append.batch);
+            if self.survive(written).is_none() {
+                return;
+            }
             let must_sync = append.must_sync && self.bug != Some(SeededBug::PdReleasesEarly);
             self.process().written.push_back((append.token, must_sync));
         }
@@ -152,7 +181,14 @@ impl Node for PdNode {
             .collect();
         let seed = world.dice().next_u64();
         let pd = Pd::open(self.config.clone(), self.engine.clone(), &members, self.id, seed);
-        let pd = pd.unwrap_or_else(|error| panic!("member {} cannot open: {error}", self.id));
+        let pd = match pd {
+            Ok(pd) => pd,
+            Err(error) => {
+                assert!(self.engine.poisoned().is_some(), "member {} cannot open: {error}", self.id);
+                self.stops.get_or_insert_with(|| error.to_string());
+                return;
+            }
+        };
         self.process = Some(Process {
             pd,
             inputs: Vec::new(),
@@ -208,12 +244,17 @@ impl Node for PdNode {
     }
 
     fn woken(&mut self, world: &mut World<'_>, token: u64) {
+        let now = world.mono();
         match token {
-            RUN => self.process().run.rings(),
-            TIMER => self.process().timer.rings(),
+            RUN if !self.process().run.rings(now) => return,
+            TIMER if !self.process().timer.rings(now) => return,
+            RUN | TIMER => {}
             _ => {
                 let (ticket, covered) = self.process().syncing.take().expect("a sync is under way");
-                self.engine.finish_sync(ticket).expect("no fault was injected");
+                let synced = self.engine.finish_sync(ticket);
+                if self.survive(synced).is_none() {
+                    return;
+                }
                 let process = self.process();
                 let durable: Vec<_> = process.written.drain(..covered).collect();
                 process.inputs.extend(durable.into_iter().map(|(token, _)| PdInput::Persisted(token)));
@@ -227,11 +268,32 @@ impl Node for PdNode {
 
     fn crash(&mut self, kind: CrashKind, dice: &mut SplitMix) {
         self.process = None;
+        let kind = if self.engine.poisoned().is_some() { CrashKind::Power } else { kind };
         self.engine = crash_engine(&self.engine, kind, dice);
+        self.stops = None;
+    }
+
+    fn stops(&mut self) -> Option<String> {
+        self.stops.take()
+    }
+
+    fn hurt_disk(&mut self, _world: &mut World<'_>, hurt: DiskHurt) -> bool {
+        match hurt {
+            DiskHurt::FailOnce(fault) => self.engine.fail_next(fault),
+            DiskHurt::Full(full) => self.engine.set_disk_full(full),
+            // A member watches no space, and with its disk it would lose its vote: no plan takes it away.
+            DiskHurt::Space(_) | DiskHurt::Lost | DiskHurt::Returned => return false,
+        }
+        true
     }
 
     fn observe(&mut self, _now: SimTime, _clock: MonoTime, observer: &mut Observer) -> Result<(), Broken> {
         let Some(process) = &self.process else { return Ok(()) };
+        if let Some(why) = self.engine.poisoned() {
+            let facts =
+                format!("a member of the placement driver runs on although its disk has failed: {why}");
+            return Err(Broken { invariant: "INV-ENGINE-4 (a failed disk ends its store)", facts });
+        }
         let status = process.pd.status();
         if status.role == Role::Leader {
             observer.elections.leader(PD_GROUP, status.term, status.id)?;

@@ -16,7 +16,7 @@ use codec::{Decode, Encode};
 use engine::{Cf, Engine, MemEngine, Snapshot, WriteBatch};
 use raft::{Entry, EntryId, Role, Status};
 use raft_log::keys;
-use raftstore::{ApplyRecord, Delegate, PeerState, RegionRecord, all_regions};
+use raftstore::{ApplyRecord, Delegate, LOG_START, PeerState, RegionRecord, all_regions};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -31,8 +31,14 @@ pub(super) struct Sight {
     is_known: bool,
     /// Something may have been applied.
     pub(super) has_changed: bool,
+    /// It has started, and what it has applied was not looked at yet.
+    has_started: bool,
+    /// Where the logs begin, by region and peer.
+    truncated: BTreeMap<(RegionId, PeerId), LogIndex>,
     /// What was applied, by region and peer.
     applied: BTreeMap<(RegionId, PeerId), EntryId>,
+    /// What it leads, and in which term.
+    leading: BTreeSet<(RegionId, Term)>,
     /// Leases that it held.
     leases: BTreeSet<(RegionId, Term)>,
     /// Batches of the log writer that a power loss may take back.
@@ -50,7 +56,7 @@ pub(super) struct Sight {
 impl Sight {
     /// Of a store that has not started.
     pub(super) fn new(lease_max: Duration) -> Self {
-        Self { lease_max, has_changed: true, ..Self::default() }
+        Self { lease_max, has_changed: true, has_started: true, ..Self::default() }
     }
 
     /// The log writer has written a batch.
@@ -104,6 +110,7 @@ impl Sight {
                 self.show_vote(*region, status.id, store, observer)?;
             }
         }
+        self.leading = leaders.iter().map(|(region, status)| (*region, status.term)).collect();
         for (region, status) in leaders {
             self.show_leader(region, &status, observer)?;
         }
@@ -202,6 +209,9 @@ impl Sight {
             observer.leases.serves(region.id, term, peer_id, now.0)?;
             held.insert((region.id, term));
         }
+        let is_leader = |region| self.leading.contains(region);
+        let expired = self.leases.difference(&held).filter(|lease| is_leader(lease)).count();
+        observer.told.leases_expired += expired as u64;
         observer.lease_gained |= !held.is_subset(&self.leases);
         self.leases = held;
         Ok(())
@@ -221,6 +231,7 @@ impl Sight {
                 self.members.insert(*id, (region.peers.clone(), status.committed));
             }
         }
+        let has_started = std::mem::take(&mut self.has_started);
         for (record, apply) in all_regions(engine).expect("no fault was injected") {
             let Some(apply) = apply else { continue };
             if record.state != PeerState::Normal || record.region.peers.is_empty() {
@@ -232,6 +243,15 @@ impl Sight {
             if before == Some(apply.applied) {
                 continue;
             }
+            let truncated = self.truncated.insert((region.id, record.peer_id), apply.truncated.index);
+            let is_cut = truncated.is_some_and(|before| before < apply.truncated.index);
+            let is_jump = match before {
+                Some(before) => before.index < apply.truncated.index,
+                // Peers that a split makes begin where every log does.
+                None => !has_started && apply.applied.index > LOG_START.index,
+            };
+            observer.told.snapshots += u64::from(is_jump);
+            observer.told.compactions += u64::from(is_cut && !is_jump);
             show_entries(&record, before, &apply, engine, observer)?;
             let led_in = observer.elections.newest_term(region.id);
             observer.committed.applied(region.id, apply.applied, led_in);

@@ -5,7 +5,7 @@ use crate::cluster::World;
 use crate::frame::frame;
 use crate::kernel::NodeId;
 use crate::network::{ConnectionId, Lane};
-use engine::MemSnapshot;
+use engine::{EngineError, MemSnapshot};
 use std::collections::{BTreeMap, BTreeSet};
 use store::SnapshotSource;
 use wire::FrameKind;
@@ -52,9 +52,12 @@ impl Transfers {
     }
 
     /// Sends the next piece of every snapshot that waits for nothing.
-    pub(super) fn send_piece(&mut self, world: &mut World<'_>) {
+    ///
+    /// # Errors
+    /// The disk cannot be read: the store must stop.
+    pub(super) fn send_piece(&mut self, world: &mut World<'_>) -> Result<(), EngineError> {
         for outgoing in self.outgoing.values_mut().filter(|outgoing| !outgoing.awaits_verdict) {
-            let piece = outgoing.source.next_piece().expect("no fault was injected");
+            let piece = outgoing.source.next_piece()?;
             let piece = piece.expect("after its end a verdict is awaited");
             outgoing.awaits_verdict = !matches!(piece, SnapshotPiece::Chunk { .. });
             outgoing.is_sent = matches!(piece, SnapshotPiece::End { .. });
@@ -65,6 +68,7 @@ impl Transfers {
                 Some(connection) => world.reply(connection, piece),
             }
         }
+        Ok(())
     }
 
     /// The receiver has spoken.

@@ -2,7 +2,8 @@
 
 use crate::check::invariants::Broken;
 use crate::client::address_of;
-use crate::cluster::{LeaseView, Node, RegionView, World};
+use crate::cluster::{DiskStock, LeaseView, Node, RegionView, World};
+use crate::disk::DiskHurt;
 use crate::frame::{frame, kind_of, payload_of};
 use crate::kernel::{CrashKind, NodeId};
 use crate::network::{ConnectionId, Lane};
@@ -20,9 +21,10 @@ use parking_lot::Mutex;
 use raft::Role;
 use raftstore::{PeerState, Token, all_regions};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::fmt::Display;
 use std::sync::Arc;
 use std::time::Duration;
-use store::{Actor, Config, Effect, Event, Join, JoinStep, Merged, PdCall, Store, StoreIdent};
+use store::{Actor, Config, Effect, Event, Join, JoinStep, Merged, PdCall, Store, StoreIdent, read_ident};
 use types::{MonoTime, StoreId};
 use wire::FrameKind;
 use wire::kv::{KvError, KvReply, KvRequest, KvResponse};
@@ -141,6 +143,12 @@ pub struct StoreNode {
     bug: Option<SeededBug>,
     process: Option<Process>,
     sight: Sight,
+    /// Why the process ends by itself.
+    stops: Option<String>,
+    /// How it judges the space on its disk.
+    space: DiskState,
+    /// Disks that were taken away from it, the latest one last.
+    shelf: Vec<MemEngine>,
 }
 
 impl StoreNode {
@@ -154,7 +162,27 @@ impl StoreNode {
         bug: Option<SeededBug>,
     ) -> Self {
         let sight = Sight::new(config.raftstore.lease);
-        Self { engine: MemEngine::new(), config, links, book, pd_members, bug, process: None, sight }
+        Self {
+            engine: MemEngine::new(),
+            config,
+            links,
+            book,
+            pd_members,
+            bug,
+            process: None,
+            sight,
+            stops: None,
+            space: DiskState::Ok,
+            shelf: Vec::new(),
+        }
+    }
+
+    /// After a failure of its disk a store's process ends, before anything else leaves it.
+    fn survive<T, E: Display>(&mut self, result: Result<T, E>) -> Option<T> {
+        let failed = |error: E| {
+            self.stops.get_or_insert_with(|| error.to_string());
+        };
+        result.map_err(failed).ok()
     }
 
     /// Its disk.
@@ -173,13 +201,15 @@ impl StoreNode {
 
     fn event_at(&mut self, now: MonoTime, event: Event) {
         if let Phase::Running(store) = &mut self.process().phase {
-            store.on_event(&Moment(now), event).expect("no fault was injected");
+            let result = store.on_event(&Moment(now), event);
+            self.survive(result);
         }
     }
 
     fn begin_join(&mut self, world: &mut World<'_>) {
         let info = StoreInfo { address: address_of(world.node()), ..StoreInfo::default() };
-        let (join, step) = Join::new(self.engine.clone(), info).expect("no fault was injected");
+        let begun = Join::new(self.engine.clone(), info);
+        let Some((join, step)) = self.survive(begun) else { return };
         self.process().phase = Phase::Joining(Some(join));
         self.join_step(world, step);
     }
@@ -188,19 +218,39 @@ impl StoreNode {
         match step {
             JoinStep::Ask(request) => self.process().calls.ask(world, Purpose::Join, request),
             JoinStep::Joined(ident) => self.open(world, ident),
+            // Only a disk that was changed for another one gives a reason.
+            JoinStep::Refused(why) if !self.shelf.is_empty() => {
+                self.stops.get_or_insert(format!("may not join: {why}"));
+            }
             JoinStep::Refused(why) => panic!("store {} may not join: {why}", world.node()),
         }
     }
 
     fn open(&mut self, world: &mut World<'_>, ident: StoreIdent) {
         world.note(|| format!("runs as store {}", ident.store_id));
-        self.book.lock().insert(ident.store_id, world.node());
+        {
+            let (mut book, node) = (self.book.lock(), world.node());
+            // Who greets the store that was here before is told that this is another one.
+            book.retain(|_, at| *at != node);
+            book.insert(ident.store_id, node);
+        }
         let seed = world.dice().next_u64();
         let store = Store::open(self.engine.clone(), self.config.clone(), ident, seed, world.mono());
-        let store = store.unwrap_or_else(|error| panic!("store {} cannot open: {error}", ident.store_id));
+        let store = match store {
+            Ok(store) => store,
+            Err(error) => {
+                assert!(self.engine.poisoned().is_some(), "store {} cannot open: {error}", ident.store_id);
+                self.stops.get_or_insert(error);
+                return;
+            }
+        };
         self.process().phase = Phase::Running(store);
-        let (capacity_bytes, available_bytes) = (1 << 40, 1 << 39);
-        self.event(world, Event::Disk { capacity_bytes, available_bytes, state: DiskState::Ok });
+        self.tell_space(world);
+    }
+
+    fn tell_space(&mut self, world: &mut World<'_>) {
+        let available_bytes = if self.space == DiskState::Ok { 1 << 39 } else { 1 << 20 };
+        self.event(world, Event::Disk { capacity_bytes: 1 << 40, available_bytes, state: self.space });
     }
 
     fn on_pd_answer(&mut self, world: &mut World<'_>, (purpose, answer): Ended<Purpose>) {
@@ -221,7 +271,8 @@ impl StoreNode {
                     }
                     Some(answer) => {
                         let mut joining = joining.expect("an answer follows its question");
-                        let step = joining.on_answer(answer).expect("no fault was injected");
+                        let step = joining.on_answer(answer);
+                        let Some(step) = self.survive(step) else { return };
                         if let Phase::Joining(join) = &mut self.process().phase {
                             *join = Some(joining);
                         }
@@ -277,6 +328,9 @@ impl StoreNode {
 
     /// Does what the store asks for, and sees to it that whatever has work runs.
     fn carry_on(&mut self, world: &mut World<'_>) {
+        if self.stops.is_some() {
+            return;
+        }
         let hand_over_max = self.links.hand_over_max;
         let store_id = match &mut self.process().phase {
             Phase::Running(store) => store.store_id(),
@@ -301,6 +355,9 @@ impl StoreNode {
             }
             for effect in effects {
                 self.carry_out(world, store_id, effect);
+                if self.stops.is_some() {
+                    return;
+                }
             }
         }
         let process = self.process.as_mut().expect("it is up");
@@ -359,7 +416,7 @@ impl StoreNode {
     fn send(&mut self, world: &mut World<'_>, from_store: StoreId, to: StoreId, messages: Vec<StoreMessage>) {
         if to == from_store {
             // A peer that has replaced another one on its store tells that one to go.
-            self.event(world, Event::Messages { from: from_store, disk: DiskState::Ok, messages });
+            self.event(world, Event::Messages { from: from_store, disk: self.space, messages });
             return;
         }
         let Some(node) = self.book.lock().get(&to).copied() else { return };
@@ -369,7 +426,7 @@ impl StoreNode {
             vec![messages]
         };
         for messages in batches {
-            let batch = StoreBatch { from_store, disk: DiskState::Ok, messages };
+            let batch = StoreBatch { from_store, disk: self.space, messages };
             let frame = frame(FrameKind::StoreBatch, 0, None, &batch);
             if let Some(connection) = world.send(node, self.links.lane, frame) {
                 self.process().links.insert(connection, to);
@@ -379,7 +436,6 @@ impl StoreNode {
 
     fn run(&mut self, world: &mut World<'_>) {
         let (now, one_in) = (world.mono(), self.links.stall_one_in);
-        self.process().run.rings();
         self.serve_requests(world);
         let process = self.process.as_mut().expect("it is up");
         process.stalled = process.stalled.filter(|(_, until)| *until > now);
@@ -392,25 +448,30 @@ impl StoreNode {
         let actor = runnable[usize::try_from(world.dice().below(runnable.len() as u64)).expect("an index")];
         world.note(|| format!("runs {actor:?}"));
         let Phase::Running(store) = &mut process.phase else { unreachable!("it was a moment ago") };
-        store.run(actor, now).expect("no fault was injected");
+        let result = store.run(actor, now);
         process.log_may_have_work = true;
         process.may_stall(world, Thread::Runs(actor), one_in);
         self.sight.has_changed |= !matches!(actor, Actor::PdAgent);
+        self.survive(result);
     }
 
     fn begin_log(&mut self, world: &mut World<'_>) {
         let engine = self.engine.clone();
         let waits = self.bug != Some(SeededBug::StoreReleasesEarly);
         let process = self.process.as_mut().expect("it is up");
-        process.log_begin.rings();
         let Phase::Running(store) = &mut process.phase else { return };
         if process.log.is_some() || process.held.contains(&Thread::Log) {
             return;
         }
         process.log_may_have_work = false;
         let Some(merged) = store.begin_log() else { return };
-        engine.write(&merged.batch).expect("no fault was injected");
+        let written = engine.write(&merged.batch);
+        if self.survive(written).is_none() {
+            return;
+        }
         self.sight.wrote(&merged.batch);
+        let process = self.process.as_mut().expect("it is up");
+        let Phase::Running(store) = &mut process.phase else { unreachable!("it was a moment ago") };
         if merged.must_sync && waits {
             process.log = Some((merged, engine.begin_sync()));
             world.wake_after_sync(LOG_END);
@@ -424,8 +485,12 @@ impl StoreNode {
         let process = self.process.as_mut().expect("it is up");
         let (merged, ticket) = process.log.take().expect("a sync is under way");
         process.log_may_have_work = true;
-        engine.finish_sync(ticket).expect("no fault was injected");
+        let synced = engine.finish_sync(ticket);
+        if self.survive(synced).is_none() {
+            return;
+        }
         self.sight.synced();
+        let process = self.process.as_mut().expect("it is up");
         if let Phase::Running(store) = &mut process.phase {
             store.finish_log(merged);
         }
@@ -526,17 +591,26 @@ impl Node for StoreNode {
     }
 
     fn woken(&mut self, world: &mut World<'_>, token: u64) {
+        let (now, process) = (world.mono(), self.process());
+        let is_due = match token {
+            RUN => process.run.rings(now),
+            LOG_BEGIN => process.log_begin.rings(now),
+            PIECES => process.pieces.rings(now),
+            TIMER => process.timer.rings(now),
+            _ => true,
+        };
+        if !is_due {
+            return;
+        }
         match token {
             RUN => self.run(world),
             LOG_BEGIN => self.begin_log(world),
             LOG_END => self.end_log(),
             PIECES => {
-                let process = self.process();
-                process.pieces.rings();
-                process.transfers.send_piece(world);
+                let sent = self.process().transfers.send_piece(world);
+                self.survive(sent);
             }
             _ => {
-                self.process().timer.rings();
                 for ended in self.process().calls.expire(world.mono()) {
                     self.on_pd_answer(world, ended);
                 }
@@ -560,8 +634,50 @@ impl Node for StoreNode {
 
     fn crash(&mut self, kind: CrashKind, dice: &mut SplitMix) {
         self.process = None;
+        // What the operating system held when its disk failed may or may not get there.
+        let kind = if self.engine.poisoned().is_some() { CrashKind::Power } else { kind };
         self.engine = crash_engine(&self.engine, kind, dice);
         self.sight.crashed();
+        self.stops = None;
+    }
+
+    fn stops(&mut self) -> Option<String> {
+        self.stops.take()
+    }
+
+    fn hurt_disk(&mut self, world: &mut World<'_>, hurt: DiskHurt) -> bool {
+        match hurt {
+            DiskHurt::FailOnce(fault) => self.engine.fail_next(fault),
+            DiskHurt::Full(full) => self.engine.set_disk_full(full),
+            DiskHurt::Space(state) => {
+                self.space = state;
+                if self.process.is_some() {
+                    self.tell_space(world);
+                    self.carry_on(world);
+                }
+            }
+            DiskHurt::Lost => {
+                assert!(self.process.is_none(), "a disk is taken away from a machine that is off");
+                self.shelf.push(std::mem::replace(&mut self.engine, MemEngine::new()));
+            }
+            DiskHurt::Returned => {
+                assert!(self.process.is_none(), "a disk is put into a machine that is off");
+                let Some(earlier) = self.shelf.pop() else { return false };
+                self.shelf.push(std::mem::replace(&mut self.engine, earlier));
+            }
+        }
+        true
+    }
+
+    fn stock(&self) -> DiskStock {
+        let ident = |engine| read_ident(engine).expect("no fault was injected").map(|ident| ident.store_id);
+        let regions = all_regions(&self.engine).expect("no fault was injected");
+        let normal = regions.into_iter().filter(|(record, _)| record.state != PeerState::Tombstone);
+        DiskStock {
+            store_id: ident(&self.engine),
+            regions: normal.map(|(record, _)| record.region).collect(),
+            shelved: self.shelf.iter().filter_map(ident).collect(),
+        }
     }
 
     fn regions(&self) -> Vec<RegionView> {
@@ -600,6 +716,10 @@ impl Node for StoreNode {
     }
 
     fn observe(&mut self, now: SimTime, clock: MonoTime, observer: &mut Observer) -> Result<(), Broken> {
+        if let Some(why) = self.engine.poisoned() {
+            let facts = format!("a store runs on although its disk has failed: {why}");
+            return Err(Broken { invariant: "INV-ENGINE-4 (a failed disk ends its store)", facts });
+        }
         match &self.process {
             Some(Process { phase: Phase::Running(store), .. }) => {
                 self.sight.show(store, &self.engine, (now, clock), observer)

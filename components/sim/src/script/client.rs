@@ -153,7 +153,7 @@ impl Node for ScriptClient {
 
     fn woken(&mut self, world: &mut World<'_>, token: u64) {
         let Some((process, core)) = &mut self.process else { return };
-        process.woken(token);
+        process.woken(world, token);
         let client = world.node();
         let orders = {
             let mut desk = self.desk.lock();
