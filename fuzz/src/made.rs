@@ -133,7 +133,7 @@ impl<'a> Source<'a> {
         let body = match tag {
             0 | 1 => {
                 let prev = self.id();
-                Body::Append { prev, entries: self.entries(prev, term), commit: self.index() }
+                Body::Append { prev, entries: self.entries(prev, term).into(), commit: self.index() }
             }
             2 => {
                 let reject = self.flag().then(|| Reject { rejected: self.index(), hint: self.id() });

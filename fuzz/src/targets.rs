@@ -269,7 +269,7 @@ impl Driven {
         if let Some(append) = ready.append {
             self.jobs.push_back(Job { append, done: false });
         }
-        self.applying.extend(ready.committed);
+        self.applying.extend(ready.committed.iter().cloned());
     }
 
     /// The oldest write becomes readable, or durable.

@@ -205,17 +205,16 @@ impl<E: Engine> Group<E> {
         let mut ready = std::mem::take(&mut self.ready);
         while self.node.has_ready() {
             self.node.ready_into(&mut ready);
-            if let Some(append) = &mut ready.append {
+            if let Some(append) = ready.append.take() {
                 if let Some(snapshot) = &append.snapshot {
                     let at = EntryId::new(snapshot.meta.term, snapshot.meta.index);
                     self.state.restore(at, &snapshot.data, &mut effects.batch)?;
                     installed = Some(at.index);
                 }
-                self.node.storage_mut().append(append, &mut effects.batch);
+                self.node.storage_mut().append(&append, &mut effects.batch);
                 self.node.on_stable(append.token);
                 effects.must_sync |= append.must_sync;
                 persist = Some(append.token);
-                append.entries.clear();
             }
             for message in &ready.messages {
                 if matches!(message.body, Body::Snapshot { .. }) {
@@ -225,8 +224,7 @@ impl<E: Engine> Group<E> {
             }
             effects.messages.append(&mut ready.messages);
             held.append(&mut ready.messages_after);
-            self.apply(&ready.committed, effects)?;
-            ready.committed.clear();
+            self.apply(&std::mem::take(&mut ready.committed), effects)?;
             self.serve_storage()?;
         }
         self.ready = ready;

@@ -4,7 +4,7 @@
 use crate::bugs::SeededBug;
 use crate::error::Poison;
 use crate::raw_node::Handed;
-use crate::{Append, Body, Entry, HardState, Message, RawNode, Ready, SoftState, Storage, VoteKind};
+use crate::{Append, Body, HardState, Message, RawNode, Ready, SoftState, Storage, VoteKind};
 
 impl<S: Storage> RawNode<S> {
     pub(crate) fn hard_state(&self) -> HardState {
@@ -127,7 +127,7 @@ impl<S: Storage> RawNode<S> {
     }
 
     /// Fills `ready`, which is clear, but may have room from its last use.
-    pub(crate) fn collect(&mut self, ready: &mut Ready, room: Vec<Entry>) -> Result<(), Poison> {
+    pub(crate) fn collect(&mut self, ready: &mut Ready) -> Result<(), Poison> {
         if self.outbox.capacity() == 0 {
             self.outbox = std::mem::take(&mut ready.messages);
         }
@@ -138,12 +138,13 @@ impl<S: Storage> RawNode<S> {
             ready.soft = Some(soft);
             self.handed_soft = soft;
         }
-        self.collect_write(ready, room);
+        self.collect_write(ready);
         if let Some(rare) = self.rare.as_mut().filter(|rare| !rare.read_states.is_empty()) {
             ready.read_states = std::mem::take(&mut rare.read_states);
         }
         self.sort_messages(ready);
-        self.log.next_page(self.config.max_committed_bytes_per_ready(), self.term, &mut ready.committed)
+        ready.committed = self.log.next_page(self.config.max_committed_bytes_per_ready(), self.term)?;
+        Ok(())
     }
 
     /// Messages go to their two classes; mostly they are all of one, and then they need not move.
@@ -175,8 +176,8 @@ impl<S: Storage> RawNode<S> {
         (promises || self.durable_term < self.term) && !early
     }
 
-    /// Puts what is to be written into `ready`, the entries into `entries`, which is empty.
-    fn collect_write(&mut self, ready: &mut Ready, mut entries: Vec<Entry>) {
+    /// Puts what is to be written into `ready`.
+    fn collect_write(&mut self, ready: &mut Ready) {
         let differs = self.hard_state_differs();
         if !differs && !self.log.has_unwritten() {
             return;
@@ -184,17 +185,12 @@ impl<S: Storage> RawNode<S> {
         let state = self.hard_state();
         let promised = (state.term, state.vote) != (self.handed_state.term, self.handed_state.vote);
         let snapshot = self.log.hand_out_snapshot();
-        let token =
-            self.log.hand_out_write(state.term, snapshot.as_ref().map(|at| at.meta.index), &mut entries);
+        let snapshot_index = snapshot.as_ref().map(|snapshot| snapshot.meta.index);
+        let (entries, token) = self.log.hand_out_write(state.term, snapshot_index);
         self.handed_state = Handed::of(&state);
         let must_sync = promised || !entries.is_empty() || snapshot.is_some();
-        let append = ready.append.insert(Append {
-            hard_state: differs.then_some(state),
-            must_sync,
-            entries,
-            snapshot: None,
-            token,
-        });
-        append.snapshot = snapshot;
+        let snapshot = snapshot.map(Box::new);
+        ready.append =
+            Some(Append { hard_state: differs.then_some(state), must_sync, entries, snapshot, token });
     }
 }

@@ -5,8 +5,8 @@
 //! checks what a message claims.
 
 use crate::{
-    Body, ConfChange, ConfChangeKind, ConfChangeOp, ConfState, Entry, EntryId, EntryKind, HardState, LogMark,
-    Message, Reject, Snapshot, SnapshotMeta, Transition, VoteKind,
+    Body, ConfChange, ConfChangeKind, ConfChangeOp, ConfState, Entries, Entry, EntryId, EntryKind, HardState,
+    LogMark, Message, Reject, Snapshot, SnapshotMeta, Transition, VoteKind,
 };
 use bytes::BytesMut;
 use codec::{
@@ -136,6 +136,25 @@ impl Decode for Entry {
     }
 }
 
+impl Encode for Entries {
+    fn encode(&self, out: &mut BytesMut) {
+        put_varint(out, self.len() as u64);
+        for entry in self {
+            entry.encode(out);
+        }
+    }
+}
+
+impl Decode for Entries {
+    fn decode(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        Vec::<Entry>::decode(reader).map(Self::from)
+    }
+
+    fn missing() -> Result<Self, DecodeError> {
+        Vec::<Entry>::missing().map(Self::from)
+    }
+}
+
 // An operation has no default, and a message without a body says nothing: both must be whole.
 
 impl Encode for ConfChangeOp {
@@ -207,7 +226,11 @@ mod tests {
         let meta = SnapshotMeta { index: LogIndex(8), term: Term(2), conf_state };
         let snapshot = Box::new(Snapshot { meta, data: Bytes::from_static(b"where") });
         let bodies = vec![
-            Body::Append { prev: id, entries: vec![entry(1, &[7; 5000]), conf_entry], commit: LogIndex(3) },
+            Body::Append {
+                prev: id,
+                entries: vec![entry(1, &[7; 5000]), conf_entry].into(),
+                commit: LogIndex(3),
+            },
             Body::AppendResp { index: LogIndex(5), commit: LogIndex(4), reject: None },
             Body::AppendResp {
                 index: LogIndex(0),

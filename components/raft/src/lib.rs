@@ -39,6 +39,7 @@ mod counters;
 mod effects;
 mod election;
 mod encoding;
+mod entries;
 mod entry;
 mod error;
 mod hibernate;
@@ -64,6 +65,7 @@ pub use bugs::SeededBug;
 pub use conf::{ConfChange, ConfChangeKind, ConfChangeOp, ConfState, Snapshot, SnapshotMeta, Transition};
 pub use config::{Config, ConfigError, HEARTBEATS_PER_ELECTION_MIN};
 pub use counters::Counters;
+pub use entries::Entries;
 pub use entry::{Entry, EntryId, EntryKind, HardState, LogMark};
 pub use error::{
     CampaignError, ConfChangeError, Dropped, Error, InvariantViolated, ReadError, StepError, TransferError,

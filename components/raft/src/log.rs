@@ -13,15 +13,13 @@ use crate::error::Poison;
 use crate::slice::LogSlice;
 use crate::unstable::Unstable;
 use crate::{
-    Entry, EntryId, EntryKind, FetchContext, LogMark, PersistToken, Snapshot, Storage, StorageError,
+    Entries, Entry, EntryId, EntryKind, FetchContext, LogMark, PersistToken, Snapshot, Storage, StorageError,
 };
 use std::collections::VecDeque;
 use types::{LogIndex, PeerId, Term};
 
 /// How many bytes of the log are read at once when it is scanned for changes of members at the start.
 const SCAN_PAGE_BYTES: u64 = 1 << 20;
-/// For how many entries of one message room is made beforehand.
-const ENTRIES_ROOM_MAX: u64 = 256;
 
 /// A write that was handed out and is not known to be durable.
 #[derive(Debug)]
@@ -254,45 +252,41 @@ impl<S: Storage> RaftLog<S> {
         EntryId::new(self.term(self.committed).unwrap_or(Term::ZERO), self.committed)
     }
 
-    /// The entries of `low..high`, at most about `bytes_max` of them, at least one.
+    /// The entries of `low..high`, at most about `bytes_max` of them, at least one. Of our own, those are there that were
+    /// [sealed](Self::seal).
     pub(crate) fn entries(
         &self,
         low: LogIndex,
         high: LogIndex,
         bytes_max: u64,
         context: FetchContext,
-    ) -> Result<Vec<Entry>, StorageError> {
-        let mut out = Vec::new();
+    ) -> Result<Entries, StorageError> {
         if low >= high {
-            return Ok(out);
+            return Ok(Entries::default());
         }
         if low < self.first_index() {
             return Err(StorageError::Compacted);
         }
-        let mut bytes = 0;
         let offset = self.unstable.offset();
-        if low < offset {
-            let stop = high.min(offset);
-            self.storage.entries(low, stop, bytes_max, context, &mut out)?;
-            let Some(last) = out.last() else { return Err(StorageError::Unavailable) };
-            bytes = out.iter().map(Entry::size_bytes).sum();
-            if last.index.next() < stop || bytes >= bytes_max {
-                return Ok(out);
+        if low >= offset {
+            return Ok(self.unstable.entries(low, high, bytes_max).0);
+        }
+        let (mut stored, stop) = (Vec::new(), high.min(offset));
+        self.storage.entries(low, stop, bytes_max, context, &mut stored)?;
+        let Some(last) = stored.last() else { return Err(StorageError::Unavailable) };
+        let bytes: u64 = stored.iter().map(Entry::size_bytes).sum();
+        if last.index.next() == stop && stop < high && bytes < bytes_max {
+            let (rest, more) = self.unstable.entries(stop, high, bytes_max - bytes);
+            if bytes + more <= bytes_max {
+                stored.extend_from_slice(&rest);
             }
         }
-        if high > offset {
-            let from = low.max(offset);
-            // What was proposed since the last append is sent whole, as a rule; a long backlog is not.
-            out.reserve((high.0 - from.0).min(ENTRIES_ROOM_MAX) as usize);
-            for entry in self.unstable.range(from, high) {
-                bytes += entry.size_bytes();
-                if bytes > bytes_max && !out.is_empty() {
-                    break;
-                }
-                out.push(entry.clone());
-            }
-        }
-        Ok(out)
+        Ok(stored.into())
+    }
+
+    /// What was proposed up to now can be read.
+    pub(crate) fn seal(&mut self) {
+        self.unstable.seal();
     }
 
     /// Of the positions at or before `index`, the last whose term does not exceed `term`: where a log with an entry of
@@ -328,6 +322,12 @@ impl<S: Storage> RaftLog<S> {
     }
 
     fn push(&mut self, entry: Entry) {
+        self.note(&entry);
+        self.unstable.push(entry);
+    }
+
+    /// `entry` is the last one from now on.
+    fn note(&mut self, entry: &Entry) {
         if entry.kind == EntryKind::ConfChange {
             self.underway.get_or_insert_default().conf_entries.push(entry.index);
         }
@@ -335,7 +335,6 @@ impl<S: Storage> RaftLog<S> {
             self.run_start = entry.index;
         }
         self.last = entry.id();
-        self.unstable.push(entry);
     }
 
     /// Takes over what a leader sent of its log, dropping what conflicts. An overtaken or repeated append changes nothing,
@@ -354,11 +353,9 @@ impl<S: Storage> RaftLog<S> {
         if self.bugs.has(SeededBug::OvertakenAppendTruncates) && agrees < self.last.index {
             self.truncate(agrees.max(self.committed).next())?;
         }
-        let mut fresh = slice.into_entries().into_iter();
-        while let Some(entry) = fresh.as_slice().first() {
-            if entry.index > self.last.index {
-                break;
-            }
+        let mut entries = slice.into_entries();
+        let mut known = 0;
+        for entry in entries.iter().take_while(|entry| entry.index <= self.last.index) {
             let ours =
                 self.term(entry.index).map_err(|error| Poison::storage("term", entry.index, &error))?;
             if ours != entry.term {
@@ -368,11 +365,13 @@ impl<S: Storage> RaftLog<S> {
                 self.truncate(entry.index)?;
                 break;
             }
-            fresh.next();
+            known += 1;
         }
+        entries.skip(known);
         self.accepted_term = term;
-        for entry in fresh {
-            self.push(entry);
+        if !entries.is_empty() {
+            entries.iter().for_each(|entry| self.note(entry));
+            self.unstable.append(entries);
         }
         Ok(Appended::Agrees(agrees))
     }
@@ -462,15 +461,13 @@ impl<S: Storage> RaftLog<S> {
         self.unstable.hand_out_snapshot()
     }
 
-    /// What must be written next, after the snapshot at `snapshot` if there is one; the entries go to `entries`. Returns
-    /// the name of that write.
+    /// What must be written next, after the snapshot at `snapshot` if there is one, and the name of that write.
     pub(crate) fn hand_out_write(
         &mut self,
         term: Term,
         snapshot: Option<LogIndex>,
-        entries: &mut Vec<Entry>,
-    ) -> PersistToken {
-        self.unstable.hand_out(entries);
+    ) -> (Entries, PersistToken) {
+        let entries = self.unstable.hand_out();
         self.writes_handed += 1;
         let mark = LogMark { accepted_term: self.accepted_term, index: self.last.index };
         let token = PersistToken { seq: self.writes_handed, mark };
@@ -480,7 +477,7 @@ impl<S: Storage> RaftLog<S> {
             valid_to: mark.index,
             snapshot,
         });
-        token
+        (entries, token)
     }
 
     /// Writes up to `token` can be read from storage.
@@ -538,36 +535,33 @@ impl<S: Storage> RaftLog<S> {
             && self.underway().page_bytes < bytes_max
     }
 
-    /// Puts the next entries to apply into `page`, which is empty. The limit counts what is still out for applying, too.
-    pub(crate) fn next_page(
-        &mut self,
-        bytes_max: u64,
-        term: Term,
-        page: &mut Vec<Entry>,
-    ) -> Result<(), Poison> {
+    /// The next entries to apply. The limit counts what is still out for applying, too.
+    pub(crate) fn next_page(&mut self, bytes_max: u64, term: Term) -> Result<Entries, Poison> {
         if !self.has_page(bytes_max) {
-            return Ok(());
+            return Ok(Entries::default());
         }
         let (low, high) = (self.applying.next(), self.may_apply_to().next());
-        if self.unstable.offset() == low {
-            // The common case: what has just been committed is still here, and is needed here no more.
-            let bytes = self.unstable.take_page(high, bytes_max - self.underway().page_bytes, page);
-            self.hand_out_page(low, high, bytes, page)?;
-            return Ok(());
-        }
-        let context = FetchContext { to: PeerId::ZERO, term };
-        match self.entries(low, high, bytes_max - self.underway().page_bytes, context) {
-            Ok(read) => *page = read,
-            Err(StorageError::LogTemporarilyUnavailable) => {
-                self.underway.get_or_insert_default().page_fetching = true;
-                return Ok(());
+        let bytes_max = bytes_max - self.underway().page_bytes;
+        let (page, bytes) = if self.unstable.offset() <= low {
+            // The common case: what has just been committed is still here.
+            self.unstable.entries(low, high, bytes_max)
+        } else {
+            let context = FetchContext { to: PeerId::ZERO, term };
+            match self.entries(low, high, bytes_max, context) {
+                Ok(read) => {
+                    let bytes = read.iter().map(Entry::size_bytes).sum();
+                    (read, bytes)
+                }
+                Err(StorageError::LogTemporarilyUnavailable) => {
+                    self.underway.get_or_insert_default().page_fetching = true;
+                    return Ok(Entries::default());
+                }
+                Err(error) => return Err(Poison::storage("entries to apply", low, &error)),
             }
-            Err(error) => return Err(Poison::storage("entries to apply", low, &error)),
-        }
-        let bytes = page.iter().map(Entry::size_bytes).sum();
-        self.hand_out_page(low, high, bytes, page)?;
+        };
+        self.hand_out_page(low, high, bytes, &page)?;
         self.unstable.release(self.applying);
-        Ok(())
+        Ok(page)
     }
 
     /// `page` is handed out for applying; it begins at `low`, ends before `high` and weighs `bytes`.

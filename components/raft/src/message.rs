@@ -1,6 +1,6 @@
 //! What peers of a group say to each other.
 
-use crate::{Entry, EntryId, Snapshot};
+use crate::{Entries, EntryId, Snapshot};
 use types::{LogIndex, PeerId, Term};
 
 /// A message from one peer to another.
@@ -50,7 +50,7 @@ pub enum Body {
         /// What must stand right before them.
         prev: EntryId,
         /// Contiguous from `prev.index + 1`; may be empty.
-        entries: Vec<Entry>,
+        entries: Entries,
         /// How far the leader knows the log to be committed.
         commit: LogIndex,
     },

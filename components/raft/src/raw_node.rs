@@ -350,9 +350,9 @@ impl<S: Storage> RawNode<S> {
     /// As [`RawNode::ready`], into a value that was carried out and is used again: whatever is left in it is dropped, and
     /// its lists keep their room. A driver of many groups needs one.
     pub fn ready_into(&mut self, ready: &mut Ready) {
-        let room = ready.clear();
+        ready.clear();
         if self.poisoned().is_none()
-            && let Err(poison) = self.collect(ready, room)
+            && let Err(poison) = self.collect(ready)
         {
             self.rare().read_states.append(&mut ready.read_states);
             ready.clear();

@@ -1,6 +1,6 @@
 //! The effects that a group asks for.
 
-use crate::{Entry, EntryId, HardState, LogMark, Message, Snapshot};
+use crate::{Entries, EntryId, HardState, LogMark, Message, Snapshot};
 use types::{LogIndex, PeerId, Term};
 
 /// The role of a peer in its group.
@@ -41,9 +41,9 @@ pub struct Append {
     /// The new hard state, if it changed.
     pub hard_state: Option<HardState>,
     /// Contiguous entries; possibly none.
-    pub entries: Vec<Entry>,
+    pub entries: Entries,
     /// Replaces log and data; the entries (if any) follow it.
-    pub snapshot: Option<Snapshot>,
+    pub snapshot: Option<Box<Snapshot>>,
     /// False when only the commit index moved: then the write need not be synced, nor even made.
     pub must_sync: bool,
     /// To be handed back when it is durable.
@@ -72,24 +72,20 @@ pub struct Ready {
     /// Send when durable.
     pub messages_after: Vec<Message>,
     /// The next entries to apply; handed out once each, in order.
-    pub committed: Vec<Entry>,
+    pub committed: Entries,
     /// Reads that may now be served, or were refused.
     pub read_states: Vec<ReadState>,
 }
 
 impl Ready {
-    /// Says nothing any more, but keeps the room of its lists; that of the write's entries is returned.
-    pub(crate) fn clear(&mut self) -> Vec<Entry> {
+    /// Says nothing any more, but keeps the room of its lists.
+    pub(crate) fn clear(&mut self) {
         self.soft = None;
+        self.append = None;
         self.messages.clear();
         self.messages_after.clear();
-        self.committed.clear();
+        self.committed = Entries::default();
         self.read_states.clear();
-        let Some(append) = &mut self.append else { return Vec::new() };
-        let mut entries = std::mem::take(&mut append.entries);
-        entries.clear();
-        self.append = None;
-        entries
     }
 }
 

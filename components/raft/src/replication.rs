@@ -163,6 +163,7 @@ impl<S: Storage> RawNode<S> {
     /// Sends everybody what they lack, as far as their windows allow.
     pub(crate) fn send_appends(&mut self) -> Result<(), Poison> {
         let Some(mut leader) = self.leader.take() else { return Ok(()) };
+        self.log.seal();
         let mut result = Ok(());
         for (to, progress) in leader.peers.iter_mut() {
             if to != self.config.id {

@@ -1,6 +1,6 @@
 //! A run of a leader's log: what an append carries, once it is known to be one.
 
-use crate::{Entry, EntryId};
+use crate::{Entries, Entry, EntryId};
 use types::Term;
 
 /// What follows `prev` in the log of the leader of `term`, as far as it was taken along.
@@ -11,7 +11,7 @@ use types::Term;
 pub(crate) struct LogSlice {
     term: Term,
     prev: EntryId,
-    entries: Vec<Entry>,
+    entries: Entries,
 }
 
 impl LogSlice {
@@ -19,7 +19,7 @@ impl LogSlice {
     ///
     /// # Errors
     /// No leader's log has such a run: which rule it breaks.
-    pub(crate) fn new(term: Term, prev: EntryId, entries: Vec<Entry>) -> Result<Self, &'static str> {
+    pub(crate) fn new(term: Term, prev: EntryId, entries: Entries) -> Result<Self, &'static str> {
         if prev.term > term {
             return Err("appends after an entry of a later term");
         }
@@ -53,12 +53,12 @@ impl LogSlice {
     }
 
     /// In order.
-    pub(crate) fn entries(&self) -> &[Entry] {
+    pub(crate) fn entries(&self) -> &Entries {
         &self.entries
     }
 
     /// The entries alone, in order.
-    pub(crate) fn into_entries(self) -> Vec<Entry> {
+    pub(crate) fn into_entries(self) -> Entries {
         self.entries
     }
 }
@@ -85,8 +85,8 @@ mod tests {
         assert_eq!(run.entries().len(), 3);
         let nothing = slice(&[]).expect("nothing is a run, too");
         assert_eq!(nothing.last(), nothing.prev());
-        assert_eq!(nothing.into_entries(), []);
-        LogSlice::new(Term(1), EntryId::default(), Vec::new()).expect("the beginning of all logs");
+        assert!(nothing.into_entries().is_empty());
+        LogSlice::new(Term(1), EntryId::default(), Entries::default()).expect("the beginning of all logs");
     }
 
     #[test]
@@ -99,6 +99,6 @@ mod tests {
         for wrong in [&[(3, 1)][..], &[(3, 0)], &[(3, 6)], &[(3, 4), (4, 3)]] {
             assert_eq!(slice(wrong), Err(term), "{wrong:?}");
         }
-        assert!(LogSlice::new(Term(1), id(2, 2), Vec::new()).is_err(), "after what is still to come");
+        assert!(LogSlice::new(Term(1), id(2, 2), Entries::default()).is_err(), "after what is still to come");
     }
 }

@@ -1,25 +1,31 @@
 //! The end of the log that storage cannot answer for yet.
 
-use crate::{Entry, Snapshot};
+use crate::{Entries, Entry, Snapshot};
 use std::collections::VecDeque;
+#[cfg(any(test, feature = "testing"))]
+use std::hash::{Hash, Hasher};
 use types::{LogIndex, Term};
 
 /// How many entries, and how many bytes of them, are kept for applying although storage could answer for them. Beyond
 /// that (commits do not come) they are read back.
 const KEPT_ENTRIES_MAX: usize = 256;
 const KEPT_BYTES_MAX: u64 = 256 << 10;
+/// For how many runs, and entries of our own making, room is kept.
+const ROOM_MAX: usize = 128;
 
 /// Entries (after possibly a snapshot) that are not yet known to be readable from storage, or wait to be applied.
 #[derive(Debug)]
 #[cfg_attr(any(test, feature = "testing"), derive(Clone, Hash))]
 pub(crate) struct Unstable {
-    /// Contiguous from `offset`.
-    entries: VecDeque<Entry>,
+    /// Not there when there never were any.
+    runs: Option<Box<Runs>>,
     /// The index of the first entry; storage answers for everything before, unless there is a snapshot.
     offset: LogIndex,
+    /// The index after the last entry.
+    end: LogIndex,
     /// Handed out for writing up to here.
     ///
-    /// Invariant: `stable <= handed <= last`.
+    /// Invariant: `stable <= handed < end`.
     handed: LogIndex,
     /// Storage could answer up to here.
     ///
@@ -27,6 +33,57 @@ pub(crate) struct Unstable {
     stable: LogIndex,
     /// Replaces everything that storage holds. Stands right before `offset`.
     snapshot: Option<Box<Restored>>,
+}
+
+/// Contiguous entries, in the pieces in which they came.
+#[derive(Debug, Default)]
+#[cfg_attr(any(test, feature = "testing"), derive(Clone))]
+struct Runs {
+    /// None is empty.
+    sealed: VecDeque<Entries>,
+    /// Our own, after all others; they become a run when they are first wanted.
+    open: Vec<Entry>,
+}
+
+impl Runs {
+    fn iter(&self) -> impl Iterator<Item = &Entry> {
+        self.sealed.iter().flat_map(|run| run.iter()).chain(&self.open)
+    }
+
+    /// Which sealed run holds `index`, or comes after it.
+    fn place(&self, index: LogIndex) -> usize {
+        // Mostly there is one.
+        if self.sealed.len() <= 1 {
+            return usize::from(self.sealed.front().is_some_and(|run| last_of(run) < index));
+        }
+        self.sealed.partition_point(|run| last_of(run) < index)
+    }
+
+    /// What a burst has grown must not stay with an idle group (tikv#19593).
+    fn forget_burst(&mut self) {
+        if self.sealed.is_empty() && self.sealed.capacity() > ROOM_MAX {
+            self.sealed = VecDeque::new();
+        }
+        if self.open.is_empty() && self.open.capacity() > ROOM_MAX {
+            self.open = Vec::new();
+        }
+    }
+}
+
+/// How they are cut into pieces is no part of what they are.
+#[cfg(any(test, feature = "testing"))]
+impl Hash for Runs {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.iter().for_each(|entry| entry.hash(state));
+    }
+}
+
+fn first_of(run: &Entries) -> LogIndex {
+    run.first().expect("no run is empty").index
+}
+
+fn last_of(run: &Entries) -> LogIndex {
+    run.last().expect("no run is empty").index
 }
 
 /// A snapshot on its way to storage.
@@ -41,7 +98,7 @@ struct Restored {
 impl Unstable {
     /// Nothing, after `last` in storage.
     pub(crate) fn new(last: LogIndex) -> Self {
-        Self { entries: VecDeque::new(), offset: last.next(), handed: last, stable: last, snapshot: None }
+        Self { runs: None, offset: last.next(), end: last.next(), handed: last, stable: last, snapshot: None }
     }
 
     pub(crate) fn offset(&self) -> LogIndex {
@@ -54,32 +111,92 @@ impl Unstable {
 
     /// The term of the entry at `index`, if it is here.
     pub(crate) fn term(&self, index: LogIndex) -> Option<Term> {
-        if index >= self.offset {
-            return self.entries.get((index.0 - self.offset.0) as usize).map(|entry| entry.term);
+        if index < self.offset {
+            let snapshot = self.snapshot().filter(|snapshot| snapshot.meta.index == index);
+            return snapshot.map(|snapshot| snapshot.meta.term);
         }
-        self.snapshot().filter(|snapshot| snapshot.meta.index == index).map(|snapshot| snapshot.meta.term)
+        let runs = self.runs.as_ref().filter(|_| index < self.end)?;
+        let entry = match runs.sealed.get(runs.place(index)) {
+            Some(run) => &run[(index.0 - first_of(run).0) as usize],
+            None => &runs.open[(index.0 - runs.open.first()?.index.0) as usize],
+        };
+        Some(entry.term)
     }
 
-    /// The entries from `low` (at or after `offset`) to before `high`.
-    pub(crate) fn range(&self, low: LogIndex, high: LogIndex) -> impl Iterator<Item = &Entry> {
-        self.entries.range((low.0 - self.offset.0) as usize..(high.0 - self.offset.0) as usize)
+    /// Entries of `low..high`, all of which are here: as many as weigh `bytes_max` at most, at least one. Returns what they
+    /// weigh, too.
+    pub(crate) fn entries(&self, low: LogIndex, high: LogIndex, bytes_max: u64) -> (Entries, u64) {
+        let runs = self.runs.as_ref().expect("they are here");
+        debug_assert!(
+            runs.open.first().is_none_or(|open| high <= open.index),
+            "{high} is beyond what is sealed"
+        );
+        let from = runs.place(low);
+        let (mut stop, mut bytes) = (low, 0);
+        'fits: for run in runs.sealed.range(from..) {
+            for entry in &run[(stop.0 - first_of(run).0) as usize..] {
+                let size = entry.size_bytes();
+                if entry.index >= high || (bytes > 0 && bytes + size > bytes_max) {
+                    break 'fits;
+                }
+                bytes += size;
+                stop = entry.index.next();
+            }
+        }
+        let mut parts = runs.sealed.range(from..).take_while(|run| first_of(run) < stop).map(|run| {
+            let [start, end] = [low, stop].map(|at| at.0.saturating_sub(first_of(run).0) as usize);
+            run.slice(start..end.min(run.len()))
+        });
+        let first = parts.next().unwrap_or_default();
+        let entries = match parts.next() {
+            None => first,
+            // They came in several pieces, and are wanted in one.
+            Some(second) => Entries::joined([first, second].into_iter().chain(parts)),
+        };
+        (entries, bytes)
     }
 
     /// Drops everything at and after `index`.
     pub(crate) fn truncate(&mut self, index: LogIndex) {
-        if index <= self.offset {
-            self.entries.clear();
-            self.offset = index;
-        } else {
-            self.entries.truncate((index.0 - self.offset.0) as usize);
+        if let Some(runs) = &mut self.runs {
+            runs.open.retain(|entry| entry.index < index);
+            while let Some(run) = runs.sealed.back_mut() {
+                let first = first_of(run);
+                if first < index {
+                    run.truncate((index.0 - first.0) as usize);
+                    break;
+                }
+                runs.sealed.pop_back();
+            }
         }
+        self.offset = self.offset.min(index);
+        self.end = self.end.min(index);
         self.handed = self.handed.min(index.prev());
         self.stable = self.stable.min(index.prev());
     }
 
+    /// Appends an entry of our own.
     pub(crate) fn push(&mut self, entry: Entry) {
-        debug_assert_eq!(entry.index.0, self.offset.0 + self.entries.len() as u64, "entries are contiguous");
-        self.entries.push_back(entry);
+        debug_assert_eq!(entry.index, self.end, "entries are contiguous");
+        self.end = entry.index.next();
+        self.runs.get_or_insert_default().open.push(entry);
+    }
+
+    /// Appends what a leader sent, at least one entry.
+    pub(crate) fn append(&mut self, run: Entries) {
+        debug_assert_eq!(first_of(&run), self.end, "entries are contiguous");
+        self.seal();
+        self.end = last_of(&run).next();
+        self.runs.get_or_insert_default().sealed.push_back(run);
+    }
+
+    /// Our own entries become a run.
+    pub(crate) fn seal(&mut self) {
+        if let Some(runs) = &mut self.runs
+            && !runs.open.is_empty()
+        {
+            runs.sealed.push_back(runs.open.drain(..).collect());
+        }
     }
 
     /// Replaces everything by `snapshot`.
@@ -89,15 +206,23 @@ impl Unstable {
     }
 
     pub(crate) fn has_unhanded(&self) -> bool {
-        self.handed.0 + 1 < self.offset.0 + self.entries.len() as u64
-            || self.snapshot.as_ref().is_some_and(|restored| !restored.handed)
+        self.handed.next() < self.end || self.snapshot.as_ref().is_some_and(|restored| !restored.handed)
     }
 
-    /// Puts the entries that are to be written and were not handed out before into `entries`.
-    pub(crate) fn hand_out(&mut self, entries: &mut Vec<Entry>) {
-        let from = (self.handed.0 + 1 - self.offset.0) as usize;
-        entries.extend(self.entries.range(from..).cloned());
-        self.handed = LogIndex(self.offset.0 + self.entries.len() as u64 - 1);
+    /// The entries that are to be written and were not handed out before.
+    pub(crate) fn hand_out(&mut self) -> Entries {
+        let from = self.handed.next();
+        self.handed = self.end.prev();
+        self.seal();
+        let Some(runs) = self.runs.as_mut().filter(|_| from < self.end) else { return Entries::default() };
+        let place = runs.place(from);
+        if place + 1 < runs.sealed.len() {
+            // Several came since the last write: from now on they are one.
+            let joined = Entries::joined(runs.sealed.drain(place..));
+            runs.sealed.push_back(joined);
+        }
+        let run = &runs.sealed[place];
+        run.slice((from.0 - first_of(run).0) as usize..run.len())
     }
 
     /// The snapshot, if it is to be written and was not handed out before.
@@ -118,7 +243,10 @@ impl Unstable {
         self.stable = self.stable.max(index);
         self.release(applying);
         let kept = (self.stable.0 + 1 - self.offset.0) as usize;
-        let bytes = || self.entries.range(..kept).map(Entry::size_bytes).sum::<u64>();
+        let bytes = || {
+            let runs = self.runs.as_deref();
+            runs.map_or(0, |runs| runs.iter().take(kept).map(Entry::size_bytes).sum::<u64>())
+        };
         if kept > KEPT_ENTRIES_MAX || bytes() > KEPT_BYTES_MAX {
             self.release(self.stable);
         }
@@ -127,39 +255,17 @@ impl Unstable {
     /// Everything up to `index` that storage can answer for is needed here no more.
     pub(crate) fn release(&mut self, index: LogIndex) {
         let index = index.min(self.stable);
-        if index < self.offset {
-            return;
-        }
-        self.entries.drain(..=(index.0 - self.offset.0) as usize);
+        let Some(runs) = self.runs.as_mut().filter(|_| self.offset <= index) else { return };
         self.offset = index.next();
-        self.forget_burst();
-    }
-
-    /// Moves entries before `high` to `out`, from the first on, at most about `bytes_max` of them, at least one; returns
-    /// their bytes. Storage can answer for them.
-    pub(crate) fn take_page(&mut self, high: LogIndex, bytes_max: u64, out: &mut Vec<Entry>) -> u64 {
-        debug_assert!(high <= self.stable.next(), "a page to {high}, stable up to {}", self.stable);
-        let room = (high.0 - self.offset.0) as usize;
-        let (mut count, mut bytes) = (0, 0);
-        for entry in self.entries.range(..room) {
-            let size = entry.size_bytes();
-            if bytes + size > bytes_max && count > 0 {
+        while let Some(run) = runs.sealed.front_mut() {
+            let first = first_of(run);
+            if last_of(run) > index {
+                run.skip((self.offset.0 - first.0) as usize);
                 break;
             }
-            bytes += size;
-            count += 1;
+            runs.sealed.pop_front();
         }
-        out.extend(self.entries.drain(..count));
-        self.offset = self.offset + count as u64;
-        self.forget_burst();
-        bytes
-    }
-
-    /// What a burst has grown must not stay with an idle group (tikv#19593).
-    fn forget_burst(&mut self) {
-        if self.entries.is_empty() && self.entries.capacity() > 128 {
-            self.entries = VecDeque::new();
-        }
+        runs.forget_burst();
     }
 
     /// Storage answers for the snapshot at `index` from now on.
@@ -172,14 +278,20 @@ impl Unstable {
 
     /// Gives back memory that is not in use.
     pub(crate) fn shrink(&mut self) {
-        self.entries.shrink_to_fit();
+        if self.offset == self.end {
+            self.runs = None;
+        }
     }
 
     /// What is wrong with this, given the index of the last entry.
     pub(crate) fn violation(&self, last: LogIndex) -> Option<String> {
-        let end = self.offset.0 + self.entries.len() as u64;
-        if end != last.0 + 1 {
-            return Some(format!("unstable entries end before {end}, the log at {last}"));
+        let entries = || self.runs.iter().flat_map(|runs| runs.iter());
+        let (count, end) = (entries().count() as u64, self.end);
+        if end != last.next() || end != self.offset + count {
+            return Some(format!(
+                "{count} entries from {}, end before {end}, the log at {last}",
+                self.offset
+            ));
         }
         if self.stable.0 + 1 < self.offset.0 || self.stable > self.handed {
             return Some(format!(
@@ -187,11 +299,10 @@ impl Unstable {
                 self.stable, self.offset, self.handed
             ));
         }
-        if self.handed.0 + 1 < self.offset.0 || self.handed.0 >= end {
+        if self.handed.0 + 1 < self.offset.0 || self.handed >= end {
             return Some(format!("handed out to {}, outside {}..{end}", self.handed, self.offset));
         }
-        let bad =
-            self.entries.iter().enumerate().find(|(at, entry)| entry.index.0 != self.offset.0 + *at as u64);
+        let bad = entries().enumerate().find(|(at, entry)| entry.index.0 != self.offset.0 + *at as u64);
         bad.map(|(at, entry)| format!("entry {} stands at place {at} after {}", entry.index, self.offset))
     }
 }
@@ -204,31 +315,28 @@ mod tests {
         Entry { term: Term(term), index: LogIndex(index), ..Entry::default() }
     }
 
-    fn handed_out(unstable: &mut Unstable) -> Vec<Entry> {
-        let mut entries = Vec::new();
-        unstable.hand_out(&mut entries);
-        entries
-    }
-
     #[test]
     fn a_burst_leaves_no_memory_behind() {
         // tikv#19593: the list was cleared but never shrunk, and kept 20 GB.
         let mut unstable = Unstable::new(LogIndex(0));
         (1..=1000).for_each(|index| unstable.push(entry(1, index)));
-        unstable.hand_out(&mut Vec::new());
+        unstable.hand_out();
         unstable.stable_to(LogIndex(1000), LogIndex(1000));
-        assert_eq!(unstable.entries.capacity(), 0);
+        let runs = unstable.runs.as_ref().expect("there were some");
+        assert!(runs.open.capacity() + runs.sealed.capacity() <= 2 * ROOM_MAX);
+        unstable.shrink();
+        assert!(unstable.runs.is_none());
     }
 
     #[test]
     fn what_waits_to_be_applied_is_kept_within_bounds() {
         let mut unstable = Unstable::new(LogIndex(0));
         (1..=1000).for_each(|index| unstable.push(entry(1, index)));
-        unstable.hand_out(&mut Vec::new());
+        unstable.hand_out();
         unstable.stable_to(LogIndex(200), LogIndex(150));
         assert_eq!((unstable.offset, unstable.term(LogIndex(151))), (LogIndex(151), Some(Term(1))));
-        let mut page = Vec::new();
-        let bytes = unstable.take_page(LogIndex(201), 5 * 24, &mut page);
+        let (page, bytes) = unstable.entries(LogIndex(151), LogIndex(201), 5 * 24);
+        unstable.release(LogIndex(155));
         assert_eq!(
             (bytes, page.len(), page[0].index, unstable.offset),
             (5 * 24, 5, LogIndex(151), LogIndex(156))
@@ -242,16 +350,16 @@ mod tests {
     fn what_is_overwritten_is_handed_out_again() {
         let mut unstable = Unstable::new(LogIndex(3));
         (4..=6).for_each(|index| unstable.push(entry(1, index)));
-        assert_eq!(handed_out(&mut unstable).len(), 3);
+        assert_eq!(unstable.hand_out().len(), 3);
         assert!(!unstable.has_unhanded());
         unstable.truncate(LogIndex(5));
         unstable.push(entry(2, 5));
-        assert_eq!(handed_out(&mut unstable), [entry(2, 5)]);
+        assert_eq!(*unstable.hand_out(), [entry(2, 5)]);
         // A conflict may reach into what storage has already.
         unstable.stable_to(LogIndex(5), LogIndex(4));
         unstable.truncate(LogIndex(3));
         unstable.push(entry(3, 3));
-        assert_eq!(handed_out(&mut unstable), [entry(3, 3)]);
+        assert_eq!(*unstable.hand_out(), [entry(3, 3)]);
         assert_eq!(unstable.violation(LogIndex(3)), None);
     }
 }

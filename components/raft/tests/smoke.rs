@@ -23,7 +23,7 @@ fn settle(node: &mut RawNode<MemStorage>, network: &mut Vec<Message>) -> Vec<Byt
         if let Some(last) = committed.last() {
             node.on_applied(last.index);
         }
-        applied.extend(committed.into_iter().map(|entry| entry.data).filter(|data| !data.is_empty()));
+        applied.extend(committed.into_iter().map(|entry| entry.data.clone()).filter(|data| !data.is_empty()));
         node.check_invariants().expect("invariants");
     }
     applied

@@ -50,6 +50,7 @@ impl Model {
         let token = self.token();
         let hard_state =
             HardState { term: Term(self.term), commit: self.truncated.index, ..HardState::default() };
+        let (entries, snapshot) = (entries.into(), snapshot.map(Box::new));
         let append = Append { hard_state: Some(hard_state), entries, snapshot, must_sync: true, token };
         let mut batch = WriteBatch::new();
         self.log.append(&append, &mut batch);

@@ -13,7 +13,7 @@ use crate::records::{
 use bytes::Bytes;
 use codec::Decode;
 use engine::{Cf, Engine, EngineError, WriteBatch};
-use raft::{ConfChange, ConfChangeKind, Entry, EntryId, EntryKind};
+use raft::{ConfChange, ConfChangeKind, Entries, Entry, EntryId, EntryKind};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use types::{Key, KeyRange, LogIndex, Peer, PeerId, PeerRole, Region, RegionId};
@@ -44,7 +44,7 @@ pub enum ApplyTask {
         /// The region.
         region_id: RegionId,
         /// In order, right after those before.
-        entries: Vec<Entry>,
+        entries: Entries,
         /// Who awaits some of them, in order of their indexes.
         proposals: Vec<Proposal>,
     },
@@ -220,12 +220,12 @@ impl<E: Engine> Turn<'_, E> {
     fn entries(
         &mut self,
         region: &mut ApplyRegion,
-        entries: Vec<Entry>,
+        entries: Entries,
         proposals: Vec<Proposal>,
     ) -> Result<(), EngineError> {
         let region_id = region.record.region.id;
         let mut proposals = proposals.into_iter().peekable();
-        for entry in entries {
+        for entry in &entries {
             let tokens = match proposals.next_if(|proposal| proposal.id.index <= entry.index) {
                 Some(proposal) => {
                     assert_eq!(proposal.id, entry.id(), "region {region_id}: proposal and entry differ");
@@ -248,10 +248,10 @@ impl<E: Engine> Turn<'_, E> {
             let change = match entry.kind {
                 EntryKind::ConfChange => {
                     self.answer_all(&tokens, &Ok(KvReply::Started));
-                    Some(self.members(region, &entry))
+                    Some(self.members(region, entry))
                 }
                 EntryKind::Normal if entry.data.is_empty() => None,
-                EntryKind::Normal => self.command(region, &entry, &tokens)?,
+                EntryKind::Normal => self.command(region, entry, &tokens)?,
             };
             let written = (self.out.batch.size_bytes() - bytes_before) as u64;
             let outcome = self.outcome(region_id, entry.id());

@@ -39,7 +39,7 @@ fn task(kinds: Vec<(EntryKind, Bytes, u64)>) -> ApplyTask {
         token += tokens;
         entries.push(entry);
     }
-    ApplyTask::Entries { region_id: REGION, entries, proposals }
+    ApplyTask::Entries { region_id: REGION, entries: entries.into(), proposals }
 }
 
 fn write(items: Vec<WriteItem>) -> (EntryKind, Bytes, u64) {

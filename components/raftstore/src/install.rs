@@ -68,7 +68,7 @@ impl<E: Engine> PeerState<E> {
         self.fail_waiting(turn, &error);
         // The snapshot jumps over them: whether they are part of it cannot be told.
         self.abandon_proposals(turn, position.index);
-        let removed = append.snapshot.as_ref().map(removed_in);
+        let removed = append.snapshot.as_deref().map(removed_in);
         let removed = removed.expect("Raft takes a snapshot").expect("checked when its first piece came");
         let write = Some((append, messages_after));
         let install = Install { region, removed, data, size_bytes, keys, position, write, destroy: None };

@@ -7,7 +7,7 @@ use crate::membership;
 use crate::peer::{PeerState, Phase, Turn};
 use crate::records::RegionRecord;
 use engine::Engine;
-use raft::{Body, Entry, EntryId, EntryKind, Message, PersistToken, Ready, Role};
+use raft::{Body, Entries, Entry, EntryId, EntryKind, Message, PersistToken, Ready, Role};
 use raft_log::FetchRequest;
 use types::Region;
 use wire::kv::KvError;
@@ -44,15 +44,14 @@ impl<E: Engine> PeerState<E> {
             self.begin_install(turn, append, std::mem::take(&mut ready.messages_after));
             return;
         }
-        if let Some(append) = &mut ready.append {
-            self.raft.storage_mut().append(append, &mut turn.log().batch);
+        if let Some(append) = ready.append.take() {
+            self.raft.storage_mut().append(&append, &mut turn.log().batch);
             turn.log().must_sync |= append.must_sync;
             let token = append.token;
             turn.log().persisted.tokens.push((self.region.id, token));
             self.unpersisted += 1;
-            // The log answers for it from here on, so Raft need not hold it, and neither need we.
+            // The log answers for it from here on, so Raft need not hold it.
             self.raft.on_stable(token);
-            append.entries.clear();
         }
         self.send(turn, &mut ready.messages);
         self.send_after(turn, &mut ready.messages_after);
@@ -110,7 +109,7 @@ impl<E: Engine> PeerState<E> {
     }
 
     /// Hands entries to apply, with whoever waits for them.
-    fn apply(&mut self, turn: &mut Turn<E>, entries: Vec<Entry>) {
+    fn apply(&mut self, turn: &mut Turn<E>, entries: Entries) {
         let Some(last) = entries.last() else { return };
         self.applying.handed = last.index;
         let mut proposals = Vec::new();

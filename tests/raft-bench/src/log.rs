@@ -52,10 +52,11 @@ impl<E: Item> Log<E> {
     }
 
     /// Appends, replacing what stands at and after the first.
-    pub(crate) fn write(&mut self, entries: &mut Vec<E>) {
-        if let Some(first) = entries.first() {
+    pub(crate) fn write(&mut self, entries: impl Iterator<Item = E>) {
+        let mut entries = entries.peekable();
+        if let Some(first) = entries.peek() {
             self.entries.truncate((first.at().index - self.first()) as usize);
-            self.entries.extend(entries.drain(..));
+            self.entries.extend(entries);
         }
     }
 

@@ -155,8 +155,8 @@ impl Core for Ours {
         while self.node.has_ready() {
             self.node.ready_into(ready);
             out.extend(ready.messages.drain(..));
-            if let Some(append) = &mut ready.append {
-                self.node.storage_mut().log_mut().write(&mut append.entries);
+            if let Some(append) = &ready.append {
+                self.node.storage_mut().log_mut().write(append.entries.iter().cloned());
                 self.node.on_persist(append.token);
             }
             out.extend(ready.messages_after.drain(..));

@@ -164,8 +164,8 @@ impl Core for Theirs {
             out.extend(ready.take_messages());
             let applied = ready.take_committed_entries();
             Self::apply(&applied);
-            let mut entries = ready.take_entries();
-            self.node.mut_store().log_mut().write(&mut entries);
+            let entries = ready.take_entries();
+            self.node.mut_store().log_mut().write(entries.into_iter());
             out.extend(ready.take_persisted_messages());
             let mut light = self.node.advance_append(ready);
             out.extend(light.take_messages());

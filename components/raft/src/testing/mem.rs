@@ -46,7 +46,7 @@ impl MemStorage {
     /// state machine or of its driver.
     pub fn write(&mut self, append: &Append) {
         if let Some(snapshot) = &append.snapshot {
-            self.apply_snapshot(snapshot.clone());
+            self.apply_snapshot((**snapshot).clone());
         }
         self.append(&append.entries);
         if let Some(state) = append.hard_state {

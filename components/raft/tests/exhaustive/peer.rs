@@ -209,7 +209,7 @@ impl Peer {
             done.sent.extend(messages_after);
             if let Some(last) = committed.last() {
                 let index = last.index;
-                done.applied.extend(committed);
+                done.applied.extend(committed.iter().cloned());
                 self.node.on_applied(index);
             }
         }

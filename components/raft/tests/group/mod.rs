@@ -256,7 +256,7 @@ impl Group {
         let host = self.host(id)?;
         let silent = committed.is_empty() || host.hold_applies;
         let committed_now = host.committed;
-        host.pages.extend(committed);
+        host.pages.extend(committed.iter().cloned());
         if silent && committed_now > committed_before {
             self.tell(format!("{id}: committed {committed_now}"));
         }

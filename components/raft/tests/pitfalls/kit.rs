@@ -84,7 +84,7 @@ pub(crate) fn vote(kind: raft::VoteKind, last: EntryId) -> Body {
 }
 
 pub(crate) fn append(prev: EntryId, entries: Vec<Entry>, commit: u64) -> Body {
-    Body::Append { prev, entries, commit: LogIndex(commit) }
+    Body::Append { prev, entries: entries.into(), commit: LogIndex(commit) }
 }
 
 pub(crate) fn stored(index: u64) -> Body {

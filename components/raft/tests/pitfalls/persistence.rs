@@ -290,10 +290,14 @@ fn storage_in_memory_refuses_whoever_breaks_its_contract() {
         };
         raft::Append { hard_state: Some(state), ..raft::Append::default() }
     };
-    let log =
-        |first, terms: &[u64]| raft::Append { entries: entries(first, terms), ..raft::Append::default() };
-    let replaced =
-        |index| raft::Append { snapshot: Some(snapshot(id(1, index), 3)), ..raft::Append::default() };
+    let log = |first, terms: &[u64]| raft::Append {
+        entries: entries(first, terms).into(),
+        ..raft::Append::default()
+    };
+    let replaced = |index| raft::Append {
+        snapshot: Some(Box::new(snapshot(id(1, index), 3))),
+        ..raft::Append::default()
+    };
     refuses("a term that falls", state(1, 0, 2));
     refuses("a commit index that falls", state(2, 3, 1));
     refuses("a second vote in a term", state(2, 2, 2));

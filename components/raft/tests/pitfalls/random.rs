@@ -366,7 +366,7 @@ fn pages_cover_the_log_once_each_and_the_commit_index_never_falls() {
                 node.storage_mut().0.write(&write);
                 node.on_persist(write.token);
             }
-            for entry in ready.committed {
+            for entry in &ready.committed {
                 handed += 1;
                 assert_eq!(entry.index, LogIndex(handed), "seed {seed}: once each, in order");
             }

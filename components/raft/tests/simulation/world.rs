@@ -359,7 +359,7 @@ impl World {
             }
             self.record.chooses(entry)?;
         }
-        host.pages.extend(committed);
+        host.pages.extend(committed.iter().cloned());
         if std::mem::take(&mut host.check_log) {
             let status = host.node.as_ref().expect("up").status();
             if status.role == Role::Leader {

@@ -164,10 +164,11 @@ pub(crate) fn bodies() -> Vec<Body> {
                 entry(1001, EntryKind::Normal, ""),
                 entry(1002, EntryKind::Normal, "put"),
                 entry(1003, EntryKind::ConfChange, "change"),
-            ],
+            ]
+            .into(),
             commit: LogIndex(999),
         },
-        Body::Append { prev: id(0, 0), entries: Vec::new(), commit: LogIndex(0) },
+        Body::Append { prev: id(0, 0), entries: Vec::new().into(), commit: LogIndex(0) },
         Body::AppendResp { index: LogIndex(1003), commit: LogIndex(1001), reject: None },
         Body::AppendResp {
             index: LogIndex(0),
