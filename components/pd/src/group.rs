@@ -213,7 +213,7 @@ impl<E: Engine> Group<E> {
                 }
                 self.node.storage_mut().append(&append, &mut effects.batch);
                 self.node.on_stable(append.token);
-                effects.must_sync |= append.must_sync;
+                effects.must_sync = true;
                 persist = Some(append.token);
             }
             for message in &ready.messages {

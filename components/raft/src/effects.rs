@@ -6,6 +6,21 @@ use crate::error::Poison;
 use crate::raw_node::Handed;
 use crate::{Append, Body, HardState, Message, RawNode, Ready, SoftState, Storage, VoteKind};
 
+/// For how many messages a group keeps room.
+const OUTBOX_ROOM: usize = 8;
+
+/// Hands `said` out in `list`, which is empty. Both keep room: a driver's list as much as it ever needed, a group little.
+fn hand_over(said: &mut Vec<Message>, list: &mut Vec<Message>) {
+    if list.capacity() <= OUTBOX_ROOM {
+        std::mem::swap(said, list);
+        return;
+    }
+    list.append(said);
+    if said.capacity() > OUTBOX_ROOM {
+        *said = Vec::new();
+    }
+}
+
 impl<S: Storage> RawNode<S> {
     pub(crate) fn hard_state(&self) -> HardState {
         HardState {
@@ -21,8 +36,9 @@ impl<S: Storage> RawNode<S> {
         SoftState { lead: self.lead, role: self.role }
     }
 
-    fn hard_state_differs(&self) -> bool {
-        self.handed_state != Handed { term: self.term, vote: self.vote, commit: self.log.committed() }
+    /// There is something that must not be forgotten. What is committed is not of it: the others know, too.
+    fn has_promised(&self) -> bool {
+        (self.term, self.vote) != (self.handed_state.term, self.handed_state.vote)
     }
 
     /// The tick at which a timer is due; `None` when none runs.
@@ -54,7 +70,7 @@ impl<S: Storage> RawNode<S> {
             || self.has_read_states()
             || self.log.has_unwritten()
             || self.log.has_page(self.config.max_committed_bytes_per_ready())
-            || self.hard_state_differs()
+            || self.has_promised()
             || self.soft_state() != self.handed_soft
             || self.forwards().is_some_and(|forwards| forwards.has_waiting())
             || self.timer_is_due()
@@ -128,9 +144,6 @@ impl<S: Storage> RawNode<S> {
 
     /// Fills `ready`, which is clear, but may have room from its last use.
     pub(crate) fn collect(&mut self, ready: &mut Ready) -> Result<(), Poison> {
-        if self.outbox.capacity() == 0 {
-            self.outbox = std::mem::take(&mut ready.messages);
-        }
         self.say_everything()?;
         self.dirty = false;
         let soft = self.soft_state();
@@ -149,14 +162,13 @@ impl<S: Storage> RawNode<S> {
 
     /// Messages go to their two classes; mostly they are all of one, and then they need not move.
     fn sort_messages(&mut self, ready: &mut Ready) {
-        let mut outbox = std::mem::take(&mut self.outbox);
-        let waiting = outbox.iter().filter(|message| self.waits(message)).count();
+        let waiting = self.outbox.iter().filter(|message| self.waits(message)).count();
         if waiting == 0 {
-            ready.messages = outbox;
-        } else if waiting == outbox.len() {
-            ready.messages_after = outbox;
+            hand_over(&mut self.outbox, &mut ready.messages);
+        } else if waiting == self.outbox.len() {
+            hand_over(&mut self.outbox, &mut ready.messages_after);
         } else {
-            for message in outbox.drain(..) {
+            for message in std::mem::take(&mut self.outbox) {
                 let class =
                     if self.waits(&message) { &mut ready.messages_after } else { &mut ready.messages };
                 class.push(message);
@@ -178,19 +190,15 @@ impl<S: Storage> RawNode<S> {
 
     /// Puts what is to be written into `ready`.
     fn collect_write(&mut self, ready: &mut Ready) {
-        let differs = self.hard_state_differs();
-        if !differs && !self.log.has_unwritten() {
+        if !self.has_promised() && !self.log.has_unwritten() {
             return;
         }
-        let state = self.hard_state();
-        let promised = (state.term, state.vote) != (self.handed_state.term, self.handed_state.vote);
+        let (state, handed) = (self.hard_state(), self.handed_state);
         let snapshot = self.log.hand_out_snapshot();
         let snapshot_index = snapshot.as_ref().map(|snapshot| snapshot.meta.index);
         let (entries, token) = self.log.hand_out_write(state.term, snapshot_index);
         self.handed_state = Handed::of(&state);
-        let must_sync = promised || !entries.is_empty() || snapshot.is_some();
-        let snapshot = snapshot.map(Box::new);
-        ready.append =
-            Some(Append { hard_state: differs.then_some(state), must_sync, entries, snapshot, token });
+        let hard_state = (handed != self.handed_state).then_some(state);
+        ready.append = Some(Append { hard_state, entries, snapshot: snapshot.map(Box::new), token });
     }
 }

@@ -11,8 +11,8 @@
 //! **What its driver owes it.** The contract of writing, which [`Ready`], [`Append`] and the reports share:
 //!
 //! 1. Appends become readable and durable in the order of their tokens; entries at index `i` discard all at and after `i`.
-//! 2. Hard state, entries and snapshot of one append are one write, wholly there after a crash or not at all. Only one whose
-//!    `must_sync` is false may be lost although it was reported.
+//! 2. Hard state, entries and snapshot of one append are one write, wholly there after a crash or not at all. A
+//!    commit index that moves alone is not written; whoever restarts learns it again.
 //! 3. `messages_after` leave when the append of their [`Ready`] (without one, the last append before) is durable. They are
 //!    all answers to appends and votes, all votes, and all messages of a term that is not durable (INV-RAFT-12).
 //! 4. [`RawNode::on_persist`] reports a token when it and all before it are durable. A token that a later one has overtaken

@@ -269,16 +269,17 @@ impl<S: Storage> RaftLog<S> {
         }
         let offset = self.unstable.offset();
         if low >= offset {
-            return Ok(self.unstable.entries(low, high, bytes_max).0);
+            let (stop, _) = self.unstable.fitting(low, high, bytes_max);
+            return Ok(self.unstable.entries(low, stop));
         }
         let (mut stored, stop) = (Vec::new(), high.min(offset));
         self.storage.entries(low, stop, bytes_max, context, &mut stored)?;
         let Some(last) = stored.last() else { return Err(StorageError::Unavailable) };
         let bytes: u64 = stored.iter().map(Entry::size_bytes).sum();
         if last.index.next() == stop && stop < high && bytes < bytes_max {
-            let (rest, more) = self.unstable.entries(stop, high, bytes_max - bytes);
+            let (end, more) = self.unstable.fitting(stop, high, bytes_max - bytes);
             if bytes + more <= bytes_max {
-                stored.extend_from_slice(&rest);
+                stored.extend_from_slice(&self.unstable.entries(stop, end));
             }
         }
         Ok(stored.into())
@@ -544,12 +545,14 @@ impl<S: Storage> RaftLog<S> {
         let bytes_max = bytes_max - self.underway().page_bytes;
         let (page, bytes) = if self.unstable.offset() <= low {
             // The common case: what has just been committed is still here.
-            self.unstable.entries(low, high, bytes_max)
+            let (stop, bytes) = self.unstable.fitting(low, high, bytes_max);
+            (self.unstable.take(low, stop), bytes)
         } else {
             let context = FetchContext { to: PeerId::ZERO, term };
             match self.entries(low, high, bytes_max, context) {
                 Ok(read) => {
                     let bytes = read.iter().map(Entry::size_bytes).sum();
+                    self.unstable.release(read.last().map_or(LogIndex::ZERO, |last| last.index));
                     (read, bytes)
                 }
                 Err(StorageError::LogTemporarilyUnavailable) => {
@@ -560,7 +563,6 @@ impl<S: Storage> RaftLog<S> {
             }
         };
         self.hand_out_page(low, high, bytes, &page)?;
-        self.unstable.release(self.applying);
         Ok(page)
     }
 

@@ -44,6 +44,9 @@ pub struct Reject {
 
 /// What is said.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
+// Left alone, the compiler packs the tag and the flags of some variants into single bytes, and then moves all of them in
+// pieces that straddle what was just written, which costs more than the message's whole way through the core.
+#[repr(u64)]
 pub enum Body {
     /// Entries to append after `prev`.
     Append {

@@ -56,7 +56,7 @@ pub struct RawNode<S: Storage> {
     pub(crate) bugs: Bugs,
 }
 
-/// What of the hard state makes a write when it changes: who leads is noted along with it, and never alone.
+/// The hard state as it was last written, but for who leads.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[cfg_attr(any(test, feature = "testing"), derive(Hash))]
 pub(crate) struct Handed {
@@ -293,7 +293,7 @@ impl<S: Storage> RawNode<S> {
             ProgressState::Replicate => progress.become_probe(),
             ProgressState::Snapshot { .. } => {
                 progress.abort_snapshot();
-                progress.paused = true;
+                progress.pause(0);
             }
             ProgressState::Probe => {}
         }
@@ -310,7 +310,7 @@ impl<S: Storage> RawNode<S> {
                 progress.abort_snapshot()
             }
             // Its acknowledgement, or the answer to a heartbeat, says when to go on.
-            progress.paused = true;
+            progress.pause(0);
             self.dirty = true;
         }
     }

@@ -212,7 +212,9 @@ impl<S: Storage> RawNode<S> {
     /// Answers the reads whose round a quorum has answered.
     pub(crate) fn settle_rounds(&mut self) {
         let id = self.config.id;
-        let Some(leader) = &mut self.leader else { return };
+        let Some(leader) = self.leader.as_mut().filter(|leader| !leader.rounds.open.is_empty()) else {
+            return;
+        };
         let latest = leader.rounds.latest;
         let answered = |peer: PeerId| match leader.peers.get(peer) {
             _ if peer == id => latest,

@@ -35,17 +35,15 @@ pub struct PersistToken {
     pub mark: LogMark,
 }
 
-/// One atomic write to the group's log. Entries at index `i` discard everything at and after `i`.
+/// One atomic write to the group's log, to be made durable. Entries at index `i` discard everything at and after `i`.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
 pub struct Append {
-    /// The new hard state, if it changed.
+    /// The new hard state, if it changed. That the commit index has moved makes no write of its own: it is noted with the next.
     pub hard_state: Option<HardState>,
     /// Contiguous entries; possibly none.
     pub entries: Entries,
     /// Replaces log and data; the entries (if any) follow it.
     pub snapshot: Option<Box<Snapshot>>,
-    /// False when only the commit index moved: then the write need not be synced, nor even made.
-    pub must_sync: bool,
     /// To be handed back when it is durable.
     pub token: PersistToken,
 }

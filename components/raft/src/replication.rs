@@ -165,9 +165,12 @@ impl<S: Storage> RawNode<S> {
         let Some(mut leader) = self.leader.take() else { return Ok(()) };
         self.log.seal();
         let mut result = Ok(());
+        let round = leader.rounds.latest();
+        // Mostly all followers lack the same.
+        let mut built = None;
         for (to, progress) in leader.peers.iter_mut() {
             if to != self.config.id {
-                result = self.send_appends_to(to, progress);
+                result = self.send_appends_to(to, progress, round, &mut built);
                 if result.is_err() {
                     break;
                 }
@@ -178,7 +181,14 @@ impl<S: Storage> RawNode<S> {
         result
     }
 
-    fn send_appends_to(&mut self, to: PeerId, progress: &mut Progress) -> Result<(), Poison> {
+    /// Sends one peer what it lacks. The last append that was `built` may serve it, too.
+    fn send_appends_to(
+        &mut self,
+        to: PeerId,
+        progress: &mut Progress,
+        round: u64,
+        built: &mut Option<LogSlice>,
+    ) -> Result<(), Poison> {
         loop {
             let last = self.log.last().index;
             let window_full = progress
@@ -198,18 +208,24 @@ impl<S: Storage> RawNode<S> {
             if blocked || progress.fetching || !wanted {
                 return Ok(());
             }
-            let context = FetchContext { to, term: self.term };
-            let prev = progress.next.prev();
-            let built = self.log.term(prev).and_then(|term| {
-                let replicating = progress.state == ProgressState::Replicate;
-                let high = if replicating && window_full { progress.next } else { last.next() };
-                let entries =
-                    self.log.entries(progress.next, high, self.config.max_size_per_message(), context)?;
-                let slice = LogSlice::new(self.term, EntryId::new(term, prev), entries);
-                slice.map_err(|what| StorageError::Other(format!("a log that {what}")))
-            });
-            match built {
-                Ok(slice) => self.send_append(to, progress, slice),
+            // An append of nothing is no use to the others.
+            let nothing = window_full && progress.state == ProgressState::Replicate;
+            let shared =
+                built.as_ref().filter(|slice| !nothing && slice.prev().index == progress.next.prev());
+            let slice = match shared {
+                Some(slice) => Ok(slice.clone()),
+                None => {
+                    let high = if nothing { progress.next } else { last.next() };
+                    self.build_append(to, progress.next, high)
+                }
+            };
+            match slice {
+                Ok(slice) => {
+                    if !nothing && shared.is_none() {
+                        *built = Some(slice.clone());
+                    }
+                    self.send_append(to, progress, slice, round);
+                }
                 Err(StorageError::LogTemporarilyUnavailable) => {
                     progress.fetching = true;
                     return Ok(());
@@ -223,10 +239,20 @@ impl<S: Storage> RawNode<S> {
         }
     }
 
-    fn send_append(&mut self, to: PeerId, progress: &mut Progress, slice: LogSlice) {
+    /// An append of the entries of `next..high`, as far as one message takes them.
+    fn build_append(&self, to: PeerId, next: LogIndex, high: LogIndex) -> Result<LogSlice, StorageError> {
+        let (prev, context) = (next.prev(), FetchContext { to, term: self.term });
+        let prev = EntryId::new(self.log.term(prev)?, prev);
+        let entries = self.log.entries(next, high, self.config.max_size_per_message(), context)?;
+        LogSlice::new(self.term, prev, entries)
+            .map_err(|what| StorageError::Other(format!("a log that {what}")))
+    }
+
+    fn send_append(&mut self, to: PeerId, progress: &mut Progress, slice: LogSlice, round: u64) {
         let commit = self.log.committed();
         if progress.state != ProgressState::Replicate {
-            progress.paused = true;
+            // It leaves together with the heartbeats of the latest round: their answer says nothing of it.
+            progress.pause(round);
         } else if !slice.entries().is_empty() {
             let last = slice.last().index;
             progress.next = last.next();
@@ -245,7 +271,7 @@ impl<S: Storage> RawNode<S> {
         // Until it succeeds, the peer's next answer (to a heartbeat, say) makes us try again.
         progress.state = ProgressState::Probe;
         progress.inflights.clear();
-        progress.paused = true;
+        progress.pause(0);
         progress.poked = false;
         // Building snapshots over and over for a peer that is gone costs everybody (etcd#3778).
         if !progress.is_active(self.tick, self.config.election_tick) {
@@ -416,7 +442,8 @@ impl<S: Storage> RawNode<S> {
             _ => {}
         }
         self.dirty = true;
-        if moved {
+        // Whoever holds no more than what is committed adds nothing to it.
+        if moved && index > self.log.committed() {
             self.commit_if_reached()?;
         }
         Ok(())
@@ -441,9 +468,11 @@ impl<S: Storage> RawNode<S> {
         progress.acked_round = progress.acked_round.max(round);
         match progress.state {
             ProgressState::Probe => {
-                progress.paused = false;
-                progress.poked = true;
-                self.dirty = true;
+                if round > progress.paused_round {
+                    progress.paused = false;
+                    progress.poked = true;
+                    self.dirty = true;
+                }
             }
             // Appends may be lost, and then nothing but this tells us. While answers come in, nothing is asked.
             ProgressState::Replicate => {

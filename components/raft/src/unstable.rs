@@ -123,37 +123,60 @@ impl Unstable {
         Some(entry.term)
     }
 
-    /// Entries of `low..high`, all of which are here: as many as weigh `bytes_max` at most, at least one. Returns what they
-    /// weigh, too.
-    pub(crate) fn entries(&self, low: LogIndex, high: LogIndex, bytes_max: u64) -> (Entries, u64) {
+    /// Where as many entries from `low` on end as weigh `bytes_max` at most, at least one, before `high`; and what they
+    /// weigh. All of them are here.
+    pub(crate) fn fitting(&self, low: LogIndex, high: LogIndex, bytes_max: u64) -> (LogIndex, u64) {
         let runs = self.runs.as_ref().expect("they are here");
         debug_assert!(
             runs.open.first().is_none_or(|open| high <= open.index),
             "{high} is beyond what is sealed"
         );
-        let from = runs.place(low);
         let (mut stop, mut bytes) = (low, 0);
-        'fits: for run in runs.sealed.range(from..) {
+        for run in runs.sealed.range(runs.place(low)..) {
             for entry in &run[(stop.0 - first_of(run).0) as usize..] {
                 let size = entry.size_bytes();
                 if entry.index >= high || (bytes > 0 && bytes + size > bytes_max) {
-                    break 'fits;
+                    return (stop, bytes);
                 }
                 bytes += size;
                 stop = entry.index.next();
             }
         }
+        (stop, bytes)
+    }
+
+    /// The entries of `low..stop`, all of which are here.
+    pub(crate) fn entries(&self, low: LogIndex, stop: LogIndex) -> Entries {
+        let Some(runs) = &self.runs else { return Entries::default() };
+        let from = runs.place(low);
         let mut parts = runs.sealed.range(from..).take_while(|run| first_of(run) < stop).map(|run| {
             let [start, end] = [low, stop].map(|at| at.0.saturating_sub(first_of(run).0) as usize);
             run.slice(start..end.min(run.len()))
         });
         let first = parts.next().unwrap_or_default();
-        let entries = match parts.next() {
+        match parts.next() {
             None => first,
             // They came in several pieces, and are wanted in one.
             Some(second) => Entries::joined([first, second].into_iter().chain(parts)),
-        };
-        (entries, bytes)
+        }
+    }
+
+    /// The entries of `low..stop`, which are needed here no more once storage can answer for them.
+    pub(crate) fn take(&mut self, low: LogIndex, stop: LogIndex) -> Entries {
+        if low == self.offset
+            && stop <= self.stable.next()
+            && let Some(runs) = &mut self.runs
+            && runs.sealed.front().is_some_and(|run| last_of(run).next() == stop)
+        {
+            // The common case: they go as they came.
+            self.offset = stop;
+            let run = runs.sealed.pop_front().expect("there is a first one");
+            runs.forget_burst();
+            return run;
+        }
+        let entries = self.entries(low, stop);
+        self.release(stop.prev());
+        entries
     }
 
     /// Drops everything at and after `index`.
@@ -335,8 +358,8 @@ mod tests {
         unstable.hand_out();
         unstable.stable_to(LogIndex(200), LogIndex(150));
         assert_eq!((unstable.offset, unstable.term(LogIndex(151))), (LogIndex(151), Some(Term(1))));
-        let (page, bytes) = unstable.entries(LogIndex(151), LogIndex(201), 5 * 24);
-        unstable.release(LogIndex(155));
+        let (stop, bytes) = unstable.fitting(LogIndex(151), LogIndex(201), 5 * 24);
+        let page = unstable.take(LogIndex(151), stop);
         assert_eq!(
             (bytes, page.len(), page[0].index, unstable.offset),
             (5 * 24, 5, LogIndex(151), LogIndex(156))

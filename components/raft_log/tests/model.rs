@@ -51,7 +51,7 @@ impl Model {
         let hard_state =
             HardState { term: Term(self.term), commit: self.truncated.index, ..HardState::default() };
         let (entries, snapshot) = (entries.into(), snapshot.map(Box::new));
-        let append = Append { hard_state: Some(hard_state), entries, snapshot, must_sync: true, token };
+        let append = Append { hard_state: Some(hard_state), entries, snapshot, token };
         let mut batch = WriteBatch::new();
         self.log.append(&append, &mut batch);
         self.queue.push_back((batch, token));

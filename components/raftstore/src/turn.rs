@@ -46,7 +46,7 @@ impl<E: Engine> PeerState<E> {
         }
         if let Some(append) = ready.append.take() {
             self.raft.storage_mut().append(&append, &mut turn.log().batch);
-            turn.log().must_sync |= append.must_sync;
+            turn.log().must_sync = true;
             let token = append.token;
             turn.log().persisted.tokens.push((self.region.id, token));
             self.unpersisted += 1;

@@ -52,7 +52,7 @@ impl CheckedStorage {
     ///
     /// # Errors
     /// INV-RAFT-12: such a message. INV-RAFT-13: the order of writes is broken. INV-RAFT-10, INV-RAFT-11: the hard state
-    /// falls or votes twice. `must_sync` is false for more than a commit index.
+    /// falls or votes twice.
     pub fn take(&mut self, ready: &Ready) -> Result<(), String> {
         for message in &ready.messages {
             self.may_leave(message)?;
@@ -83,11 +83,9 @@ impl CheckedStorage {
             }
         }
         let state = append.hard_state.unwrap_or(old);
-        let needs_sync = (state.term, state.vote) != (old.term, old.vote)
-            || !append.entries.is_empty()
-            || append.snapshot.is_some();
-        if append.must_sync != needs_sync {
-            return Err(format!("must_sync is {} for {append:?} after {old:?}", append.must_sync));
+        let promises = (state.term, state.vote) != (old.term, old.vote);
+        if !promises && append.entries.is_empty() && append.snapshot.is_none() {
+            return Err(format!("{append:?} after {old:?} is a write of nothing that must not be forgotten"));
         }
         self.handed = append.token.seq;
         self.waiting.push_back(append.clone());

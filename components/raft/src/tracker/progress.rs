@@ -58,6 +58,8 @@ pub(crate) struct Progress {
     pub(crate) poked: bool,
     /// Entries for this peer are being fetched.
     pub(crate) fetching: bool,
+    /// While paused: only the answer to a later heartbeat round says that what we wait for may never come.
+    pub(crate) paused_round: u64,
     /// The highest commit index that was sent.
     pub(crate) sent_commit: LogIndex,
     /// The peer has answered since we keep its progress.
@@ -81,6 +83,7 @@ impl Progress {
             paused: false,
             poked: true,
             fetching: false,
+            paused_round: 0,
             sent_commit: LogIndex::ZERO,
             answered: false,
             heard_tick: tick,
@@ -98,6 +101,12 @@ impl Progress {
     pub(crate) fn hear(&mut self, tick: u64) {
         self.answered = true;
         self.heard_tick = tick;
+    }
+
+    /// Nothing is sent before the peer has answered, were it only a heartbeat of a round after `round`.
+    pub(crate) fn pause(&mut self, round: u64) {
+        self.paused = true;
+        self.paused_round = round;
     }
 
     /// Starts over from what is known to agree, or from behind the snapshot that was sent.

@@ -154,9 +154,6 @@ pub(crate) fn append(append: &Append) -> String {
     if let Some(state) = append.hard_state {
         parts.push(format!("term {} vote {} commit {}", state.term, state.vote, state.commit));
     }
-    if !append.must_sync {
-        parts.push("no sync".to_owned());
-    }
     format!("write {}: {}", append.token.seq, parts.join("; "))
 }
 

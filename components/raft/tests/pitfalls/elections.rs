@@ -19,7 +19,6 @@ fn a_vote_is_durable_before_it_is_answered() {
     assert_eq!(verdict(&ready.messages), None);
     assert_eq!(verdict(&ready.messages_after), Some((true, 5)));
     let append = ready.append.expect("the vote is written");
-    assert!(append.must_sync);
     assert_eq!(append.hard_state.map(|state| (state.term, state.vote)), Some((Term(5), PeerId(2))));
     peer.step(3, 5, vote(VoteKind::Real, id(4, 9)));
     assert_eq!(verdict(&peer.settle()), Some((false, 5)));

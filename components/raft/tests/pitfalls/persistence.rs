@@ -92,24 +92,27 @@ fn a_sole_voter_says_nothing_in_a_term_that_it_could_forget() {
 }
 
 #[test]
-fn only_promises_and_data_need_a_sync() {
-    // raft-rs#372, etcd 0675f3d: the flag was missing where it mattered, or always set.
+fn only_promises_and_data_are_written() {
+    // raft-rs#372, etcd 0675f3d: whether a write must be synced was said where it need not, and not said where it must.
+    // Here there is nothing to say: whatever is written must be synced, and a commit index alone is not written.
     let mut peer = peer(1, 3);
     peer.step(2, 1, append(EntryId::default(), entries(1, &[1]), 0));
     let write = peer.ready().append.expect("term and entry");
-    assert!(write.must_sync && write.hard_state.is_some());
+    assert_eq!(write.hard_state.map(|state| (state.term, state.commit)), Some((Term(1), LogIndex(0))));
     peer.persist();
     peer.step(2, 1, append(id(1, 1), Vec::new(), 1));
-    let write = peer.ready().append.expect("the commit index");
-    assert!(!write.must_sync && write.entries.is_empty());
-    assert_eq!(write.hard_state.map(|state| state.commit), Some(LogIndex(1)));
-    peer.persist();
+    let ready = peer.ready();
+    assert_eq!((ready.committed.len(), ready.append), (1, None), "it is applied, and that is all");
     peer.step(2, 1, append(id(1, 1), entries(2, &[1]), 1));
     let write = peer.ready().append.expect("an entry");
-    assert!(write.must_sync && write.hard_state.is_none());
+    assert_eq!(write.hard_state.map(|state| state.commit), Some(LogIndex(1)), "noted along with it");
+    peer.persist();
+    peer.step(2, 1, append(id(1, 2), entries(3, &[1]), 1));
+    let write = peer.ready().append.expect("an entry");
+    assert_eq!((write.entries.len(), write.hard_state), (1, None));
     peer.persist();
     peer.step(3, 2, Body::Heartbeat { commit: LogIndex(0), round: 1 });
-    assert!(peer.ready().append.expect("a term").must_sync);
+    assert_eq!(peer.ready().append.expect("a term").hard_state.map(|state| state.term), Some(Term(2)));
     peer.persist();
     peer.step(3, 2, Body::Heartbeat { commit: LogIndex(0), round: 2 });
     assert_eq!(peer.ready().append, None);

@@ -178,10 +178,12 @@ fn an_idle_follower_reported_unreachable_recovers() {
     let term = peer.term();
     peer.node.report_unreachable(PeerId(2));
     assert_eq!(peer.progress(2).state, ProgressState::Probe);
-    peer.settle();
+    assert_eq!(appends(&peer.settle(), 2).len(), 1, "with nothing to send, an empty append asks");
     peer.step(2, term, Body::HeartbeatResp { commit: LogIndex(1), round: 1 });
-    let probes = appends(&peer.settle(), 2);
-    assert_eq!(probes.len(), 1, "with nothing to send, an empty append asks");
+    assert!(appends(&peer.settle(), 2).is_empty(), "this answer was on its way before");
+    peer.node.ping();
+    peer.answer_heartbeats();
+    assert_eq!(appends(&peer.settle(), 2).len(), 1, "that was lost, and is said again");
     peer.step(2, term, stored(1));
     assert_eq!(peer.progress(2).state, ProgressState::Replicate);
 }
