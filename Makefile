@@ -15,7 +15,7 @@ export CARGO_INCREMENTAL := 0
 TARGET_CI_MIB_MAX := 16384
 endif
 
-.PHONY: help setup run test verify check lint fix sim soak soak-raft exhaustive fuzz bench bench-raft bench-peers clean
+.PHONY: help setup run test verify check lint fix sim soak soak-raft teeth exhaustive fuzz bench bench-raft bench-peers clean
 
 help: # List the targets
 	@awk -F ':.*# ' '/^[a-z-]+:.*# /{printf "make %-11s %s\n", $$1, $$2}' Makefile
@@ -49,10 +49,13 @@ fix: setup # Format, and apply what clippy can mend by itself; the only target t
 	cargo fmt --all
 
 sim: setup # Replay one simulation seed with its full trace: make sim SEED=42
-	cargo run --locked -p flotilla-sim-cli -- run --seed $(or $(SEED),$(error say which: make sim SEED=42)) --trace
+	cargo run --profile sim --locked -p flotilla-sim-cli -- run --seed $(or $(SEED),$(error say which: make sim SEED=42)) --trace
 
 soak: setup soak-raft # Run new schedules of one Raft group, then new simulation seeds of clusters for a while: make soak MINUTES=10
-	cargo run --locked -p flotilla-sim-cli -- soak --minutes $(or $(MINUTES),10)
+	cargo run --profile sim --locked -p flotilla-sim-cli -- soak --minutes $(or $(MINUTES),10)
+
+teeth: # Break the product's rules one by one, see that the simulator finds each, and write docs/teeth.md
+	cargo run --profile sim --locked -p flotilla-sim-cli --features seeded_bugs -- teeth --page docs/teeth.md $(ARGS)
 
 soak-raft: # Run new schedules of one Raft group: make soak-raft SCHEDULES=1000000 RAFT_FIRST=5000000
 	RAFT_SCHEDULES=$(or $(SCHEDULES),$(or $(MINUTES),10)00000) RAFT_FIRST=$(or $(RAFT_FIRST),2000000) \

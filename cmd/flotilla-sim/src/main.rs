@@ -9,6 +9,7 @@
 )]
 
 mod soak;
+mod teeth;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use sim::check::write_history;
@@ -39,6 +40,8 @@ enum Command {
     Replay(ReplayArguments),
     /// Make a schedule smaller that fails, as long as it fails alike.
     Shrink(ShrinkArguments),
+    /// Break the product's rules one by one, and see that each is found.
+    Teeth(teeth::Arguments),
 }
 
 #[derive(Args)]
@@ -157,6 +160,7 @@ fn main() -> ExitCode {
         Command::Soak(arguments) => soak::soak(&arguments),
         Command::Replay(arguments) => replay(&arguments),
         Command::Shrink(arguments) => shrink_one(&arguments),
+        Command::Teeth(arguments) => teeth::teeth(&arguments),
     }
 }
 

@@ -32,6 +32,8 @@ mod schedule;
 pub mod script;
 mod setup;
 mod shrink;
+#[cfg(feature = "seeded_bugs")]
+pub mod teeth;
 mod time;
 mod trace;
 pub mod workload;

@@ -61,6 +61,14 @@ impl Default for RunOptions {
     }
 }
 
+impl RunOptions {
+    /// A short run of a small and busy cluster.
+    #[must_use]
+    pub fn short() -> Self {
+        Self { safety: Duration::from_secs(15), ..Self::default() }
+    }
+}
+
 /// What a run was.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Report {

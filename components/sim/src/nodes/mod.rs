@@ -55,6 +55,16 @@ impl SeededBug {
         let raft = raft::SeededBug::ALL.iter().copied().map(Self::Raft);
         drivers.into_iter().chain(regions).chain(raft).collect()
     }
+
+    /// The room whose rule it is, and the rule.
+    #[must_use]
+    pub fn name(self) -> String {
+        match self {
+            Self::Regions(bug) => format!("raftstore {bug:?}"),
+            Self::Raft(bug) => format!("raft {bug:?}"),
+            driver => format!("sim {driver:?}"),
+        }
+    }
 }
 
 /// A clock that shows one reading: that of the moment at which a node is driven.

@@ -1,0 +1,95 @@
+//! Whether the simulator bites: rules of the product that are broken on purpose, each to be found within a few seeds.
+//!
+//! Not the count of green seeds says what a simulator is worth, but what it would have found. So every rule that has a
+//! [`SeededBug`] is broken in turn, and seed after seed is run until one fails ([`bite`]); and the whole product runs the
+//! same seeds, in which nothing may be found.
+
+use crate::nodes::SeededBug;
+use crate::run::{Fail, Failure, RunOptions, System, run};
+
+/// What it took to find a bug.
+#[derive(Clone, Debug)]
+pub struct Bite {
+    /// The bug; `None` for the whole product.
+    pub bug: Option<SeededBug>,
+    /// How many seeds were run.
+    pub seeds: u64,
+    /// How many events these had, but for the one that failed.
+    pub events: u64,
+    /// The first failure.
+    pub failure: Option<Box<Failure>>,
+}
+
+impl Bite {
+    /// Whether it is as it should be: a bug was found, or there was none and none was found.
+    #[must_use]
+    pub const fn is_right(&self) -> bool {
+        self.bug.is_some() == self.failure.is_some()
+    }
+
+    /// The checker that found it, in a few words.
+    #[must_use]
+    pub fn checker(&self) -> Option<String> {
+        self.failure.as_ref().map(|failure| checker(&failure.fail))
+    }
+}
+
+/// Runs short seeds with a bug until one fails, `seeds_max` at most.
+#[must_use]
+pub fn bite(bug: Option<SeededBug>, seeds_first: u64, seeds_max: u64) -> Bite {
+    let options = RunOptions { system: System::Cluster(bug), ..RunOptions::short() };
+    let mut bite = Bite { bug, seeds: 0, events: 0, failure: None };
+    while bite.seeds < seeds_max && bite.failure.is_none() {
+        match run(seeds_first + bite.seeds, &options) {
+            Ok(report) => bite.events += report.events,
+            Err(failure) => bite.failure = Some(failure),
+        }
+        bite.seeds += 1;
+    }
+    bite
+}
+
+/// What found a failure: an invariant by its name, or what kind of check it was.
+#[must_use]
+pub fn checker(fail: &Fail) -> String {
+    match fail {
+        Fail::Invariant(broken) => broken.invariant.to_owned(),
+        Fail::NotLinearizable(_) | Fail::Undecided { .. } => "linearizability of what clients saw".to_owned(),
+        Fail::NotLive { .. } => "liveness after the faults".to_owned(),
+        Fail::Panicked(message) => assertion(message),
+    }
+}
+
+/// Words of an assertion's message that are shown, if it names no invariant.
+const WORDS: usize = 9;
+
+fn assertion(message: &str) -> String {
+    let is_end = |c: char| !(c.is_ascii_uppercase() || c.is_ascii_digit() || c == '-');
+    if let Some(at) = message.find("INV-") {
+        let name = &message[at..];
+        let end = name.find(is_end).unwrap_or(name.len());
+        return format!("assertion of {}", &name[..end]);
+    }
+    let words: Vec<&str> = message.split_whitespace().take(WORDS).collect();
+    format!("assertion: {}", words.join(" "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_assertion_is_told_by_its_invariant_or_its_first_words() {
+        let named = "assertion `left == right` failed: INV-STORE-3: region 2 applies entries in order";
+        assert_eq!(assertion(named), "assertion of INV-STORE-3");
+        assert_eq!(assertion("a thing\nhappened"), "assertion: a thing happened");
+    }
+
+    #[test]
+    fn what_is_found_and_what_is_not_is_told_apart() {
+        let found = bite(Some(SeededBug::StoreReleasesEarly), 0, 20);
+        assert!(found.is_right() && found.checker().is_some(), "{found:?}");
+        let whole = bite(None, 0, 2);
+        assert!(whole.is_right() && whole.seeds == 2 && whole.checker().is_none(), "{whole:?}");
+    }
+}
