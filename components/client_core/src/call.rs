@@ -8,6 +8,7 @@ use crate::keyspace::Keyspace;
 use crate::port::RpcError;
 use crate::region_cache::Route;
 use crate::router::Joining;
+use crate::seeded_bug::SeededBug;
 use crate::store_book::Entry;
 use std::sync::Arc;
 use std::time::Duration;
@@ -235,7 +236,11 @@ impl Core {
         };
         self.shared.stores.lock().doubt(store_id);
         self.try_next(route);
-        if may_have_been_sent && call.effect == Effect::Write {
+        let bugs = self.shared.options.bugs;
+        if may_have_been_sent && call.effect == Effect::Write && !bugs.has(SeededBug::RetriesUndetermined) {
+            if bugs.has(SeededBug::UnansweredIsRefused) {
+                return Err(Error::Unavailable { cause });
+            }
             return Err(Error::Undetermined { cause });
         }
         self.again(call, Class::Unreachable, cause).await

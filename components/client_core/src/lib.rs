@@ -27,6 +27,7 @@ mod raw;
 mod region_cache;
 mod router;
 mod scan;
+mod seeded_bug;
 mod store_book;
 
 pub use crate::admin::{Admin, Cluster};
@@ -37,4 +38,5 @@ pub use crate::options::Options;
 pub use crate::port::{Ports, Rpc, RpcError, Timers};
 pub use crate::raw::{RawClient, Swap};
 pub use crate::scan::{Scan, ScanOptions};
+pub use crate::seeded_bug::{Bugs, SeededBug};
 pub use wire::kv::KvPair;

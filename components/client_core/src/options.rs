@@ -20,6 +20,8 @@ pub struct Options {
     pub batch_concurrency: usize,
     /// How many regions are remembered; beyond that, others are forgotten and looked up again when needed.
     pub regions_cached_max: usize,
+    /// Rules that are broken on purpose.
+    pub bugs: crate::Bugs,
 }
 
 impl Default for Options {
@@ -36,6 +38,7 @@ impl Default for Options {
             batch_concurrency: 16,
             // Some 300 bytes each: 30 MB at the most.
             regions_cached_max: 100_000,
+            bugs: crate::Bugs::default(),
         }
     }
 }

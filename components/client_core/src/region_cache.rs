@@ -1,5 +1,6 @@
 //! What we believe of the regions: a map by start key, never trusted, always cheap to correct.
 
+use crate::seeded_bug::{Bugs, SeededBug};
 use std::collections::BTreeMap;
 use std::ops::Bound::{Excluded, Included, Unbounded};
 use std::sync::Arc;
@@ -53,12 +54,19 @@ pub(crate) struct RegionCache {
     regions_max: usize,
     /// Where the last region was forgotten for want of room; the next one is the one after it.
     hand: Key,
+    bugs: Bugs,
 }
 
 impl RegionCache {
     pub(crate) fn new(regions_max: usize) -> Self {
         let regions_max = regions_max.max(1);
-        Self { regions: BTreeMap::new(), starts: BTreeMap::new(), regions_max, hand: Key::new() }
+        let (regions, starts) = (BTreeMap::new(), BTreeMap::new());
+        Self { regions, starts, regions_max, hand: Key::new(), bugs: Bugs::default() }
+    }
+
+    /// One that breaks rules on purpose.
+    pub(crate) fn breaking(self, bugs: Bugs) -> Self {
+        Self { bugs, ..self }
     }
 
     /// The region that holds `key`.
@@ -97,7 +105,9 @@ impl RegionCache {
                 known.leader = leader.or(known.leader);
                 return;
             }
-            if region.epoch.is_older_than(known.region.epoch) {
+            if region.epoch.is_older_than(known.region.epoch)
+                && !self.bugs.has(SeededBug::BelievesOlderRegion)
+            {
                 return;
             }
         }
@@ -105,7 +115,7 @@ impl RegionCache {
             self.overlapping(&region).map(|known| (known.id, known.epoch.version)).collect();
         let is_outdated =
             |(id, version): &(RegionId, u64)| *id != region.id && *version > region.epoch.version;
-        if overlapped.iter().any(is_outdated) {
+        if overlapped.iter().any(is_outdated) && !self.bugs.has(SeededBug::BelievesOlderRegion) {
             return;
         }
         self.remove(region.id);

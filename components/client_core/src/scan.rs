@@ -4,6 +4,7 @@ use crate::call::{Attempt, Effect};
 use crate::core::Core;
 use crate::error::Error;
 use crate::keyspace::Keyspace;
+use crate::seeded_bug::SeededBug;
 use bytes::{BufMut, BytesMut};
 use futures_util::Stream;
 use futures_util::future::BoxFuture;
@@ -235,6 +236,8 @@ impl Core {
             if let Err(message) = check_page(&command, &part, &pairs, resume.as_ref()) {
                 return Err(self.nonsense(&call, route.store_id, message));
             }
+            let skips = self.shared.options.bugs.has(SeededBug::ScanSkipsRestOfPage);
+            let resume = resume.filter(|_| !skips);
             let mut ahead = whole.clone();
             if command.reverse {
                 ahead.end = resume.unwrap_or(part.start);

@@ -3,6 +3,7 @@
 //! Logic takes `now: MonoTime` as an argument and draws from a [`Dice`] that it was given; only drivers own a [`Clock`].
 //! This crate reads no clock itself and holds no thread or socket.
 
+mod bugs;
 mod dice;
 
 pub use dice::{Dice, SplitMix};

@@ -62,6 +62,11 @@ pub struct Config {
     pub retry_after: Duration,
     /// How many ended operators are remembered.
     pub history_max: usize,
+    /// Rules that are broken on purpose.
+    pub bugs: crate::Bugs,
+    /// Rules of Raft that the group breaks.
+    #[cfg(feature = "seeded_bugs")]
+    pub raft_seeded_bugs: Vec<raft::SeededBug>,
 }
 
 impl Default for Config {
@@ -95,6 +100,9 @@ impl Default for Config {
             slow_step_timeout_per_mib: Duration::from_secs(1),
             retry_after: Duration::from_secs(30),
             history_max: 256,
+            bugs: crate::Bugs::default(),
+            #[cfg(feature = "seeded_bugs")]
+            raft_seeded_bugs: Vec::new(),
         }
     }
 }

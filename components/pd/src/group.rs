@@ -102,6 +102,12 @@ impl<E: Engine> Group<E> {
         };
         let collected = LogIndex::ZERO;
         let node = RawNode::new(&raft_config, log).map_err(|error| Error::Raft(error.to_string()))?;
+        #[cfg(feature = "seeded_bugs")]
+        let node = {
+            let mut node = node;
+            config.raft_seeded_bugs.iter().for_each(|bug| node.plant(*bug));
+            node
+        };
         let mut group = Self {
             node,
             ready: Ready::default(),

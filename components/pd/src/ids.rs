@@ -27,6 +27,11 @@ impl IdPool {
         Some(first)
     }
 
+    /// Where the reservation ends.
+    pub(crate) fn end(&self) -> u64 {
+        self.end
+    }
+
     pub(crate) fn left(&self) -> u64 {
         self.end - self.next
     }

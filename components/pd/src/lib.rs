@@ -23,6 +23,7 @@ mod operator_tests;
 mod operators;
 mod pd;
 mod plan;
+mod seeded_bug;
 mod serve;
 mod state;
 #[cfg(test)]
@@ -37,4 +38,5 @@ pub use operator::{Operator, OperatorKind, Progress, describe, keeps_quorum};
 pub use operators::{Influence, Operators};
 pub use pd::{Member, Pd, PdAppend, PdEffects, PdInput, PdStatus, WriteToken};
 pub use plan::plan;
+pub use seeded_bug::{Bugs, SeededBug};
 pub use view::{ClusterView, StoreView};

@@ -2,6 +2,7 @@
 
 use crate::group::{Group, GroupEffects};
 use crate::operators::Operators;
+use crate::seeded_bug::SeededBug;
 use crate::serve::{Lead, Waiting};
 use crate::state::{Command, Outcome};
 use crate::tso::{Oracle, WallClock};
@@ -304,7 +305,8 @@ impl<E: Engine> Pd<E> {
             self.replies.push((token, PdResponse::Err(PdError::ServerIsBusy { backoff_ms: 100 })));
             return;
         }
-        let holds_lease = self.group.holds_lease(self.now);
+        let holds_lease =
+            self.group.holds_lease(self.now) || self.config.bugs.has(SeededBug::TsoWithoutLease);
         let answer = lead.handle(token, request, self.group.state(), &self.config, self.now, holds_lease);
         match answer {
             crate::serve::Answer::Now(response) => self.replies.push((token, response)),
@@ -404,6 +406,7 @@ impl<E: Engine> Pd<E> {
             }
             Service::Starting { term, .. } => {
                 let clock = WallClock::new(self.now, self.wall_ms, self.config.clock_jump_max);
+                let before_ms = if self.config.bugs.has(SeededBug::TsoFromClock) { 0 } else { before_ms };
                 let oracle = Oracle::new(before_ms, upper_ms, clock);
                 let dice = self.dice.fork(&format!("lead {term}"));
                 let mut lead = Box::new(Lead::new(*term, oracle, dice, self.now, &self.config));
@@ -464,14 +467,23 @@ impl<E: Engine> Pd<E> {
         if !lead.extending
             && let Some(upper_ms) = lead.oracle.wanted_upper_ms(self.config.tso_window)
         {
-            lead.extending = true;
-            commands.push((Command::ExtendTso { upper_ms }, Waiting::Tso));
+            if self.config.bugs.has(SeededBug::TsoWindowNotSaved) {
+                lead.oracle.extend(upper_ms);
+            } else {
+                lead.extending = true;
+                commands.push((Command::ExtendTso { upper_ms }, Waiting::Tso));
+            }
         }
         if !lead.reserving
             && let Some(count) = lead.wanted_ids(&self.config)
         {
-            lead.reserving = true;
-            commands.push((Command::ReserveIds { count }, Waiting::Ids));
+            if self.config.bugs.has(SeededBug::IdsNotReserved) {
+                let first = lead.ids.end().max(self.group.state().id_bound());
+                lead.ids.refill(first, first + count);
+            } else {
+                lead.reserving = true;
+                commands.push((Command::ReserveIds { count }, Waiting::Ids));
+            }
         }
         for (command, waiting) in commands {
             self.propose(&command, waiting);

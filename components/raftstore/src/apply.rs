@@ -10,6 +10,7 @@ use crate::meta::StoreMeta;
 use crate::records::{
     self, ApplyRecord, LOG_START, PeerState, RegionRecord, RemovedPeer, put_apply, put_region, region_record,
 };
+use crate::seeded_bug::{Bugs, SeededBug};
 use bytes::Bytes;
 use codec::Decode;
 use engine::{Cf, Engine, EngineError, WriteBatch};
@@ -137,13 +138,20 @@ pub struct Applier<E> {
     engine: E,
     meta: Arc<StoreMeta>,
     regions: BTreeMap<RegionId, ApplyRegion>,
+    bugs: Bugs,
 }
 
 impl<E: Engine> Applier<E> {
     /// Without regions.
     #[must_use]
     pub fn new(engine: E, meta: Arc<StoreMeta>) -> Self {
-        Self { engine, meta, regions: BTreeMap::new() }
+        Self { engine, meta, regions: BTreeMap::new(), bugs: Bugs::default() }
+    }
+
+    /// One that breaks rules on purpose.
+    #[must_use]
+    pub fn breaking(self, bugs: Bugs) -> Self {
+        Self { bugs, ..self }
     }
 
     /// Does what the tasks ask, in order.
@@ -152,7 +160,7 @@ impl<E: Engine> Applier<E> {
     /// [`EngineError`] when the engine cannot be read: the store must stop.
     pub fn apply(&mut self, tasks: Vec<ApplyTask>) -> Result<ApplyBatch, EngineError> {
         let (engine, meta) = (&self.engine, &*self.meta);
-        let mut turn = Turn { engine, meta, out: ApplyBatch::default(), overlay: None };
+        let mut turn = Turn { engine, meta, bugs: self.bugs, out: ApplyBatch::default(), overlay: None };
         for task in tasks {
             match task {
                 ApplyTask::Register { record, apply } => {
@@ -189,6 +197,7 @@ impl<E: Engine> Applier<E> {
 struct Turn<'a, E> {
     engine: &'a E,
     meta: &'a StoreMeta,
+    bugs: Bugs,
     out: ApplyBatch,
     /// What the open batch holds; made when a command first needs to read what it changes.
     overlay: Option<Overlay>,
@@ -259,7 +268,11 @@ impl<E: Engine> Turn<'_, E> {
             outcome.bytes_applied += entry.size_bytes();
             outcome.changes.extend(change);
         }
-        put_apply(&mut self.out.batch, region_id, region.apply);
+        let mut apply = region.apply;
+        if self.bugs.has(SeededBug::TruncationNotSaved) {
+            apply.truncated = LOG_START;
+        }
+        put_apply(&mut self.out.batch, region_id, apply);
         Ok(())
     }
 
@@ -281,9 +294,12 @@ impl<E: Engine> Turn<'_, E> {
         })?;
         match command {
             Command::Write { version, items } => {
-                if version != region.record.region.epoch.version {
+                let unchecked = self.bugs.has(SeededBug::EpochUncheckedAtApply);
+                if version != region.record.region.epoch.version && !unchecked {
                     let current_regions = vec![region.record.region.clone()];
-                    self.answer_all(tokens, &Err(KvError::EpochNotMatch { current_regions }));
+                    let acknowledged = self.bugs.has(SeededBug::StaleWriteAcknowledged);
+                    let refusal = Err(KvError::EpochNotMatch { current_regions });
+                    self.answer_all(tokens, &if acknowledged { Ok(KvReply::Written) } else { refusal });
                     return Ok(None);
                 }
                 assert!(tokens.is_empty() || tokens.len() == items.len(), "one token for each item, or none");
@@ -375,6 +391,9 @@ impl<E: Engine> Turn<'_, E> {
 
     /// The value of a key as of all that was applied so far, the open batch included.
     fn read(&mut self, key: &Key) -> Result<Option<Bytes>, EngineError> {
+        if self.bugs.has(SeededBug::CasIgnoresOpenBatch) {
+            return self.engine.get(Cf::Default, key);
+        }
         let overlay = self.overlay.get_or_insert_with(|| Overlay::of(&self.out.batch));
         match overlay.get(key) {
             Some(value) => Ok(value),
@@ -402,7 +421,8 @@ impl<E: Engine> Turn<'_, E> {
             // A record that is here already, or on its way, is of a later life of that region: it was moved away and came
             // back, or is gone for good, before this replica got to apply the split. The child must not be born again.
             let claimed = self.meta.claim_birth(child.id);
-            let record = match claimed && region_record(self.engine, child.id)?.is_none() {
+            let again = self.bugs.has(SeededBug::ChildBornAgain);
+            let record = match claimed && (again || region_record(self.engine, child.id)?.is_none()) {
                 false => {
                     if claimed {
                         self.meta.end_birth(child.id);
@@ -419,7 +439,9 @@ impl<E: Engine> Turn<'_, E> {
                     };
                     put_region(&mut self.out.batch, &record);
                     let apply = ApplyRecord { applied: LOG_START, truncated: LOG_START };
-                    put_apply(&mut self.out.batch, child.id, apply);
+                    if !self.bugs.has(SeededBug::SplitChildNotRecorded) {
+                        put_apply(&mut self.out.batch, child.id, apply);
+                    }
                     Some(record)
                 }
             };
@@ -453,7 +475,9 @@ impl<E: Engine> Turn<'_, E> {
         }
         region.record.region = next;
         region.removed = region.record.region.peer(region.record.peer_id).is_none();
-        put_region(&mut self.out.batch, &region.record);
+        if !self.bugs.has(SeededBug::ConfChangeNotSaved) {
+            put_region(&mut self.out.batch, &region.record);
+        }
         RegionChange::Members { change, record: Some(region.record.clone()) }
     }
 }

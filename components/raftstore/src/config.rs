@@ -36,9 +36,8 @@ pub struct Config {
     pub unpersisted_bytes_max: usize,
     /// Entries that a worker hands to apply before it waits for some of them to be applied, in bytes.
     pub unapplied_bytes_max: u64,
-    /// Rules that are switched off.
-    #[cfg(feature = "seeded_bugs")]
-    pub seeded_bugs: Vec<crate::SeededBug>,
+    /// Rules that are broken on purpose.
+    pub bugs: crate::Bugs,
     /// Rules of Raft that every group breaks.
     #[cfg(feature = "seeded_bugs")]
     pub raft_seeded_bugs: Vec<raft::SeededBug>,
@@ -62,8 +61,7 @@ impl Default for Config {
             entry_cache_bytes: 4 << 20,
             unpersisted_bytes_max: 32 << 20,
             unapplied_bytes_max: 64 << 20,
-            #[cfg(feature = "seeded_bugs")]
-            seeded_bugs: Vec::new(),
+            bugs: crate::Bugs::default(),
             #[cfg(feature = "seeded_bugs")]
             raft_seeded_bugs: Vec::new(),
         }

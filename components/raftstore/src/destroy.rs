@@ -12,7 +12,10 @@
 
 use crate::apply::ApplyTask;
 use crate::peer::{PeerState, Phase, Turn};
-use crate::records::{PeerState as State, RegionRecord, delete_apply, delete_data, put_region};
+use crate::records::{
+    PeerState as State, RegionRecord, delete_apply, delete_data, forget_region, put_region,
+};
+use crate::seeded_bug::{Bugs, SeededBug};
 use engine::{Engine, WriteBatch};
 use types::{Epoch, Peer, PeerId, Region, RegionId, StoreId};
 use wire::kv::KvError;
@@ -47,7 +50,9 @@ impl<E: Engine> PeerState<E> {
         self.fail_waiting(turn, &error);
         self.abandon_proposals(turn, types::LogIndex(u64::MAX));
         self.phase = Phase::Destroying(Destroy { confirm: confirm.into_iter().collect() });
-        if !stopping {
+        if !stopping && turn.shared.config.bugs.has(SeededBug::DestroyWithoutStop) {
+            self.write_destroy(turn);
+        } else if !stopping {
             turn.out.apply.push(ApplyTask::Stop { region_id: self.region.id });
         }
     }
@@ -58,9 +63,14 @@ impl<E: Engine> PeerState<E> {
         let log = &mut turn.out.log;
         // A peer without a region has no data, and its empty range would name everybody's.
         if !self.region.peers.is_empty() {
-            delete_data(&mut log.batch, &self.region.range);
+            let mut range = self.region.range.clone();
+            if turn.shared.config.bugs.has(SeededBug::DestroyBeyondRange) {
+                range.end = types::Key::new();
+            }
+            delete_data(&mut log.batch, &range);
         }
-        tombstone(&mut log.batch, self.region.id, self.region.epoch, self.me.id);
+        let bugs = turn.shared.config.bugs;
+        tombstone(&mut log.batch, self.region.id, self.region.epoch, self.me.id, bugs);
         log.must_sync = true;
         log.persisted.destroyed.push(self.region.id);
         log.messages_after.append(&mut destroy.confirm);
@@ -68,9 +78,19 @@ impl<E: Engine> PeerState<E> {
 }
 
 /// Appends to `batch` what makes a region's peers up to `peer_id` never come back, and removes its log.
-pub(crate) fn tombstone(batch: &mut WriteBatch, region_id: RegionId, epoch: Epoch, peer_id: PeerId) {
+pub(crate) fn tombstone(
+    batch: &mut WriteBatch,
+    region_id: RegionId,
+    epoch: Epoch,
+    peer_id: PeerId,
+    bugs: Bugs,
+) {
     let region = Region { id: region_id, epoch, ..Region::default() };
-    put_region(batch, &RegionRecord { state: State::Tombstone, region, peer_id, removed: Vec::new() });
+    if bugs.has(SeededBug::TombstoneNotWritten) {
+        forget_region(batch, region_id);
+    } else {
+        put_region(batch, &RegionRecord { state: State::Tombstone, region, peer_id, removed: Vec::new() });
+    }
     delete_apply(batch, region_id);
     raft_log::destroy(region_id, batch);
 }

@@ -18,6 +18,7 @@ use crate::records::{
     ApplyRecord, PeerState as State, RegionRecord, RemovedPeer, delete_data, put_apply, put_region,
     removed_in,
 };
+use crate::seeded_bug::{Bugs, SeededBug};
 use engine::{Cf, Engine};
 use raft::{Append, Body, EntryId, Message};
 use types::{Region, StoreId};
@@ -73,7 +74,7 @@ impl<E: Engine> PeerState<E> {
         let write = Some((append, messages_after));
         let install = Install { region, removed, data, size_bytes, keys, position, write, destroy: None };
         self.phase = Phase::Installing(Box::new(install));
-        if self.is_initialized() {
+        if self.is_initialized() && !turn.shared.config.bugs.has(SeededBug::InstallWithoutStop) {
             // Entries on their way to the data must not arrive after the snapshot's.
             turn.out.apply.push(ApplyTask::Stop { region_id: self.region.id });
         } else {
@@ -85,9 +86,13 @@ impl<E: Engine> PeerState<E> {
     pub(crate) fn write_install(&mut self, turn: &mut Turn<E>) {
         let Phase::Installing(install) = &mut self.phase else { unreachable!("called while installing") };
         let (append, mut messages_after) = install.write.take().expect("a snapshot is written once");
+        let bugs = turn.shared.config.bugs;
         let log = &mut turn.out.log;
-        delete_data(&mut log.batch, &install.region.range);
-        if !self.region.peers.is_empty() {
+        let keeps_old = bugs.has(SeededBug::InstallOverOldData);
+        if !keeps_old {
+            delete_data(&mut log.batch, &install.region.range);
+        }
+        if !self.region.peers.is_empty() && !keeps_old {
             delete_data(&mut log.batch, &self.region.range);
         }
         if let SnapshotData::Pairs(pairs) = &install.data {
@@ -95,7 +100,7 @@ impl<E: Engine> PeerState<E> {
                 log.batch.put(*cf, key, value);
             }
         }
-        let record = install.record(self.me.id);
+        let record = install.record(self.me.id, bugs);
         put_region(&mut log.batch, &record);
         let apply = ApplyRecord { applied: install.position, truncated: install.position };
         put_apply(&mut log.batch, self.region.id, apply);
@@ -114,7 +119,8 @@ impl<E: Engine> PeerState<E> {
         match &install.data {
             SnapshotData::Pairs(_) => self.finish_install(turn),
             SnapshotData::Files(_) => {
-                turn.out.background.push(Background::Ingest { record: install.record(self.me.id) });
+                let record = install.record(self.me.id, Bugs::default());
+                turn.out.background.push(Background::Ingest { record });
             }
         }
     }
@@ -197,7 +203,8 @@ impl<E: Engine> PeerState<E> {
             write: None,
             destroy: None,
         };
-        turn.out.background.push(Background::Ingest { record: install.record(self.me.id) });
+        let record = install.record(self.me.id, Bugs::default());
+        turn.out.background.push(Background::Ingest { record });
         self.phase = Phase::Installing(Box::new(install));
     }
 }
@@ -213,9 +220,10 @@ impl Install {
         unused_files(&self.data)
     }
 
-    fn record(&self, peer_id: types::PeerId) -> RegionRecord {
+    fn record(&self, peer_id: types::PeerId, bugs: Bugs) -> RegionRecord {
         let state = match &self.data {
             SnapshotData::Pairs(_) => State::Normal,
+            SnapshotData::Files(_) if bugs.has(SeededBug::ApplyingNotRecorded) => State::Normal,
             SnapshotData::Files(files) => {
                 State::Applying { files: files.iter().map(|(cf, name)| (*cf as u8, name.clone())).collect() }
             }

@@ -45,17 +45,19 @@ impl TickTimes {
 impl<E: Engine> PeerState<E> {
     /// Extends the lease as far as the quorum's acknowledgements reach, making the delegate if there is none.
     pub(crate) fn renew_lease(&mut self, turn: &Turn<E>, ticks: &TickTimes) {
-        let over_split = turn.shared.config.breaks(SeededBug::LeaseOverSplit);
+        let over_split = turn.shared.config.bugs.has(SeededBug::LeaseOverSplit);
         let split = !over_split && self.awaits_split();
         if !self.is_leader() || !self.is_normal() || split || turn.stalled {
             return;
         }
         let Some(lease) = self.raft.lease() else { return };
         // Until an entry of this term is applied, writes that earlier leaders acknowledged may be missing here.
-        if self.applying.applied.term != lease.term {
+        let unapplied = turn.shared.config.bugs.has(SeededBug::LeaseBeforeOwnTermApplied);
+        if self.applying.applied.term != lease.term && !unapplied {
             return;
         }
         let Some(start) = ticks.began(lease.start_tick + self.tick_offset) else { return };
+        let start = if turn.shared.config.bugs.has(SeededBug::LeaseFromNow) { turn.now } else { start };
         let until = start + turn.shared.config.lease;
         if until <= turn.now {
             return;

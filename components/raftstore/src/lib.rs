@@ -49,5 +49,5 @@ pub use records::{
     put_apply, put_region, raft_snapshot, records_in, region_record,
 };
 pub use recover::{RecoverError, Recovered, recover};
-pub use seeded_bug::SeededBug;
+pub use seeded_bug::{Bugs, SeededBug};
 pub use worker::{Worker, WorkerStats, worker_of};

@@ -10,6 +10,7 @@ use crate::meta::{Delegate, StoreMeta};
 use crate::quiet::Quiet;
 use crate::records::{ApplyRecord, RegionRecord, RemovedPeer};
 use crate::schedule::Counted;
+use crate::seeded_bug::SeededBug;
 use engine::Engine;
 use raft::{Counters, EntryId, RawNode, Ready, Role};
 use raft_log::{GroupLog, LoadError};
@@ -356,9 +357,11 @@ impl<E: Engine> PeerState<E> {
 
     /// Ends what was proposed up to `index` without knowing what became of it.
     pub(crate) fn abandon_proposals(&mut self, turn: &mut Turn<E>, index: LogIndex) {
+        let refused = turn.shared.config.bugs.has(SeededBug::JumpedProposalRefused);
+        let error = if refused { KvError::StaleCommand } else { KvError::UndeterminedResult };
         while let Some((_, proposal)) = self.next_proposal(index) {
             for token in proposal.tokens {
-                turn.answer(token, Err(KvError::UndeterminedResult));
+                turn.answer(token, Err(error.clone()));
             }
         }
     }

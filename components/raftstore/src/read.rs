@@ -2,6 +2,7 @@
 
 use crate::effects::{ReadRequest, ReadyRead};
 use crate::peer::{PeerState, Turn};
+use crate::seeded_bug::SeededBug;
 use crate::write::busy;
 use engine::Engine;
 use raft::{ReadError, ReadState};
@@ -63,13 +64,15 @@ impl<E: Engine> PeerState<E> {
     /// The engine's snapshot is taken in this turn, while the region is known to be here and uncut: what makes a piece
     /// of it go away begins with the worker that owns the region, after it has learned of the split.
     pub(crate) fn release_reads(&mut self, turn: &mut Turn<E>, snapshot: &mut Option<Arc<E::Snapshot>>) {
-        if self.reads.waiting.is_empty() || self.awaits_split() || !self.is_normal() {
+        let bugs = turn.shared.config.bugs;
+        let split = !bugs.has(SeededBug::ReadOverSplit) && self.awaits_split();
+        if self.reads.waiting.is_empty() || split || !self.is_normal() {
             return;
         }
         let applied = self.applying.applied.index;
         let mut later = std::collections::VecDeque::new();
         for (index, request) in std::mem::take(&mut self.reads.waiting) {
-            if index > applied {
+            if index > applied && !bugs.has(SeededBug::ReadBeforeApplied) {
                 later.push_back((index, request));
             } else if request.epoch.version != self.region.epoch.version {
                 let error = self.epoch_not_match(&turn.shared);

@@ -13,11 +13,12 @@ use crate::destroy::confirmation;
 use crate::effects::ReceivedSnapshot;
 use crate::install::unused_files;
 use crate::peer::{PeerState, Turn};
-use crate::records::{PeerState as State, region_record};
+use crate::records::{PeerState as State, RegionRecord, region_record};
+use crate::seeded_bug::{Bugs, SeededBug};
 use crate::worker::Worker;
 use engine::Engine;
 use raft::{Body, EntryId, Message, Reject};
-use types::{Epoch, LogIndex, Peer, RegionId};
+use types::{Epoch, LogIndex, Peer, PeerId, RegionId};
 use wire::store::{DiskState, RaftMessage, StoreMessage};
 
 /// Votes kept for children that are about to be made; more than a store splits at once.
@@ -65,8 +66,7 @@ impl<E: Engine> Worker<E> {
             // What is unreadable here is found, and told, when the store starts again.
             Err(_) => return,
             Ok(Some(record)) => {
-                let gone = record.state == State::Tombstone && message.to.id > record.peer_id;
-                if !gone {
+                if !may_come(&record, message.to.id, turn.shared.config.bugs) {
                     return;
                 }
             }
@@ -128,7 +128,7 @@ impl<E: Engine> Worker<E> {
         }
         let may_come = match region_record(&turn.shared.engine, region_id) {
             Ok(None) => true,
-            Ok(Some(record)) => record.state == State::Tombstone && to.id > record.peer_id,
+            Ok(Some(record)) => may_come(&record, to.id, turn.shared.config.bugs),
             Err(_) => false,
         };
         // What was said to be gone must not come, though the tombstone be still on its way.
@@ -229,6 +229,12 @@ impl<E: Engine> PeerState<E> {
         }
         peer.is_some()
     }
+}
+
+/// Whether a peer with this id may come to be where this is the record of its region: it must be later than the one that
+/// the tombstone is for.
+fn may_come(record: &RegionRecord, id: PeerId, bugs: Bugs) -> bool {
+    record.state == State::Tombstone && (id > record.peer_id || bugs.has(SeededBug::TombstoneIgnored))
 }
 
 /// What a peer would say that has nothing.

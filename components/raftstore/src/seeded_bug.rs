@@ -1,36 +1,59 @@
-//! Rules that a test may switch off, to see that its check would notice.
-//!
-//! Without the feature `seeded_bugs` none of them can be, and the questions cost nothing.
+//! Rules that a test may switch off, to see that its check would notice. Each is asked for where it is kept.
 
-use crate::config::Config;
-
-/// A rule that is broken on purpose.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub enum SeededBug {
+env::seeded_bugs! {
+    // ---- leases and reads ----
     /// A leader goes on renewing its lease while a split is committed that it has not applied: a child that is elected
     /// elsewhere takes writes for keys that the old leader still serves.
     LeaseOverSplit,
     /// Ticks that were missed are made up for after the messages of the turn were stepped: a voter that has just heard
     /// its leader takes it for long silent, and votes inside the leader's lease.
     MissedTicksCount,
-}
-
-impl SeededBug {
-    /// All there are.
-    pub const ALL: &[Self] = &[Self::LeaseOverSplit, Self::MissedTicksCount];
-}
-
-impl Config {
-    /// True if the rule is switched off.
-    #[cfg(feature = "seeded_bugs")]
-    pub(crate) fn breaks(&self, bug: SeededBug) -> bool {
-        self.seeded_bugs.contains(&bug)
-    }
-
-    /// Never.
-    #[cfg(not(feature = "seeded_bugs"))]
-    #[expect(clippy::unused_self, reason = "asked in the same words as under test")]
-    pub(crate) const fn breaks(&self, _: SeededBug) -> bool {
-        false
-    }
+    /// The lease begins when it is renewed, not when the round left that a quorum has answered.
+    LeaseFromNow,
+    /// A new leader serves by its lease before an entry of its own term is applied.
+    LeaseBeforeOwnTermApplied,
+    /// A read is served as soon as its index is known, applied or not.
+    ReadBeforeApplied,
+    /// A read that has its index is served while a split is committed and unapplied.
+    ReadOverSplit,
+    // ---- proposals ----
+    /// What is proposed is taken for whatever is committed at its index, in whichever term.
+    ProposalMatchedByIndex,
+    /// A leader that steps down tells those who wait that their writes were refused.
+    StepDownDecides,
+    /// A write that was proposed and whose time is over is said to be refused.
+    ExpiredProposalRefused,
+    /// Writes over whose indexes a snapshot jumped are said to be refused.
+    JumpedProposalRefused,
+    // ---- apply ----
+    /// Writes are applied though the region was cut after they were proposed.
+    EpochUncheckedAtApply,
+    /// A write that came too late to be applied is said to be done.
+    StaleWriteAcknowledged,
+    /// A conditional write does not see what is before it in the same batch.
+    CasIgnoresOpenBatch,
+    /// A change of members is applied, but not to the region's record on disk.
+    ConfChangeNotSaved,
+    /// The log is compacted without a word of it in the apply record.
+    TruncationNotSaved,
+    /// A split makes a child without an apply record: nothing says where its log begins.
+    SplitChildNotRecorded,
+    /// A split makes its child over whatever is on disk of that region already.
+    ChildBornAgain,
+    // ---- snapshots ----
+    /// A region whose data comes in files is `Normal` before they are ingested.
+    ApplyingNotRecorded,
+    /// A snapshot's data is put over the old data instead of in its place.
+    InstallOverOldData,
+    /// A snapshot is put in place without waiting for apply to stop.
+    InstallWithoutStop,
+    // ---- removal ----
+    /// A peer is cleared away without a tombstone.
+    TombstoneNotWritten,
+    /// Tombstones keep nobody out.
+    TombstoneIgnored,
+    /// A peer is cleared away while apply goes on.
+    DestroyWithoutStop,
+    /// Of a peer's range only the start is looked at when its data is removed.
+    DestroyBeyondRange,
 }

@@ -6,6 +6,7 @@ use crate::effects::{Background, CreatePeer, SendSnapshot};
 use crate::membership;
 use crate::peer::{PeerState, Phase, Turn};
 use crate::records::RegionRecord;
+use crate::seeded_bug::SeededBug;
 use engine::Engine;
 use raft::{Body, Entries, Entry, EntryId, EntryKind, Message, PersistToken, Ready, Role};
 use raft_log::FetchRequest;
@@ -124,7 +125,8 @@ impl<E: Engine> PeerState<E> {
                 }
             }
             while let Some((id, proposal)) = self.next_proposal(entry.index) {
-                if id == entry.id() {
+                let any_term = turn.shared.config.bugs.has(SeededBug::ProposalMatchedByIndex);
+                if id == entry.id() || (any_term && id.index == entry.index) {
                     proposals.push(Proposal { id, tokens: proposal.tokens });
                 } else {
                     // Another leader's entry stands where ours would: ours will never be applied.
@@ -153,6 +155,13 @@ impl<E: Engine> PeerState<E> {
             self.applying.splits.retain(|at| *at <= handed);
             let error = self.not_leader();
             self.fail_waiting(turn, &error);
+            if turn.shared.config.bugs.has(SeededBug::StepDownDecides) {
+                for token in
+                    std::mem::take(&mut self.proposals).into_values().flat_map(|proposal| proposal.tokens)
+                {
+                    turn.answer(token, Err(error.clone()));
+                }
+            }
         }
     }
 

@@ -186,13 +186,13 @@ impl<E: Engine> Worker<E> {
     /// after the last of the inputs arrived.
     pub fn turn(&mut self, now: MonoTime, inputs: &mut Vec<Input>) -> TurnEffects<E> {
         let mut turn = self.begin(now);
-        if now >= self.next_tick && !self.shared.config.breaks(SeededBug::MissedTicksCount) {
+        if now >= self.next_tick && !self.shared.config.bugs.has(SeededBug::MissedTicksCount) {
             self.tick(&mut turn);
         }
         for input in inputs.drain(..) {
             self.step(&mut turn, input);
         }
-        if now >= self.next_tick && self.shared.config.breaks(SeededBug::MissedTicksCount) {
+        if now >= self.next_tick && self.shared.config.bugs.has(SeededBug::MissedTicksCount) {
             let missed = now.since(self.next_tick).as_nanos() / self.shared.config.tick.as_nanos();
             for _ in 0..=missed {
                 self.tick(&mut turn);
@@ -510,7 +510,8 @@ impl<E: Engine> Worker<E> {
 
     /// Adds a tombstone for a peer that never came here to the turn's writes.
     pub(crate) fn entomb(&mut self, turn: &mut Turn<E>, region_id: RegionId, epoch: Epoch, peer_id: PeerId) {
-        tombstone(&mut turn.log().batch, region_id, epoch, peer_id);
+        let bugs = self.shared.config.bugs;
+        tombstone(&mut turn.log().batch, region_id, epoch, peer_id, bugs);
         turn.log().must_sync = true;
         // The turn's number, which it gets at its end because there is something to write.
         self.entombing.push_back((self.turns + 1, region_id, peer_id));

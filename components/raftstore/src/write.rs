@@ -3,6 +3,7 @@
 use crate::apply::is_voter;
 use crate::command::{Command, WriteItem};
 use crate::peer::{PeerState, PendingProposal, QueuedWrite, Turn};
+use crate::seeded_bug::SeededBug;
 use bytes::Bytes;
 use codec::Encode;
 use engine::Engine;
@@ -144,10 +145,12 @@ impl<E: Engine> PeerState<E> {
         self.expire_parked(turn);
         let now = turn.now;
         if self.proposals.values().any(|proposal| proposal.deadline <= now) {
+            let refused = turn.shared.config.bugs.has(SeededBug::ExpiredProposalRefused);
+            let error = if refused { KvError::StaleCommand } else { KvError::UndeterminedResult };
             for proposal in self.proposals.values_mut() {
                 if proposal.deadline <= now {
                     for token in proposal.tokens.drain(..) {
-                        turn.answer(token, Err(KvError::UndeterminedResult));
+                        turn.answer(token, Err(error.clone()));
                     }
                 }
             }

@@ -28,13 +28,15 @@ pub struct ClientNode {
     pd_members: Vec<NodeId>,
     process: Option<(ClientProcess, Core)>,
     has_probed: bool,
+    /// Rules that its clients break.
+    bugs: client_core::Bugs,
 }
 
 impl ClientNode {
     /// A node whose processes take part in `session`.
     #[must_use]
-    pub const fn new(session: Arc<Mutex<Session>>, pd_members: Vec<NodeId>) -> Self {
-        Self { session, pd_members, process: None, has_probed: false }
+    pub const fn new(session: Arc<Mutex<Session>>, pd_members: Vec<NodeId>, bugs: client_core::Bugs) -> Self {
+        Self { session, pd_members, process: None, has_probed: false, bugs }
     }
 
     fn run_soon(&mut self, world: &mut World<'_>) {
@@ -47,7 +49,7 @@ impl ClientNode {
 impl Node for ClientNode {
     fn start(&mut self, world: &mut World<'_>) {
         let process = ClientProcess::new(world, &self.pd_members);
-        let (handle, maker) = (process.handle(), process.maker());
+        let (handle, maker) = (process.handle(), process.maker().breaking(self.bugs));
         let dice = SplitMix::new(world.dice().next_u64());
         let mut session = self.session.lock();
         let config = session.config.clone();

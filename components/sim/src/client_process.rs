@@ -152,16 +152,22 @@ impl Timers for Handle {
 pub(crate) struct ClientMaker {
     rpc: Arc<SimRpc>,
     handle: Handle,
+    bugs: client_core::Bugs,
 }
 
 impl ClientMaker {
+    /// One whose clients break rules on purpose.
+    pub(crate) fn breaking(self, bugs: client_core::Bugs) -> Self {
+        Self { bugs, ..self }
+    }
+
     pub(crate) fn make(&self, dice: &SplitMix, deadline: Duration) -> Core {
         let ports = Ports {
             rpc: Arc::clone(&self.rpc) as Arc<dyn Rpc>,
             timers: Arc::new(self.handle.clone()),
             dice: Box::new(dice.fork("jitter")),
         };
-        Core::new(ports, Options { deadline, ..Options::default() })
+        Core::new(ports, Options { deadline, bugs: self.bugs, ..Options::default() })
     }
 }
 
@@ -203,7 +209,11 @@ impl ClientProcess {
 
     /// For clients that send from it.
     pub(crate) fn maker(&self) -> ClientMaker {
-        ClientMaker { rpc: Arc::clone(&self.rpc), handle: self.executor.handle() }
+        ClientMaker {
+            rpc: Arc::clone(&self.rpc),
+            handle: self.executor.handle(),
+            bugs: client_core::Bugs::default(),
+        }
     }
 
     /// Sees to it that it runs in a moment.

@@ -2,7 +2,8 @@
 
 use crate::check::DurableLogs;
 use crate::check::invariants::{
-    AppliedChains, AppliedStates, Committed, ElectionSafety, Epochs, HardStates, Leases, LogMatching,
+    Acknowledged, AppliedChains, AppliedStates, Committed, ElectionSafety, Epochs, HardStates, Leases, Lives,
+    LogMatching,
 };
 use std::collections::BTreeMap;
 use types::StoreId;
@@ -24,6 +25,10 @@ pub struct Observer {
     pub states: AppliedStates,
     /// Regions and their epochs.
     pub epochs: Epochs,
+    /// Writes that leaders have acknowledged.
+    pub acknowledged: Acknowledged,
+    /// Peers, from their making to their end.
+    pub lives: Lives,
     /// Durable terms and votes.
     pub hard_states: HardStates,
     /// Reads by lease.

@@ -166,6 +166,11 @@ impl Fail {
             Self::NotLinearizable(_) => "linearizability".to_owned(),
             Self::Undecided { .. } => "linearizability, undecided".to_owned(),
             Self::NotLive { .. } => "liveness".to_owned(),
+            Self::Panicked(message) if message.contains("INV-") => {
+                let name = message.split_once("INV-").map_or("", |(_, name)| name);
+                let is_end = |c: char| !(c.is_ascii_uppercase() || c.is_ascii_digit() || c == '-');
+                format!("assertion of INV-{}", name.split(is_end).next().unwrap_or_default())
+            }
             Self::Panicked(message) => {
                 let line = message.lines().next().unwrap_or_default();
                 let words =
@@ -296,11 +301,12 @@ impl Run {
         let Schedule { seed, system, setup, plan, .. } = schedule;
         let root = SplitMix::new(*seed);
         let session = Arc::new(Mutex::new(Session::new(schedule.workload.clone())));
-        #[cfg_attr(not(feature = "seeded_bugs"), expect(unused_mut, reason = "bugs are planted in it"))]
-        let mut config = setup.store.clone();
+        #[cfg_attr(not(feature = "seeded_bugs"), expect(unused_mut, reason = "bugs are planted in them"))]
+        let (mut config, mut pd, mut client_bugs) =
+            (setup.store.clone(), setup.pd.clone(), client_core::Bugs::default());
         #[cfg(feature = "seeded_bugs")]
         if let System::Cluster(Some(bug)) = system {
-            plant(&mut config, *bug);
+            plant(*bug, &mut config, &mut pd, &mut client_bugs);
         }
         let Targets { stores, late, members, clients } = schedule.targets();
         let mut cluster = Cluster::new(Kernel::new(*seed, plan.network.clone(), trace));
@@ -317,7 +323,7 @@ impl Run {
             }
             System::Cluster(bug) => {
                 for member in &members {
-                    let node = PdNode::new(*member, members.clone(), setup.pd.clone(), setup.links, *bug);
+                    let node = PdNode::new(*member, members.clone(), pd.clone(), setup.links, *bug);
                     cluster.add(*member, &machine(member), Box::new(node));
                 }
                 let book = AddressBook::default();
@@ -333,7 +339,8 @@ impl Run {
             }
         }
         for client in &clients {
-            let node: Box<dyn Node> = Box::new(ClientNode::new(Arc::clone(&session), members.clone()));
+            let node: Box<dyn Node> =
+                Box::new(ClientNode::new(Arc::clone(&session), members.clone(), client_bugs));
             cluster.add(*client, &machine(client), node);
         }
         let nemesis = Nemesis::new(plan.clone(), Arc::clone(&session), &mut cluster);

@@ -143,14 +143,29 @@ tunables! {
     "retry-after" duration pd.retry_after;
 }
 
-/// Plants a bug in the stores' configuration, if that is where it goes.
+/// Plants a bug where it goes; drivers ask for theirs themselves.
 #[cfg(feature = "seeded_bugs")]
-pub(crate) fn plant(config: &mut store::Config, bug: crate::nodes::SeededBug) {
+pub(crate) fn plant(
+    bug: crate::nodes::SeededBug,
+    store: &mut store::Config,
+    pd: &mut pd::Config,
+    clients: &mut client_core::Bugs,
+) {
     use crate::nodes::SeededBug;
     match bug {
-        SeededBug::Regions(bug) => config.raftstore.seeded_bugs.push(bug),
-        SeededBug::Raft(bug) => config.raftstore.raft_seeded_bugs.push(bug),
-        SeededBug::StoreReleasesEarly | SeededBug::PdReleasesEarly | SeededBug::ClockBeforeDrain => {}
+        SeededBug::Client(bug) => clients.plant(bug),
+        SeededBug::Pd(bug) => pd.bugs.plant(bug),
+        SeededBug::Store(bug) => store.bugs.plant(bug),
+        SeededBug::Regions(bug) => store.raftstore.bugs.plant(bug),
+        SeededBug::Raft(bug) => {
+            store.raftstore.raft_seeded_bugs.push(bug);
+            pd.raft_seeded_bugs.push(bug);
+        }
+        SeededBug::Together(bugs) => bugs.iter().for_each(|bug| plant(*bug, store, pd, clients)),
+        SeededBug::StoreReleasesEarly
+        | SeededBug::SyncBegunBeforeWrite
+        | SeededBug::PdReleasesEarly
+        | SeededBug::ClockBeforeDrain => {}
     }
 }
 

@@ -5,7 +5,7 @@
 //! same seeds, in which nothing may be found.
 
 use crate::nodes::SeededBug;
-use crate::run::{Fail, Failure, RunOptions, System, run};
+use crate::run::{Failure, RunOptions, System, run};
 
 /// What it took to find a bug.
 #[derive(Clone, Debug)]
@@ -30,7 +30,7 @@ impl Bite {
     /// The checker that found it, in a few words.
     #[must_use]
     pub fn checker(&self) -> Option<String> {
-        self.failure.as_ref().map(|failure| checker(&failure.fail))
+        self.failure.as_ref().map(|failure| failure.fail.checker())
     }
 }
 
@@ -49,40 +49,17 @@ pub fn bite(bug: Option<SeededBug>, seeds_first: u64, seeds_max: u64) -> Bite {
     bite
 }
 
-/// What found a failure: an invariant by its name, or what kind of check it was.
-#[must_use]
-pub fn checker(fail: &Fail) -> String {
-    match fail {
-        Fail::Invariant(broken) => broken.invariant.to_owned(),
-        Fail::NotLinearizable(_) | Fail::Undecided { .. } => "linearizability of what clients saw".to_owned(),
-        Fail::NotLive { .. } => "liveness after the faults".to_owned(),
-        Fail::Panicked(message) => assertion(message),
-    }
-}
-
-/// Words of an assertion's message that are shown, if it names no invariant.
-const WORDS: usize = 9;
-
-fn assertion(message: &str) -> String {
-    let is_end = |c: char| !(c.is_ascii_uppercase() || c.is_ascii_digit() || c == '-');
-    if let Some(at) = message.find("INV-") {
-        let name = &message[at..];
-        let end = name.find(is_end).unwrap_or(name.len());
-        return format!("assertion of {}", &name[..end]);
-    }
-    let words: Vec<&str> = message.split_whitespace().take(WORDS).collect();
-    format!("assertion: {}", words.join(" "))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::run::Fail;
 
     #[test]
     fn an_assertion_is_told_by_its_invariant_or_its_first_words() {
+        let checker = |message: &str| Fail::Panicked(message.to_owned()).checker();
         let named = "assertion `left == right` failed: INV-STORE-3: region 2 applies entries in order";
-        assert_eq!(assertion(named), "assertion of INV-STORE-3");
-        assert_eq!(assertion("a thing\nhappened"), "assertion: a thing happened");
+        assert_eq!(checker(named), "assertion of INV-STORE-3");
+        assert_eq!(checker("3 things\nhappened"), "panic: things");
     }
 
     #[test]

@@ -34,6 +34,8 @@ pub struct Config {
     pub snapshots_building_max: usize,
     /// How often the store tells PD how it is.
     pub store_heartbeat_interval: Duration,
+    /// Rules that are broken on purpose.
+    pub bugs: crate::Bugs,
 }
 
 impl Default for Config {
@@ -53,6 +55,7 @@ impl Default for Config {
             snapshots_receiving_max: 4,
             snapshots_building_max: 8,
             store_heartbeat_interval: Duration::from_secs(3),
+            bugs: crate::Bugs::default(),
         }
     }
 }

@@ -9,10 +9,11 @@ use crate::ingest::{Ingest, IngestStep};
 use crate::local_read::LocalReader;
 use crate::log_writer::{LogWriter, Merged};
 use crate::pd_agent::{PdAgent, PdCall};
+use crate::seeded_bug::SeededBug;
 use crate::snapshot_build::{SnapshotBuilder, SnapshotSource};
 use crate::snapshot_receive::SnapshotReceiver;
 use crate::split_check::check_split;
-use engine::{Engine, EngineError};
+use engine::{Cf, Engine, EngineError, Op, WriteBatch};
 use env::Clock;
 use raftstore::{
     Applier, ApplyTask, Background, Input, Persisted, StoreMeta, Token, TurnEffects, Worker, recover,
@@ -194,13 +195,15 @@ impl<E: Engine> Store<E> {
             store_id,
             meta: meta.clone(),
             dispatcher: Dispatcher::new(config.clone()),
-            reader: LocalReader::new(engine.clone(), meta.clone(), limits),
+            reader: LocalReader::new(engine.clone(), meta.clone(), limits).breaking(config.bugs),
             limits,
             workers: (0..config.workers)
                 .map(|_| Worker::new(config.raftstore.clone(), store_id, engine.clone(), meta.clone(), seed))
                 .collect(),
             inboxes: (0..config.workers).map(|_| Vec::new()).collect(),
-            appliers: (0..config.appliers).map(|_| Applier::new(engine.clone(), meta.clone())).collect(),
+            appliers: (0..config.appliers)
+                .map(|_| Applier::new(engine.clone(), meta.clone()).breaking(config.raftstore.bugs))
+                .collect(),
             apply_inboxes: (0..config.appliers).map(|_| Vec::new()).collect(),
             log: LogWriter::new(),
             background: VecDeque::new(),
@@ -215,7 +218,8 @@ impl<E: Engine> Store<E> {
                 store_id,
                 config.snapshots_receiving_max,
                 config.snapshot_batch_bytes_max,
-            ),
+            )
+            .breaking(config.bugs),
             agent: PdAgent::new(store_id, config.store_heartbeat_interval),
             stats: StoreStats { store_id, ..StoreStats::default() },
             admitted: BTreeMap::new(),
@@ -349,7 +353,13 @@ impl<E: Engine> Store<E> {
             Actor::Applier(index) => {
                 let tasks = std::mem::take(&mut self.apply_inboxes[index]);
                 let applied = self.appliers[index].apply(tasks)?;
-                self.engine.write(&applied.batch)?;
+                if self.config.bugs.has(SeededBug::ApplyIndexInAnotherBatch) {
+                    let (records, data) = records_and_data(&applied.batch);
+                    self.engine.write(&records)?;
+                    self.engine.write(&data)?;
+                } else {
+                    self.engine.write(&applied.batch)?;
+                }
                 for (token, answer) in applied.replies {
                     self.reply(token, answer);
                 }
@@ -532,6 +542,22 @@ impl<E: Engine> Store<E> {
         self.input(region_id, Input::SnapshotBuilt { region_id, to, snapshot });
         Ok(())
     }
+}
+
+/// A batch in two: what is written of regions, and their data.
+fn records_and_data(batch: &WriteBatch) -> (WriteBatch, WriteBatch) {
+    let mut parts = (WriteBatch::new(), WriteBatch::new());
+    for op in batch.ops() {
+        match op {
+            Op::Put { cf: Cf::Raft, key, value } => parts.0.put(Cf::Raft, key, value),
+            Op::Put { cf, key, value } => parts.1.put(cf, key, value),
+            Op::Delete { cf: Cf::Raft, key } => parts.0.delete(Cf::Raft, key),
+            Op::Delete { cf, key } => parts.1.delete(cf, key),
+            Op::DeleteRange { cf: Cf::Raft, start, end } => parts.0.delete_range(Cf::Raft, start, end),
+            Op::DeleteRange { cf, start, end } => parts.1.delete_range(cf, start, end),
+        }
+    }
+    parts
 }
 
 fn region_of(task: &ApplyTask) -> RegionId {

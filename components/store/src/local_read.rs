@@ -1,6 +1,7 @@
 //! Reads under a lease: no message, no worker, no lock on the way.
 
 use crate::execute::{ReadLimits, execute};
+use crate::seeded_bug::{Bugs, SeededBug};
 use engine::{Engine, EngineError};
 use env::{Clock, sim_point};
 use raftstore::{Delegate, StoreMeta};
@@ -19,20 +20,29 @@ pub struct LocalReader<E: Engine> {
     seen: u64,
     /// Shared by the reads of one batch.
     snapshot: Option<E::Snapshot>,
+    bugs: Bugs,
 }
 
 impl<E: Engine> LocalReader<E> {
     /// A reader of this engine.
     #[must_use]
     pub fn new(engine: E, meta: Arc<StoreMeta>, limits: ReadLimits) -> Self {
-        let seen = meta.version();
-        Self { engine, meta, limits, delegates: BTreeMap::new(), seen, snapshot: None }
+        let (seen, bugs) = (meta.version(), Bugs::default());
+        Self { engine, meta, limits, delegates: BTreeMap::new(), seen, snapshot: None, bugs }
+    }
+
+    /// One that breaks rules on purpose.
+    #[must_use]
+    pub fn breaking(self, bugs: Bugs) -> Self {
+        Self { bugs, ..self }
     }
 
     /// Forgets the snapshot of the batch before. Call it when a batch begins: a read must not be served from a snapshot
     /// that is older than its arrival.
     pub fn begin_batch(&mut self) {
-        self.snapshot = None;
+        if !self.bugs.has(SeededBug::ViewOfEarlierRead) {
+            self.snapshot = None;
+        }
     }
 
     /// Serves a read if a lease allows it; `None` if it must go through the leader's worker.
@@ -65,13 +75,15 @@ impl<E: Engine> LocalReader<E> {
                 delegate
             }
         };
-        if delegate.region.epoch.version != epoch.version {
+        let any_epoch = self.bugs.has(SeededBug::ReadIgnoresEpoch);
+        if delegate.region.epoch.version != epoch.version && !any_epoch {
             return Ok(None);
         }
         let snapshot = self.snapshot.get_or_insert_with(|| self.engine.snapshot());
         sim_point!("local_read_between_snapshot_and_clock");
         let now = clock.now();
-        if self.meta.version() != self.seen || !delegate.covers(now) {
+        let covered = delegate.covers(now) || self.bugs.has(SeededBug::LeaseNeverEnds);
+        if self.meta.version() != self.seen || !covered {
             return Ok(None);
         }
         execute(snapshot, &delegate.region, command, self.limits).map(Some)

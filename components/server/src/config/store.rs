@@ -321,6 +321,7 @@ impl StoreConfig {
             snapshots_receiving_max: self.snapshot.receiving_max,
             snapshots_building_max: self.snapshot.building_max,
             store_heartbeat_interval: self.region.store_heartbeat_interval.0,
+            ..::store::Config::default()
         }
     }
 }

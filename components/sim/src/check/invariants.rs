@@ -474,6 +474,63 @@ impl Leases {
     }
 }
 
+/// What a leader of a higher term has acknowledged, no older one may leave out: a read that begins after a newer leader
+/// has acknowledged a write is not answered by an older leader, by whatever right (thesis §6.4).
+#[derive(Clone, Default, Debug)]
+pub struct Acknowledged {
+    /// By region and term: when the first write was, at the latest.
+    first: BTreeMap<(RegionId, Term), u64>,
+}
+
+impl Acknowledged {
+    /// At the true time `now` a leader of `region` has applied a write that was proposed in its `term`.
+    pub fn write(&mut self, region: RegionId, term: Term, now: u64) {
+        self.first.entry((region, term)).or_insert(now);
+    }
+
+    /// The leader of `term` answers a read of `region` that has arrived at the true time `arrived`.
+    ///
+    /// # Errors
+    /// When a newer leader had acknowledged a write by then.
+    pub fn read(&self, region: RegionId, term: Term, arrived: u64) -> Result<(), Broken> {
+        let mut newer = self.first.range((region, Term(term.get() + 1))..=(region, Term(u64::MAX)));
+        let before = newer.rfind(|(_, since)| **since < arrived);
+        require(before.is_none(), "INV-RAFT-17 (reads see what newer leaders wrote)", || {
+            format!(
+                "region {region}: the leader of term {term} answers a read of {arrived}, {before:?} was before"
+            )
+        })
+    }
+}
+
+/// A peer is made once, of one region and on one store; and never again once it is gone.
+#[derive(Clone, Default, Debug)]
+pub struct Lives {
+    born: BTreeMap<PeerId, (RegionId, StoreId)>,
+    gone: BTreeMap<PeerId, StoreId>,
+}
+
+impl Lives {
+    /// `peer` of `region` is on `store`.
+    ///
+    /// # Errors
+    /// When it was another region's, or elsewhere, or is gone.
+    pub fn lives(&mut self, region: RegionId, peer: PeerId, store: StoreId) -> Result<(), Broken> {
+        let born = *self.born.entry(peer).or_insert((region, store));
+        require(born == (region, store), "INV-PD-IDS (one peer, one id)", || {
+            format!("peer {peer} is of region {region} on store {store}, and was {born:?}")
+        })?;
+        require(!self.gone.contains_key(&peer), "INV-STORE-8 (gone for good)", || {
+            format!("peer {peer} of region {region} is back on store {store}")
+        })
+    }
+
+    /// `peer` was cleared away from `store`, durably.
+    pub fn is_gone(&mut self, peer: PeerId, store: StoreId) {
+        self.gone.insert(peer, store);
+    }
+}
+
 /// Lease disjointness over keys: no two stores would answer a read of one key by their leases, be it of one region or
 /// of one and its former self. `leases` are all that are held at one moment of true time.
 ///

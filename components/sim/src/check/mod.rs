@@ -6,7 +6,9 @@ mod disks;
 mod history;
 pub mod invariants;
 mod linearizable;
+mod promises;
 
 pub use disks::{DurableLogs, LogChanges};
 pub use history::{Action, HistoryError, OpId, Operation, Outcome, Recorder, parse_history, write_history};
 pub use linearizable::{DEFAULT_STEPS_MAX, Verdict, Violation, linearizable};
+pub use promises::Promise;

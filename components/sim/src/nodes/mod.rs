@@ -37,12 +37,37 @@ pub enum SeededBug {
     /// A store's reader reads the clock before it takes up the requests that have arrived, so that after a while in
     /// which it did not run it answers by a lease that has ended.
     ClockBeforeDrain,
+    /// A store's log writer takes what it wrote while a sync was running for synced with it.
+    SyncBegunBeforeWrite,
+    /// A rule of the clients' code.
+    #[cfg(feature = "seeded_bugs")]
+    Client(client_core::SeededBug),
+    /// A rule of the placement driver's code.
+    #[cfg(feature = "seeded_bugs")]
+    Pd(::pd::SeededBug),
+    /// A rule of a store's code.
+    #[cfg(feature = "seeded_bugs")]
+    Store(::store::SeededBug),
     /// A rule of the regions' code.
     #[cfg(feature = "seeded_bugs")]
     Regions(raftstore::SeededBug),
-    /// A rule of Raft, in the groups of regions.
+    /// A rule of Raft, in the groups of regions and of the placement driver.
     #[cfg(feature = "seeded_bugs")]
     Raft(raft::SeededBug),
+    /// Several rules, each of which covers for the others.
+    #[cfg(feature = "seeded_bugs")]
+    Together(&'static [SeededBug]),
+}
+
+impl SeededBug {
+    /// Whether this bug is `other`, or has it among others.
+    pub(crate) fn has(self, other: Self) -> bool {
+        match self {
+            #[cfg(feature = "seeded_bugs")]
+            Self::Together(bugs) => bugs.iter().any(|bug| bug.has(other)),
+            bug => bug == other,
+        }
+    }
 }
 
 #[cfg(feature = "seeded_bugs")]
@@ -50,10 +75,18 @@ impl SeededBug {
     /// All there are, those of the rooms below included.
     #[must_use]
     pub fn all() -> Vec<Self> {
-        let drivers = [Self::StoreReleasesEarly, Self::PdReleasesEarly, Self::ClockBeforeDrain];
+        let drivers = [
+            Self::StoreReleasesEarly,
+            Self::SyncBegunBeforeWrite,
+            Self::PdReleasesEarly,
+            Self::ClockBeforeDrain,
+        ];
+        let clients = client_core::SeededBug::ALL.iter().copied().map(Self::Client);
+        let pd = ::pd::SeededBug::ALL.iter().copied().map(Self::Pd);
+        let stores = ::store::SeededBug::ALL.iter().copied().map(Self::Store);
         let regions = raftstore::SeededBug::ALL.iter().copied().map(Self::Regions);
         let raft = raft::SeededBug::ALL.iter().copied().map(Self::Raft);
-        drivers.into_iter().chain(regions).chain(raft).collect()
+        drivers.into_iter().chain(clients).chain(pd).chain(stores).chain(regions).chain(raft).collect()
     }
 
     /// The room whose rule it is, and the rule.
@@ -62,6 +95,10 @@ impl SeededBug {
         match self {
             Self::Regions(bug) => format!("raftstore {bug:?}"),
             Self::Raft(bug) => format!("raft {bug:?}"),
+            Self::Client(bug) => format!("client_core {bug:?}"),
+            Self::Pd(bug) => format!("pd {bug:?}"),
+            Self::Store(bug) => format!("store {bug:?}"),
+            Self::Together(bugs) => bugs.iter().map(|bug| bug.name()).collect::<Vec<_>>().join(" with "),
             driver => format!("sim {driver:?}"),
         }
     }

@@ -142,7 +142,8 @@ impl PdNode {
             if self.survive(written).is_none() {
                 return;
             }
-            let must_sync = append.must_sync && self.bug != Some(SeededBug::PdReleasesEarly);
+            let early = self.bug.is_some_and(|bug| bug.has(SeededBug::PdReleasesEarly));
+            let must_sync = append.must_sync && !early;
             self.process().written.push_back((append.token, must_sync));
         }
         for message in effects.messages {

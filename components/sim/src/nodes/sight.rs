@@ -6,7 +6,7 @@
 use crate::check::invariants::{
     Applied, Broken, DurableLog, acknowledged_is_durable, leader_is_complete, ranges_are_disjoint,
 };
-use crate::check::{DurableLogs, LogChanges};
+use crate::check::{DurableLogs, LogChanges, Promise};
 use crate::cluster::LeaseView;
 use crate::observer::Observer;
 use crate::time::SimTime;
@@ -14,9 +14,11 @@ use crate::trace::TraceHash;
 use ::store::Store;
 use codec::{Decode, Encode};
 use engine::{Cf, Engine, MemEngine, Snapshot, WriteBatch};
-use raft::{Entry, EntryId, Role, Status};
+use raft::{Entry, EntryId, EntryKind, Message, Role, Status};
 use raft_log::keys;
-use raftstore::{ApplyRecord, Delegate, LOG_START, PeerState, RegionRecord, all_regions};
+use raftstore::{
+    ApplyRecord, Command, Delegate, LOG_START, PeerState, RegionRecord, all_regions, region_record,
+};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -39,8 +41,17 @@ pub(super) struct Sight {
     applied: BTreeMap<(RegionId, PeerId), EntryId>,
     /// What it leads, and in which term.
     leading: BTreeSet<(RegionId, Term)>,
-    /// Leases that it held.
-    leases: BTreeSet<(RegionId, Term)>,
+    /// Leases that it held, and until when.
+    leases: BTreeMap<(RegionId, Term), MonoTime>,
+    /// Peers that were here.
+    peers: BTreeMap<RegionId, PeerId>,
+    /// What messages have promised that have just left.
+    promises: Vec<(RegionId, PeerId, Promise)>,
+    /// Reads that have just been answered, with when they arrived.
+    reads: Vec<(RegionId, SimTime)>,
+    /// Leaders, with what was committed when they were first seen, or has been since and was not looked at: until they
+    /// have committed something of their own term.
+    leaders: BTreeMap<RegionId, (Term, LogIndex)>,
     /// Batches of the log writer that a power loss may take back.
     unsynced: Vec<WriteBatch>,
     /// Batches that have become durable.
@@ -64,9 +75,20 @@ impl Sight {
         self.unsynced.push(batch.clone());
     }
 
-    /// A sync has ended that began after the last batch was written.
-    pub(super) fn synced(&mut self) {
-        self.durable.append(&mut self.unsynced);
+    /// A sync has ended that began when all batches but the last `later` were written.
+    pub(super) fn synced(&mut self, later: usize) {
+        let covered = self.unsynced.len() - later;
+        self.durable.extend(self.unsynced.drain(..covered));
+    }
+
+    /// A message of a group leaves.
+    pub(super) fn sends(&mut self, region: RegionId, message: &Message) {
+        self.promises.extend(Promise::of(message).map(|promise| (region, message.from, promise)));
+    }
+
+    /// A read is answered that has arrived at this time.
+    pub(super) fn answers(&mut self, region: RegionId, arrived: SimTime) {
+        self.reads.push((region, arrived));
     }
 
     /// The process has ended, with or without what was not synced.
@@ -87,7 +109,8 @@ impl Sight {
         }
         let store_id = store.store_id();
         let (mut groups, mut leaders) = (BTreeMap::new(), Vec::new());
-        let wants_all = !self.durable.is_empty() || self.has_changed || !self.is_known;
+        let wants_all =
+            !self.durable.is_empty() || !self.promises.is_empty() || self.has_changed || !self.is_known;
         for worker in store.workers() {
             let broken = |facts| Broken {
                 invariant: "an invariant of the store",
@@ -111,16 +134,33 @@ impl Sight {
             }
         }
         self.leading = leaders.iter().map(|(region, status)| (*region, status.term)).collect();
-        for (region, status) in leaders {
-            self.show_leader(region, &status, observer)?;
+        for (region, status) in &leaders {
+            self.show_leader(*region, status, (now, engine), observer)?;
+        }
+        for (region, arrived) in std::mem::take(&mut self.reads) {
+            if let Some((_, status)) = leaders.iter().find(|(id, _)| *id == region) {
+                observer.acknowledged.read(region, status.term, arrived.0)?;
+            }
         }
         self.show_logs(&groups, store, observer)?;
-        self.show_leases(store, (now, clock), observer)?;
+        for (region, peer, promise) in std::mem::take(&mut self.promises) {
+            // For a peer that is not here the store answers that it has nothing, which nobody can forget. And what is
+            // cleared away as it says its last words is a member of nothing.
+            let is_here = groups.get(&region).is_some_and(|(_, status)| status.id == peer);
+            let record = region_record(engine, region).expect("no fault was injected");
+            if is_here && record.is_some_and(|record| record.state != PeerState::Tombstone) {
+                promise.is_kept(region, peer, store_id, &observer.disks[&store_id])?;
+            }
+        }
+        self.show_leases(store, engine, &leaders, (now, clock), observer)?;
+        if wants_all {
+            self.show_lives(&groups, store, observer)?;
+        }
         if std::mem::take(&mut self.has_changed) {
             let regions = store.meta().regions();
             let ranges: Vec<_> = regions.into_iter().map(|region| (region.id, region.range)).collect();
             ranges_are_disjoint(store_id, &ranges)?;
-            self.show_applied(&groups, store, engine, observer)?;
+            self.show_applied(&groups, store, (now, engine), observer)?;
         }
         Ok(())
     }
@@ -142,11 +182,15 @@ impl Sight {
         &mut self,
         region: RegionId,
         status: &Status,
+        (now, engine): (SimTime, &MemEngine),
         observer: &mut Observer,
     ) -> Result<(), Broken> {
+        self.show_commit(region, status, engine)?;
         if !observer.elections.leader(region, status.term, status.id)? {
             return Ok(());
         }
+        // Those who have elected it had promised the lease of no other: there is none any more.
+        observer.leases.acknowledges(region, status.term, status.id, now.0);
         let Some(wanted) = observer.committed.before(region, status.term) else { return Ok(()) };
         self.elected.insert(region, (status.term, wanted));
         if status.last.index >= wanted.index {
@@ -155,6 +199,58 @@ impl Sight {
         }
         let log = DurableLog { peer: status.id, term: None, applied: status.last.index };
         leader_is_complete(region, status.term, wanted, log)
+    }
+
+    /// A leader commits by counting only what is of its own term (thesis §5.4.2, figure 3.7); what is before that comes
+    /// along.
+    fn show_commit(&mut self, region: RegionId, status: &Status, engine: &MemEngine) -> Result<(), Broken> {
+        let (term, seen) = self.leaders.entry(region).or_insert((status.term, status.committed));
+        if *term != status.term {
+            (*term, *seen) = (status.term, status.committed);
+        }
+        if *seen == status.committed {
+            return Ok(());
+        }
+        let entry =
+            engine.get(Cf::Raft, &keys::entry(region, status.committed)).expect("no fault was injected");
+        // On its way to the log, perhaps: then it is looked at later, with what has come after it.
+        let Some(entry) = entry.and_then(|bytes| Entry::from_bytes(&bytes).ok()) else { return Ok(()) };
+        // Never equal again: it was looked at.
+        *seen = LogIndex(u64::MAX);
+        if entry.term < status.term {
+            let facts = format!(
+                "peer {} of region {region} has committed {:?} in term {}",
+                status.id,
+                entry.id(),
+                status.term
+            );
+            return Err(Broken { invariant: "INV-RAFT-4 (commit by counting)", facts });
+        }
+        Ok(())
+    }
+
+    /// Peers are here, or are here no more.
+    fn show_lives(
+        &mut self,
+        groups: &BTreeMap<RegionId, (Region, Status)>,
+        store: &Store<MemEngine>,
+        observer: &mut Observer,
+    ) -> Result<(), Broken> {
+        let store_id = store.store_id();
+        let peers: BTreeMap<_, _> = groups.iter().map(|(region, (_, status))| (*region, status.id)).collect();
+        if peers == self.peers {
+            return Ok(());
+        }
+        for (region, peer) in &self.peers {
+            if peers.get(region) != Some(peer) {
+                observer.lives.is_gone(*peer, store_id);
+            }
+        }
+        for (region, peer) in &peers {
+            observer.lives.lives(*region, *peer, store_id)?;
+        }
+        self.peers = peers;
+        Ok(())
     }
 
     /// What the sync that has ended made durable.
@@ -196,10 +292,12 @@ impl Sight {
     fn show_leases(
         &mut self,
         store: &Store<MemEngine>,
+        engine: &MemEngine,
+        leaders: &[(RegionId, Status)],
         (now, clock): (SimTime, MonoTime),
         observer: &mut Observer,
     ) -> Result<(), Broken> {
-        let mut held = BTreeSet::new();
+        let mut held = BTreeMap::new();
         for LeaseView { region, term, peer_id, left, .. } in leases(store, clock) {
             if left > self.lease_max {
                 let facts =
@@ -207,12 +305,21 @@ impl Sight {
                 return Err(Broken { invariant: "INV-READ-1 (length of a lease)", facts });
             }
             observer.leases.serves(region.id, term, peer_id, now.0)?;
-            held.insert((region.id, term));
+            let until = clock + left;
+            let before = self.leases.get(&(region.id, term));
+            observer.lease_gained |= before.is_none();
+            let leader = leaders.iter().find(|(id, status)| *id == region.id && status.term == term);
+            if let Some((_, status)) = leader
+                && before.is_some_and(|before| *before < until)
+            {
+                renewed_by_right(region.id, status, engine)?;
+            }
+            held.insert((region.id, term), until);
         }
         let is_leader = |region| self.leading.contains(region);
-        let expired = self.leases.difference(&held).filter(|lease| is_leader(lease)).count();
+        let expired =
+            self.leases.keys().filter(|lease| !held.contains_key(lease) && is_leader(lease)).count();
         observer.told.leases_expired += expired as u64;
-        observer.lease_gained |= !held.is_subset(&self.leases);
         self.leases = held;
         Ok(())
     }
@@ -222,7 +329,7 @@ impl Sight {
         &mut self,
         groups: &BTreeMap<RegionId, (Region, Status)>,
         store: &Store<MemEngine>,
-        engine: &MemEngine,
+        (now, engine): (SimTime, &MemEngine),
         observer: &mut Observer,
     ) -> Result<(), Broken> {
         for (id, (region, status)) in groups {
@@ -256,7 +363,7 @@ impl Sight {
             let led_in = observer.elections.newest_term(region.id);
             observer.committed.applied(region.id, apply.applied, led_in);
             if let Some((_, status)) = groups.get(&region.id) {
-                self.show_acknowledged(region.id, apply.applied, status, observer)?;
+                self.show_acknowledged(region.id, apply.applied, status, now, observer)?;
             }
             let mut hash = TraceHash::default();
             hash.fold_bytes(&region.to_bytes());
@@ -273,8 +380,12 @@ impl Sight {
         region: RegionId,
         entry: EntryId,
         status: &Status,
-        observer: &Observer,
+        now: SimTime,
+        observer: &mut Observer,
     ) -> Result<(), Broken> {
+        if status.role == Role::Leader && status.term == entry.term {
+            observer.acknowledged.write(region, entry.term, now.0);
+        }
         // Another leader counted by other members, perhaps, and so did this one before they changed.
         let Some((members, counted_anew)) = self.members.get(&region) else { return Ok(()) };
         if status.role != Role::Leader || status.term != entry.term || entry.index <= *counted_anew {
@@ -299,6 +410,25 @@ impl Sight {
         }
         Ok(())
     }
+}
+
+/// A lease is not renewed while a split or a change of members is committed that is not applied (INV-READ-2).
+fn renewed_by_right(region: RegionId, status: &Status, engine: &MemEngine) -> Result<(), Broken> {
+    let mut next = status.applied.next();
+    while next <= status.committed {
+        let entry = engine.get(Cf::Raft, &keys::entry(region, next)).expect("no fault was injected");
+        let entry = entry.and_then(|bytes| Entry::from_bytes(&bytes).ok());
+        let forbids = entry.is_some_and(|entry| {
+            entry.kind == EntryKind::ConfChange
+                || (entry.kind == EntryKind::Normal && Command::is_split(&entry.data))
+        });
+        if forbids {
+            let facts = format!("peer {} of region {region} renews its lease over entry {next}", status.id);
+            return Err(Broken { invariant: "INV-READ-2 (no lease over a change)", facts });
+        }
+        next = next.next();
+    }
+    Ok(())
 }
 
 /// The entries that were applied since `before`, one by one, as far as they are still there.

@@ -25,9 +25,9 @@ use std::fmt::Display;
 use std::sync::Arc;
 use std::time::Duration;
 use store::{Actor, Config, Effect, Event, Join, JoinStep, Merged, PdCall, Store, StoreIdent, read_ident};
-use types::{MonoTime, StoreId};
+use types::{MonoTime, RegionId, StoreId};
 use wire::FrameKind;
-use wire::kv::{KvError, KvReply, KvRequest, KvResponse};
+use wire::kv::{KvCommand, KvError, KvReply, KvRequest, KvResponse};
 use wire::pd::{PdError, StoreInfo};
 use wire::store::{DiskState, SnapshotPiece, SnapshotVerdict, StoreBatch, StoreMessage};
 
@@ -80,6 +80,18 @@ struct Waiting {
     connection: ConnectionId,
     frame: Frame,
     arrived: MonoTime,
+    /// The same in true time, for checkers.
+    arrived_true: SimTime,
+}
+
+/// A request that is not answered.
+struct Asked {
+    connection: ConnectionId,
+    request_id: u64,
+    /// When whoever asks gives up.
+    deadline: MonoTime,
+    /// If it reads: which region, and when it arrived in true time, for checkers.
+    read: Option<(RegionId, SimTime)>,
 }
 
 /// What lives as long as the process.
@@ -87,8 +99,8 @@ struct Process {
     phase: Phase,
     join_at: MonoTime,
     calls: PdCalls<Purpose>,
-    /// Requests that are not answered: whom to answer, on which connection, and when they give up.
-    tokens: BTreeMap<Token, (ConnectionId, u64, MonoTime)>,
+    /// Requests that are not answered.
+    tokens: BTreeMap<Token, Asked>,
     tokens_made: Token,
     /// Something ran that may have handed work to the log writer.
     log_may_have_work: bool,
@@ -101,6 +113,8 @@ struct Process {
     reader_stopped: Option<MonoTime>,
     /// What the log writer is at.
     log: Option<(Merged, SyncTicket)>,
+    /// What was written since that began, if the log writer takes it for a part of that.
+    log_joined: Vec<Merged>,
     transfers: Transfers,
     run: Alarm,
     timer: Alarm,
@@ -189,6 +203,10 @@ impl StoreNode {
     #[must_use]
     pub const fn engine(&self) -> &MemEngine {
         &self.engine
+    }
+
+    fn has_bug(&self, bug: SeededBug) -> bool {
+        self.bug.is_some_and(|planted| planted.has(bug))
     }
 
     fn process(&mut self) -> &mut Process {
@@ -286,7 +304,7 @@ impl StoreNode {
     /// The reader takes up what has arrived, if it runs: each request at a reading of the clock that follows.
     fn serve_requests(&mut self, world: &mut World<'_>) {
         let (now, one_in) = (world.mono(), self.links.stall_one_in);
-        let clock_first = self.bug == Some(SeededBug::ClockBeforeDrain);
+        let clock_first = self.has_bug(SeededBug::ClockBeforeDrain);
         let process = self.process();
         if process.requests.is_empty() || process.is_still(Thread::Reader, now) {
             return;
@@ -300,7 +318,7 @@ impl StoreNode {
     }
 
     fn serve(&mut self, world: &mut World<'_>, waiting: Waiting, now: MonoTime) {
-        let Waiting { connection, frame, arrived } = waiting;
+        let Waiting { connection, frame, arrived, arrived_true } = waiting;
         let request: KvRequest = payload_of(&frame);
         let process = self.process();
         if let Phase::Joining(_) = process.phase {
@@ -314,7 +332,13 @@ impl StoreNode {
             0 => MonoTime::MAX,
             left => arrived + Duration::from_millis(u64::from(left)),
         };
-        process.tokens.insert(token, (connection, frame.head.request_id, deadline));
+        let reads = matches!(
+            request.command,
+            KvCommand::Get { .. } | KvCommand::BatchGet { .. } | KvCommand::Scan(_)
+        );
+        let read = reads.then_some((request.region_id, arrived_true));
+        let asked = Asked { connection, request_id: frame.head.request_id, deadline, read };
+        process.tokens.insert(token, asked);
         if now < arrived && self.sight.broken.is_none() {
             let facts = format!("a request that arrived at {arrived:?} is served at {now:?}");
             self.sight.broken = Some(Broken { invariant: "INV-READ-4 (clock after drain)", facts });
@@ -367,6 +391,7 @@ impl StoreNode {
         }
         let Phase::Running(store) = &process.phase else { unreachable!("a store runs on") };
         let now = world.mono();
+        let joins = self.bug.is_some_and(|bug| bug.has(SeededBug::SyncBegunBeforeWrite));
         let reader = (!process.requests.is_empty()).then_some(Thread::Reader);
         let mut wanted: Vec<Thread> = store.runnable(now).into_iter().map(Thread::Runs).collect();
         wanted.extend(reader);
@@ -377,7 +402,10 @@ impl StoreNode {
         {
             process.run.set(world, until, RUN);
         }
-        if process.log.is_none() && process.log_may_have_work && !process.held.contains(&Thread::Log) {
+        if (process.log.is_none() || joins)
+            && process.log_may_have_work
+            && !process.held.contains(&Thread::Log)
+        {
             process.log_begin.soon(world, hand_over_max, LOG_BEGIN);
         }
         // An actor whose time has come is runnable, and was seen to above.
@@ -409,7 +437,11 @@ impl StoreNode {
 
     fn answer(&mut self, world: &mut World<'_>, token: Token, answer: Result<KvReply, KvError>) {
         let asked = self.process().tokens.remove(&token);
-        let (connection, request_id, _) = asked.expect("INV-STORE-11: each request is answered once");
+        let Asked { connection, request_id, read, .. } =
+            asked.expect("INV-STORE-11: each request is answered once");
+        if let (Some((region_id, arrived)), Ok(_)) = (read, &answer) {
+            self.sight.answers(region_id, arrived);
+        }
         reply(world, connection, request_id, &KvResponse::from(answer));
     }
 
@@ -420,11 +452,16 @@ impl StoreNode {
             return;
         }
         let Some(node) = self.book.lock().get(&to).copied() else { return };
-        let batches = if self.links.one_by_one {
+        let batches: Vec<Vec<StoreMessage>> = if self.links.one_by_one {
             messages.into_iter().map(|message| vec![message]).collect()
         } else {
             vec![messages]
         };
+        for message in batches.iter().flatten() {
+            if let StoreMessage::Raft(message) = message {
+                self.sight.sends(message.region_id, &message.message);
+            }
+        }
         for messages in batches {
             let batch = StoreBatch { from_store, disk: self.space, messages };
             let frame = frame(FrameKind::StoreBatch, 0, None, &batch);
@@ -457,10 +494,11 @@ impl StoreNode {
 
     fn begin_log(&mut self, world: &mut World<'_>) {
         let engine = self.engine.clone();
-        let waits = self.bug != Some(SeededBug::StoreReleasesEarly);
+        let waits = !self.has_bug(SeededBug::StoreReleasesEarly);
+        let joins = self.has_bug(SeededBug::SyncBegunBeforeWrite);
         let process = self.process.as_mut().expect("it is up");
         let Phase::Running(store) = &mut process.phase else { return };
-        if process.log.is_some() || process.held.contains(&Thread::Log) {
+        if (process.log.is_some() && !joins) || process.held.contains(&Thread::Log) {
             return;
         }
         process.log_may_have_work = false;
@@ -472,7 +510,9 @@ impl StoreNode {
         self.sight.wrote(&merged.batch);
         let process = self.process.as_mut().expect("it is up");
         let Phase::Running(store) = &mut process.phase else { unreachable!("it was a moment ago") };
-        if merged.must_sync && waits {
+        if process.log.is_some() {
+            process.log_joined.push(merged);
+        } else if merged.must_sync && waits {
             process.log = Some((merged, engine.begin_sync()));
             world.wake_after_sync(LOG_END);
         } else {
@@ -489,10 +529,11 @@ impl StoreNode {
         if self.survive(synced).is_none() {
             return;
         }
-        self.sight.synced();
         let process = self.process.as_mut().expect("it is up");
+        self.sight.synced(process.log_joined.len());
         if let Phase::Running(store) = &mut process.phase {
             store.finish_log(merged);
+            process.log_joined.drain(..).for_each(|merged| store.finish_log(merged));
         }
     }
 }
@@ -515,6 +556,7 @@ impl Node for StoreNode {
             held: BTreeSet::new(),
             reader_stopped: None,
             log: None,
+            log_joined: Vec::new(),
             transfers: Transfers::default(),
             run: Alarm::default(),
             timer: Alarm::default(),
@@ -535,8 +577,8 @@ impl Node for StoreNode {
         match kind_of(&frame) {
             FrameKind::KvRequest => {
                 let connection = connection.expect("clients use streams");
-                let arrived = world.mono();
-                self.process().requests.push_back(Waiting { connection, frame, arrived });
+                let (arrived, arrived_true) = (world.mono(), world.true_now());
+                self.process().requests.push_back(Waiting { connection, frame, arrived, arrived_true });
                 self.serve_requests(world);
             }
             FrameKind::StoreBatch => {
@@ -705,7 +747,7 @@ impl Node for StoreNode {
 
     fn overdue(&self, clock: MonoTime) -> usize {
         let Some(process) = &self.process else { return 0 };
-        process.tokens.values().filter(|(_, _, deadline)| *deadline + ANSWER_DELAY_MAX < clock).count()
+        process.tokens.values().filter(|asked| asked.deadline + ANSWER_DELAY_MAX < clock).count()
     }
 
     fn leases(&self, clock: MonoTime) -> Vec<LeaseView> {

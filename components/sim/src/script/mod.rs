@@ -94,13 +94,16 @@ impl Script {
             stall_one_in: 0,
         };
         let machine = MachineConfig::default();
-        #[cfg_attr(not(feature = "seeded_bugs"), expect(unused_mut, reason = "bugs are planted in it"))]
-        let mut store = config.store.clone();
+        #[cfg_attr(not(feature = "seeded_bugs"), expect(unused_mut, reason = "bugs are planted in them"))]
+        let (mut store, mut pd) = (config.store.clone(), pd::Config::default());
         #[cfg(feature = "seeded_bugs")]
-        config.bugs.iter().for_each(|bug| plant(&mut store, *bug));
+        for bug in &config.bugs {
+            // Scripts say themselves what their clients do.
+            plant(*bug, &mut store, &mut pd, &mut client_core::Bugs::default());
+        }
         let of_driver = [SeededBug::StoreReleasesEarly, SeededBug::ClockBeforeDrain];
         let of_driver = config.bugs.iter().copied().find(|bug| of_driver.contains(bug));
-        cluster.add(PD, &machine, Box::new(PdNode::new(PD, vec![PD], pd::Config::default(), links, None)));
+        cluster.add(PD, &machine, Box::new(PdNode::new(PD, vec![PD], pd, links, None)));
         let stores: Vec<NodeId> = (1..=config.stores).map(NodeId).collect();
         let book = AddressBook::default();
         for id in &stores {

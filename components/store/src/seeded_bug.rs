@@ -1,0 +1,14 @@
+//! Rules that a test may switch off, to see that its check would notice. Each is asked for where it is kept.
+
+env::seeded_bugs! {
+    /// How far a region is applied is written in a batch of its own, before the data.
+    ApplyIndexInAnotherBatch,
+    /// A read is served though the region was cut since its client learned of it.
+    ReadIgnoresEpoch,
+    /// A read is served by a lease that has ended.
+    LeaseNeverEnds,
+    /// A read is served from a view of the engine that an earlier one has left.
+    ViewOfEarlierRead,
+    /// A snapshot's data is taken whatever its checksum says.
+    ChecksumNotVerified,
+}
