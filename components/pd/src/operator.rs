@@ -9,7 +9,7 @@ use crate::{Config, RegionInfo, StoreView};
 use std::collections::BTreeMap;
 use std::time::Duration;
 use types::{MonoTime, Peer, PeerId, PeerRole, RegionId, StoreId};
-use wire::pd::{OperatorStatus, Step};
+use wire::pd::{OperatorStatus, Step, StoreState};
 
 /// What an operator is for. Limits are per kind.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -168,7 +168,11 @@ impl Operator {
                 continue;
             }
             if actual == after && after != self.expected {
-                return Progress::Wait;
+                let added = match step {
+                    Step::AddLearner { peer } => vec![peer.id],
+                    _ => Vec::new(),
+                };
+                return wait_for(&added, info, stores);
             }
             if is_between(&self.expected, &after, &actual) {
                 return Progress::Wait;
@@ -209,6 +213,20 @@ impl Operator {
     }
 }
 
+/// A step waits for copies to come. They are not waited for on a store that is given up: only once the operator is out of
+/// the way can the region be repaired.
+fn wait_for(copies: &[PeerId], info: &RegionInfo, stores: &BTreeMap<StoreId, StoreView>) -> Progress {
+    let is_given_up = |id: &PeerId| {
+        let store = info.region.peer(*id).map(|peer| stores.get(&peer.store_id));
+        info.is_behind(*id)
+            && store.is_some_and(|store| store.is_none_or(|store| store.state == StoreState::Down))
+    };
+    match copies.iter().find(|id| is_given_up(id)) {
+        Some(id) => Progress::Cancelled(format!("the store of peer {id} is down")),
+        None => Progress::Wait,
+    }
+}
+
 /// What to tell the leader about a step that has not begun.
 fn next_instruction(step: &Step, info: &RegionInfo, stores: &BTreeMap<StoreId, StoreView>) -> Progress {
     let is_up = |id: StoreId| stores.get(&id).is_some_and(StoreView::is_up);
@@ -216,7 +234,7 @@ fn next_instruction(step: &Step, info: &RegionInfo, stores: &BTreeMap<StoreId, S
         Step::AddLearner { peer } => {
             if info.region.peer(peer.id).is_some() {
                 // It is there already and catching up.
-                return Progress::Wait;
+                return wait_for(&[peer.id], info, stores);
             }
             if !is_up(peer.store_id) {
                 return Progress::Cancelled(format!("store {} is not up any more", peer.store_id));
@@ -231,7 +249,7 @@ fn next_instruction(step: &Step, info: &RegionInfo, stores: &BTreeMap<StoreId, S
         }
         Step::ChangeRoles { promote, demote } => {
             if promote.iter().any(|id| info.is_behind(*id)) {
-                return Progress::Wait;
+                return wait_for(promote, info, stores);
             }
             if demote.contains(&info.leader.id) {
                 return hand_over(demote, info, stores);

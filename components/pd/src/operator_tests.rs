@@ -129,6 +129,43 @@ fn nothing_is_put_on_a_store_that_went_away_meanwhile() {
 }
 
 #[test]
+fn a_copy_on_a_store_that_was_given_up_is_not_waited_for() {
+    // A store lost its disk while a region was moved to it. The operator waited ten minutes for the copy, and nobody
+    // repaired the region meanwhile, which had lost another voter (found by the simulator).
+    let (mut info, mut stores) = (region(), stores());
+    let mut operator = replacement(&info);
+    info.region.peers.push(Peer::learner(PeerId(9), StoreId(4)));
+    info.pending_peers = vec![PeerId(9)];
+    for state in [StoreState::Up, StoreState::Disconnected] {
+        stores.get_mut(&StoreId(4)).unwrap().state = state;
+        assert_eq!(operator.observe(&info, &stores, MonoTime::ZERO), Progress::Wait);
+    }
+    stores.get_mut(&StoreId(4)).unwrap().state = StoreState::Down;
+    assert!(matches!(operator.clone().observe(&info, &stores, MonoTime::ZERO), Progress::Cancelled(_)));
+    stores.remove(&StoreId(4));
+    assert!(matches!(operator.observe(&info, &stores, MonoTime::ZERO), Progress::Cancelled(_)));
+    // The same for one that found the learner there, and for one that was about to promote it.
+    let steps = vec![Step::AddLearner { peer: Peer::learner(PeerId(9), StoreId(4)) }];
+    let mut operator =
+        Operator::new(OperatorKind::ReplicaRepair, &info, steps, String::new(), MonoTime::ZERO);
+    assert!(matches!(operator.observe(&info, &stores, MonoTime::ZERO), Progress::Cancelled(_)));
+    let mut operator = Operator::new(
+        OperatorKind::ReplicaRepair,
+        &info,
+        vec![step(&[9], &[3])],
+        String::new(),
+        MonoTime::ZERO,
+    );
+    assert!(matches!(operator.observe(&info, &stores, MonoTime::ZERO), Progress::Cancelled(_)));
+}
+
+/// The step that changes these roles.
+fn step(promote: &[u64], demote: &[u64]) -> Step {
+    let ids = |ids: &[u64]| ids.iter().map(|id| PeerId(*id)).collect();
+    Step::ChangeRoles { promote: ids(promote), demote: ids(demote) }
+}
+
+#[test]
 fn steps_that_copy_data_may_take_longer_and_longer_for_more_data() {
     let config = Config::default();
     let mut info = region();
