@@ -310,3 +310,7 @@ fn keeps_majority(region: &Region, lost: &BTreeSet<StoreId>) -> bool {
         voters.is_empty() || 2 * gone < voters.len()
     })
 }
+
+#[cfg(test)]
+#[path = "nemesis_tests.rs"]
+mod tests;

@@ -3,6 +3,7 @@
 use crate::check::invariants::{Broken, has_converged};
 use crate::check::{DEFAULT_STEPS_MAX, Operation, Verdict, Violation, linearizable};
 use crate::client::ClientNode;
+use crate::client_process::RUN;
 use crate::cluster::{Cluster, Node};
 use crate::kernel::{Kernel, MachineConfig, NodeId};
 use crate::nemesis::{FaultCount, Nemesis};
@@ -165,7 +166,8 @@ impl Fail {
             Self::Invariant(broken) => broken.invariant.to_owned(),
             Self::NotLinearizable(_) => "linearizability".to_owned(),
             Self::Undecided { .. } => "linearizability, undecided".to_owned(),
-            Self::NotLive { .. } => "liveness".to_owned(),
+            Self::NotLive { served, of, .. } if served < of => "liveness (clients are served)".to_owned(),
+            Self::NotLive { .. } => "liveness (peers agree)".to_owned(),
             Self::Panicked(message) if message.contains("INV-") => {
                 let name = message.split_once("INV-").map_or("", |(_, name)| name);
                 let is_end = |c: char| !(c.is_ascii_uppercase() || c.is_ascii_digit() || c == '-');
@@ -234,7 +236,7 @@ struct Run {
     cluster: Cluster,
     session: Arc<Mutex<Session>>,
     nemesis: Nemesis,
-    clients: usize,
+    clients: Vec<NodeId>,
     liveness: Duration,
     /// The system has regions.
     is_replicated: bool,
@@ -254,11 +256,21 @@ pub fn run(seed: u64, options: &RunOptions) -> Result<Report, Box<Failure>> {
 /// # Errors
 /// What went wrong, first of all.
 pub fn run_schedule(schedule: &Schedule, trace: Trace) -> Result<Report, Box<Failure>> {
+    run_and_tell(schedule, trace, &mut |_| ())
+}
+
+/// The same; whoever wants to see the trace of a run that went well is shown it.
+pub(crate) fn run_and_tell(
+    schedule: &Schedule,
+    trace: Trace,
+    tell: &mut dyn FnMut(&Trace),
+) -> Result<Report, Box<Failure>> {
     let mut run = Run::new(schedule, trace);
     let result = catch_unwind(AssertUnwindSafe(|| run.phases()))
         .unwrap_or_else(|payload| Err(Fail::Panicked(message_of(payload.as_ref()))));
     let faults = run.nemesis.counts();
     let kernel = run.cluster.kernel();
+    tell(kernel.trace());
     let session = run.session.lock();
     let history = session.recorder.operations();
     let result = result.and_then(|()| match linearizable(history, DEFAULT_STEPS_MAX) {
@@ -346,7 +358,7 @@ impl Run {
         let nemesis = Nemesis::new(plan.clone(), Arc::clone(&session), &mut cluster);
         cluster.kernel_mut().mark_at(SimTime::ZERO + schedule.safety, HEAL);
         let is_replicated = matches!(system, System::Cluster(_));
-        Self { cluster, session, nemesis, clients: clients.len(), liveness: schedule.liveness, is_replicated }
+        Self { cluster, session, nemesis, clients, liveness: schedule.liveness, is_replicated }
     }
 
     fn phases(&mut self) -> Result<(), Fail> {
@@ -362,12 +374,16 @@ impl Run {
                 Some(HEAL) => {
                     self.session.lock().is_over = true;
                     self.nemesis.heal(&mut self.cluster).map_err(Fail::Invariant)?;
+                    for client in &self.clients {
+                        // One that has nothing left to do looks up.
+                        self.cluster.kernel_mut().wake_after(*client, Duration::from_micros(1), RUN);
+                    }
                     deadline = self.cluster.kernel().now() + self.liveness;
                     self.look_later();
                 }
                 Some(LOOK) => {
                     let session = self.session.lock();
-                    let is_served = session.probes_done == self.clients;
+                    let is_served = session.probes_done == self.clients.len();
                     let mut missing = session.probe_failure.clone();
                     if is_served {
                         match self.has_converged() {
@@ -376,7 +392,8 @@ impl Run {
                         }
                     }
                     if self.cluster.kernel().now() >= deadline {
-                        return Err(Fail::NotLive { served: session.probes_done, of: self.clients, missing });
+                        let of = self.clients.len();
+                        return Err(Fail::NotLive { served: session.probes_done, of, missing });
                     }
                     drop(session);
                     self.look_later();

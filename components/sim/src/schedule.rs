@@ -106,6 +106,9 @@ impl Schedule {
             let pd = &mut schedule.setup.pd;
             pd.disconnected_after = pd.disconnected_after.min(Duration::from_secs(5));
             pd.down_after = pd.down_after.min(Duration::from_secs(10));
+            let regions = &mut schedule.setup.store.raftstore;
+            regions.down_after = regions.down_after.min(Duration::from_secs(10));
+            schedule.liveness *= 3;
         }
         schedule
     }

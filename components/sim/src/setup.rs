@@ -53,7 +53,7 @@ impl Setup {
     pub fn draw(dice: &mut SplitMix) -> Self {
         let stores = [1, 3, 3, 3, 4, 5][usize::try_from(dice.below(6)).expect("an index")];
         let late = u32::try_from(dice.below(3)).expect("small");
-        let setup = Self {
+        let mut setup = Self {
             stores: stores + late,
             late_stores: late,
             pd_members: if dice.chance(1, 2) { 1 } else { 3 },
@@ -66,6 +66,8 @@ impl Setup {
                 stall_one_in: if dice.chance(1, 3) { 1_000 } else { 0 },
             },
         };
+        // More than there are stores are never complete, so nothing that is lost could be given up.
+        setup.pd.replicas = setup.pd.replicas.min(setup.stores as usize);
         setup.store.validate().expect("drawn within what is valid");
         setup.pd.validate().expect("drawn within what is valid");
         setup
