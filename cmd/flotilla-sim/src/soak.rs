@@ -50,7 +50,7 @@ struct Sum {
 
 fn fold(sum: &mut Depths, more: &Depths, how: fn(u64, u64) -> u64) {
     let Depths { elections, regions, member_changes, entries, told } = sum;
-    let Told { snapshots, leases_expired, compactions } = told;
+    let Told { snapshots, leases_expired, compactions, sleeps, sleeps_lost } = told;
     *elections = how(*elections, more.elections);
     *regions = how(*regions, more.regions);
     *member_changes = how(*member_changes, more.member_changes);
@@ -58,9 +58,11 @@ fn fold(sum: &mut Depths, more: &Depths, how: fn(u64, u64) -> u64) {
     *snapshots = how(*snapshots, more.told.snapshots);
     *leases_expired = how(*leases_expired, more.told.leases_expired);
     *compactions = how(*compactions, more.told.compactions);
+    *sleeps = how(*sleeps, more.told.sleeps);
+    *sleeps_lost = how(*sleeps_lost, more.told.sleeps_lost);
 }
 
-fn rows(depths: &Depths) -> [(&'static str, u64); 7] {
+fn rows(depths: &Depths) -> [(&'static str, u64); 9] {
     [
         ("elections", depths.elections),
         ("regions", depths.regions),
@@ -69,6 +71,8 @@ fn rows(depths: &Depths) -> [(&'static str, u64); 7] {
         ("snapshots", depths.told.snapshots),
         ("leases expired", depths.told.leases_expired),
         ("log compactions", depths.told.compactions),
+        ("peers that slept", depths.told.sleeps),
+        ("sleepers that lost a store", depths.told.sleeps_lost),
     ]
 }
 

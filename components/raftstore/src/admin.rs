@@ -316,7 +316,9 @@ impl<E: Engine> PeerState<E> {
         let silent = |id: &PeerId| {
             self.report.heard.get(id).is_some_and(|heard| turn.now.since(*heard) >= config.down_after)
         };
-        let others = self.region.peers.iter().map(|peer| peer.id).filter(|id| *id != self.me.id);
+        // Whoever sleeps is silent, and its store is known to be at work.
+        let others = self.region.peers.iter().map(|peer| peer.id);
+        let others = others.filter(|id| *id != self.me.id && !self.is_asleep());
         turn.out.pd.push(PdTask::Heartbeat(RegionHeartbeat {
             region: self.region.clone(),
             leader: self.me,

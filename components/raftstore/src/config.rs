@@ -28,6 +28,9 @@ pub struct Config {
     pub log_gc_interval: Duration,
     /// How often a leader reports a region of which nothing has changed.
     pub region_heartbeat_interval: Duration,
+    /// A region that nobody has read or written for so long sleeps: it costs no heartbeats until somebody comes, whose
+    /// first request takes a round trip more. Zero: regions never sleep.
+    pub hibernate_after: Duration,
     /// A peer that was silent for so long is reported as down.
     pub down_after: Duration,
     /// Bytes of log entries that one region keeps in memory.
@@ -57,6 +60,7 @@ impl Default for Config {
             log_gc_entries_min: 64,
             log_gc_interval: Duration::from_secs(3),
             region_heartbeat_interval: Duration::from_secs(10),
+            hibernate_after: Duration::from_secs(10),
             down_after: Duration::from_secs(30),
             entry_cache_bytes: 4 << 20,
             unpersisted_bytes_max: 32 << 20,
@@ -124,6 +128,12 @@ impl Config {
     #[must_use]
     pub fn election_timeout_max(&self) -> Duration {
         self.election_timeout_min() * 2
+    }
+
+    /// For how many ticks a region must have been idle before it sleeps; zero: never.
+    pub(crate) fn hibernate_after_ticks(&self) -> u64 {
+        let ticks = self.hibernate_after.as_nanos().div_ceil(self.tick.as_nanos().max(1));
+        u64::try_from(ticks).unwrap_or(u64::MAX)
     }
 
     /// Whether a store can run by this.

@@ -145,6 +145,8 @@ pub enum Input {
     Unreachable(StoreId),
     /// What a store (this one, or another) says of its disk.
     DiskOf(StoreId, DiskState),
+    /// The store is about to stop: regions that sleep wake, so that their leaders can be handed over, and none falls asleep.
+    StayAwake,
     /// A peer begins its life here.
     CreatePeer(Box<CreatePeer>),
 }

@@ -15,8 +15,10 @@ mod command;
 mod config;
 mod destroy;
 mod effects;
+mod hibernate;
 mod install;
 mod lease;
+mod liveness;
 mod membership;
 #[cfg(test)]
 mod membership_tests;
@@ -50,4 +52,4 @@ pub use records::{
 };
 pub use recover::{RecoverError, Recovered, recover};
 pub use seeded_bug::{Bugs, SeededBug};
-pub use worker::{Worker, WorkerStats, worker_of};
+pub use worker::{Worker, WorkerShare, WorkerStats, worker_of};

@@ -3,7 +3,7 @@
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use types::{Key, KeyRange, MonoTime, Peer, PeerId, Region, RegionId, Term};
 
 /// What lets any thread answer reads of a region alone: made by the peer's worker when it leads and has applied an
@@ -18,11 +18,26 @@ pub struct Delegate {
     pub term: Term,
     /// When the lease ends, in nanoseconds of the store's clock; zero once revoked.
     lease_until: AtomicU64,
+    /// A read was served since this was looked at.
+    used: AtomicBool,
 }
 
 impl Delegate {
     pub(crate) fn new(region: Region, peer: Peer, term: Term) -> Self {
-        Self { region, peer, term, lease_until: AtomicU64::new(0) }
+        Self { region, peer, term, lease_until: AtomicU64::new(0), used: AtomicBool::new(false) }
+    }
+
+    /// A read is served: the region is not idle.
+    pub fn note_use(&self) {
+        // Looked at first, so that threads that read much do not fight for the line.
+        if !self.used.load(Ordering::Relaxed) {
+            self.used.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether a read was served since the last time that this was asked.
+    pub(crate) fn take_use(&self) -> bool {
+        self.used.swap(false, Ordering::Relaxed)
     }
 
     /// True if the lease covers this moment. Read the clock after the engine snapshot was taken, and look at

@@ -4,7 +4,9 @@ use crate::command::WriteItem;
 use crate::config::Config;
 use crate::destroy::Destroy;
 use crate::effects::{LogTask, ReadRequest, ReceivedSnapshot, Token, TurnEffects};
+use crate::hibernate::Hibernation;
 use crate::install::Install;
+use crate::liveness::Liveness;
 use crate::membership;
 use crate::meta::{Delegate, StoreMeta};
 use crate::quiet::Quiet;
@@ -47,6 +49,8 @@ pub(crate) struct Turn<E: Engine> {
     pub(crate) ready: Ready,
     /// Where groups count what they do: lent to the one that is being driven.
     pub(crate) counters: Option<Box<Counters>>,
+    /// Which stores are at work, and who relies on them.
+    pub(crate) liveness: Liveness,
 }
 
 impl<E: Engine> Turn<E> {
@@ -164,6 +168,7 @@ pub(crate) struct PeerState<E: Engine> {
     pub(crate) due_at: Option<u64>,
     pub(crate) counted: Counted,
     pub(crate) quiet: Quiet,
+    pub(crate) hibernation: Hibernation,
     /// Appends handed to the log writer and not durable yet.
     pub(crate) unpersisted: u64,
     pub(crate) size: Size,
@@ -258,6 +263,7 @@ impl<E: Engine> PeerState<E> {
             due_at: None,
             counted: Counted::default(),
             quiet: Quiet::default(),
+            hibernation: Hibernation::default(),
             raft,
             phase: Phase::Normal,
             incoming: None,

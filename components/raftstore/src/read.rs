@@ -14,6 +14,7 @@ impl<E: Engine> PeerState<E> {
     pub(crate) fn read(&mut self, turn: &mut Turn<E>, request: ReadRequest) {
         match self.admit_read(turn, &request) {
             Ok(token) => {
+                self.stir(turn.ticks);
                 self.reads.asked.insert(token, request);
             }
             Err(error) => turn.answer(request.token, Err(error)),

@@ -11,13 +11,15 @@
 
 use crate::destroy::confirmation;
 use crate::effects::ReceivedSnapshot;
+use crate::hibernate::Asked;
 use crate::install::unused_files;
+use crate::liveness::SaidAlive;
 use crate::peer::{PeerState, Turn};
 use crate::records::{PeerState as State, RegionRecord, region_record};
 use crate::seeded_bug::{Bugs, SeededBug};
 use crate::worker::Worker;
 use engine::Engine;
-use raft::{Body, EntryId, Message, Reject};
+use raft::{Body, EntryId, Message, Reject, Wake};
 use types::{Epoch, LogIndex, Peer, PeerId, RegionId};
 use wire::store::{DiskState, RaftMessage, StoreMessage};
 
@@ -30,6 +32,30 @@ impl<E: Engine> Worker<E> {
     pub(crate) fn on_message(&mut self, turn: &mut Turn<E>, message: StoreMessage) {
         match message {
             StoreMessage::Raft(message) => self.on_raft_message(turn, message),
+            StoreMessage::Alive { from_store, worker, workers, incarnation, relies } => {
+                let timeout = u64::from(self.shared.config.election_ticks);
+                let said = SaidAlive { from_store, worker, workers, incarnation, relies };
+                if turn.liveness.on_alive(said, self.ticks, timeout) {
+                    self.rouse(turn, from_store);
+                }
+            }
+            StoreMessage::Sleep { region_id, from, to, term, index, attempt } => {
+                if let Some(peer) = self.peer_with_id(region_id, to) {
+                    peer.hibernation.asked = Some(Asked { from, term, index, attempt });
+                    turn.dirty.push(region_id);
+                }
+            }
+            StoreMessage::SleepAgreed { region_id, from, to, attempt } => {
+                if let Some(peer) = self.peer_with_id(region_id, to) {
+                    peer.on_sleep_agreed(from.id, attempt);
+                    turn.dirty.push(region_id);
+                }
+            }
+            StoreMessage::Wake { region_id, to } => {
+                if let Some(peer) = self.peer_with_id(region_id, to) {
+                    peer.wake_up(turn, Wake::Local);
+                }
+            }
             StoreMessage::Removed { region_id, peer, epoch, from } => {
                 self.on_removed(turn, region_id, peer, epoch, from);
             }
@@ -41,6 +67,10 @@ impl<E: Engine> Worker<E> {
         }
     }
 
+    fn peer_with_id(&mut self, region_id: RegionId, id: Peer) -> Option<&mut Box<PeerState<E>>> {
+        self.peers.get_mut(&region_id).filter(|peer| peer.me.id == id.id)
+    }
+
     fn on_raft_message(&mut self, turn: &mut Turn<E>, message: RaftMessage) {
         // Snapshots come with their data, on a connection of their own.
         let misplaced = matches!(message.message.body, Body::Snapshot { .. });
@@ -50,6 +80,13 @@ impl<E: Engine> Worker<E> {
         let region_id = message.region_id;
         match self.peers.get_mut(&region_id) {
             Some(peer) => {
+                if peer.sleeps_through(turn, &message.message) {
+                    return;
+                }
+                // The leader knows that its message wakes us.
+                if message.message.from == peer.raft.status().lead {
+                    peer.wake_up(turn, Wake::Local);
+                }
                 turn.dirty.push(region_id);
                 peer.drive(turn, |peer, turn| peer.on_raft_message(turn, message));
             }

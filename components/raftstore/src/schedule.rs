@@ -58,6 +58,7 @@ pub(crate) struct Counted {
     leader: bool,
     leaderless: bool,
     poisoned: bool,
+    hibernated: bool,
 }
 
 impl Counted {
@@ -67,6 +68,7 @@ impl Counted {
             (&mut stats.leaders, self.leader, new.leader),
             (&mut stats.leaderless, self.leaderless, new.leaderless),
             (&mut stats.poisoned, self.poisoned, new.poisoned),
+            (&mut stats.hibernated, self.hibernated, new.hibernated),
         ];
         for (count, before, now) in pairs {
             *count = *count + u64::from(now) - u64::from(before);
@@ -76,12 +78,13 @@ impl Counted {
 }
 
 impl<E: Engine> PeerState<E> {
-    /// Lets something happen to the group: it is told of the ticks so far first, and what it does is counted.
+    /// Lets something happen to the group: it wakes and is told of the ticks so far first, and what it does is counted.
     pub(crate) fn drive<T>(
         &mut self,
         turn: &mut Turn<E>,
         act: impl FnOnce(&mut Self, &mut Turn<E>) -> T,
     ) -> T {
+        self.wake_and_tell(turn);
         self.catch_up(turn.ticks);
         if let Some(counters) = turn.counters.take() {
             self.raft.count_into(counters);
@@ -127,6 +130,7 @@ impl<E: Engine> PeerState<E> {
             leader: self.is_leader(),
             leaderless: self.raft.status().lead.is_zero(),
             poisoned: self.raft.poisoned().is_some(),
+            hibernated: self.is_asleep(),
         }
     }
 
@@ -137,6 +141,16 @@ impl<E: Engine> PeerState<E> {
             return None;
         }
         let next = turn.ticks + 1;
+        let tick = turn.shared.config.tick;
+        let ticks_to = |at: MonoTime| {
+            let ticks = at.since(turn.now).as_nanos().div_ceil(tick.as_nanos());
+            turn.ticks + u64::try_from(ticks).unwrap_or(u64::MAX >> 1).max(1)
+        };
+        let interval = turn.shared.config.region_heartbeat_interval;
+        let report = self.report.last.map(|last| ticks_to(last + interval)).filter(|_| self.is_leader());
+        if self.is_asleep() {
+            return report;
+        }
         if self.somebody_waits() {
             return Some(next);
         }
@@ -148,14 +162,7 @@ impl<E: Engine> PeerState<E> {
             return Some(next);
         }
         let removed = (!self.removed.is_empty()).then(|| next.next_multiple_of(ASK_REMOVED_TICKS));
-        let tick = turn.shared.config.tick;
-        let ticks_to = |at: MonoTime| {
-            let ticks = at.since(turn.now).as_nanos().div_ceil(tick.as_nanos());
-            turn.ticks + u64::try_from(ticks).unwrap_or(u64::MAX >> 1).max(1)
-        };
         let measure = self.size.measure_at.map(ticks_to);
-        let interval = turn.shared.config.region_heartbeat_interval;
-        let report = self.report.last.map(|last| ticks_to(last + interval));
         // A sole voter needs no heartbeat, but its lease has to be renewed and its region to be reported.
         let heartbeat = turn.ticks + u64::from(turn.shared.config.heartbeat_ticks);
         [raft, removed, measure, report, Some(heartbeat)].into_iter().flatten().min()

@@ -147,8 +147,10 @@ impl<E: Engine> PeerState<E> {
         if role == Role::Leader {
             self.report.heard = self.region.peers.iter().map(|peer| (peer.id, turn.now)).collect();
             self.report.due = true;
+            self.stir(turn.ticks);
         } else if before == Role::Leader {
             self.revoke_lease(turn);
+            self.wake_others(turn);
             // What was proposed is decided by what is applied at its index, not by this. Splits that were not handed out
             // may be overwritten; should they be committed, that is met again on their way to the data.
             let handed = self.applying.handed;

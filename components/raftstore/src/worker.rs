@@ -5,6 +5,7 @@ use crate::config::Config;
 use crate::destroy::tombstone;
 use crate::effects::{CreatePeer, Input, Persisted, TurnEffects};
 use crate::lease::TickTimes;
+use crate::liveness::Liveness;
 use crate::meta::StoreMeta;
 use crate::peer::{Birth, PeerState, Phase, QueuedWrite, Shared, Turn};
 use crate::records::{ApplyRecord, LOG_START, PeerState as State};
@@ -18,12 +19,21 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use types::{Epoch, MonoTime, PeerId, RegionId, StoreId};
 use wire::kv::KvError;
-use wire::store::{DiskState, RaftMessage};
+use wire::store::{DiskState, RaftMessage, StoreMessage};
 
 /// Which worker of `count` owns a region. Ids are handed out in sequence, so the remainder spreads them evenly.
 #[must_use]
 pub fn worker_of(region_id: RegionId, count: usize) -> usize {
     (region_id.get() % count as u64) as usize
+}
+
+/// Which of its store's workers one is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct WorkerShare {
+    /// From zero.
+    pub index: usize,
+    /// How many there are.
+    pub count: usize,
 }
 
 /// What a worker counts.
@@ -37,6 +47,12 @@ pub struct WorkerStats {
     pub leaderless: u64,
     /// Groups that have stopped because their state contradicts itself.
     pub poisoned: u64,
+    /// Those that sleep.
+    pub hibernated: u64,
+    /// Times that they fell asleep, ever.
+    pub sleeps: u64,
+    /// Times that they woke because a store that they relied on was lost, ever.
+    pub sleeps_lost: u64,
     /// What their groups did.
     pub raft: Counters,
     /// Snapshots put in place, ever.
@@ -63,6 +79,9 @@ impl WorkerStats {
             leaders,
             leaderless,
             poisoned,
+            hibernated,
+            sleeps,
+            sleeps_lost,
             raft,
             snapshots_installed,
             peers_lost,
@@ -76,6 +95,9 @@ impl WorkerStats {
         self.leaders += leaders;
         self.leaderless += leaderless;
         self.poisoned += poisoned;
+        self.hibernated += hibernated;
+        self.sleeps += sleeps;
+        self.sleeps_lost += sleeps_lost;
         self.raft.add(raft);
         self.snapshots_installed += snapshots_installed;
         self.peers_lost += peers_lost;
@@ -90,6 +112,7 @@ impl WorkerStats {
 /// A share of the store's peers. Owned by one thread at a time; all that happens to a peer happens in its turns.
 pub struct Worker<E: Engine> {
     pub(crate) shared: Arc<Shared<E>>,
+    share: WorkerShare,
     pub(crate) peers: BTreeMap<RegionId, Box<PeerState<E>>>,
     /// Votes for children whose split is not applied here yet.
     pub(crate) held_votes: BTreeMap<RegionId, RaftMessage>,
@@ -113,14 +136,24 @@ pub struct Worker<E: Engine> {
     ready: Ready,
     /// Between turns; see [`Turn::counters`].
     counters: Option<Box<Counters>>,
+    /// Between turns; see [`Turn::liveness`].
+    liveness: Liveness,
     stats: WorkerStats,
 }
 
 impl<E: Engine> Worker<E> {
-    /// Without peers. `seed` should differ from start to start of the process.
+    /// Without peers. `seed` must differ from start to start of the process: others tell lives apart by it.
     #[must_use]
-    pub fn new(config: Config, store_id: StoreId, engine: E, meta: Arc<StoreMeta>, seed: u64) -> Self {
+    pub fn new(
+        config: Config,
+        store_id: StoreId,
+        share: WorkerShare,
+        engine: E,
+        meta: Arc<StoreMeta>,
+        seed: u64,
+    ) -> Self {
         Self {
+            share,
             shared: Arc::new(Shared { config, store_id, engine, meta, seed }),
             peers: BTreeMap::new(),
             held_votes: BTreeMap::new(),
@@ -138,6 +171,7 @@ impl<E: Engine> Worker<E> {
             disks: Arc::default(),
             ready: Ready::default(),
             counters: Some(Box::default()),
+            liveness: Liveness::default(),
             stats: WorkerStats::default(),
         }
     }
@@ -186,6 +220,7 @@ impl<E: Engine> Worker<E> {
     /// after the last of the inputs arrived.
     pub fn turn(&mut self, now: MonoTime, inputs: &mut Vec<Input>) -> TurnEffects<E> {
         let mut turn = self.begin(now);
+        let ticks_before = self.ticks;
         if now >= self.next_tick && !self.shared.config.bugs.has(SeededBug::MissedTicksCount) {
             self.tick(&mut turn);
         }
@@ -197,6 +232,9 @@ impl<E: Engine> Worker<E> {
             for _ in 0..=missed {
                 self.tick(&mut turn);
             }
+        }
+        if self.ticks != ticks_before {
+            self.watch(&mut turn);
         }
         self.dirty.extend(turn.dirty.drain(..));
         self.hand_out(&mut turn);
@@ -213,7 +251,8 @@ impl<E: Engine> Worker<E> {
     #[must_use]
     pub fn stats(&self) -> WorkerStats {
         let raft = self.counters.as_deref().copied().unwrap_or_default();
-        WorkerStats { regions: self.peers.len() as u64, raft, ..self.stats }
+        let Liveness { sleeps, losses: sleeps_lost, .. } = self.liveness;
+        WorkerStats { regions: self.peers.len() as u64, sleeps, sleeps_lost, raft, ..self.stats }
     }
 
     /// True while the log has made no progress for a maximum election timeout.
@@ -252,7 +291,12 @@ impl<E: Engine> Worker<E> {
         if !self.schedule.agrees_with(self.peers.values().map(|peer| &**peer)) {
             return Err("the schedule and the peers disagree on what is due".to_owned());
         }
+        let mut relied_on = BTreeMap::new();
         for (id, peer) in &self.peers {
+            peer.check_sleep()?;
+            for store in peer.relies_on() {
+                *relied_on.entry(*store).or_insert(0) += 1;
+            }
             peer.raft.check_invariants().map_err(|error| format!("region {id}: {error}"))?;
             let status = peer.raft.status();
             if peer.is_normal() && peer.applying.applied.index > status.persisted {
@@ -261,6 +305,10 @@ impl<E: Engine> Worker<E> {
                     peer.applying.applied.index, status.persisted
                 ));
             }
+        }
+        if relied_on != *self.liveness.relied_on() {
+            let counted = self.liveness.relied_on();
+            return Err(format!("peers rely on {relied_on:?}, but {counted:?} is counted"));
         }
         Ok(())
     }
@@ -276,6 +324,7 @@ impl<E: Engine> Worker<E> {
             dirty: Vec::new(),
             ready: std::mem::take(&mut self.ready),
             counters: self.counters.take(),
+            liveness: std::mem::take(&mut self.liveness),
         }
     }
 
@@ -337,7 +386,8 @@ impl<E: Engine> Worker<E> {
                 peer.on_instruction(turn, &instruction);
             }),
             Input::Unreachable(store_id) => {
-                for (id, peer) in &mut self.peers {
+                // Of those that sleep, who relies on the store learns soon enough whether it is lost.
+                for (id, peer) in self.peers.iter_mut().filter(|(_, peer)| !peer.is_asleep()) {
                     if peer.drive(turn, |peer, _| peer.on_unreachable(store_id)) {
                         turn.dirty.push(*id);
                     }
@@ -347,6 +397,12 @@ impl<E: Engine> Worker<E> {
                 if turn.disk(store_id) != state {
                     Arc::make_mut(&mut self.disks).insert(store_id, state);
                     turn.disks = self.disks.clone();
+                }
+            }
+            Input::StayAwake => {
+                turn.liveness.sleepless = true;
+                for peer in self.peers.values_mut() {
+                    peer.wake_up(turn, raft::Wake::Local);
                 }
             }
             Input::CreatePeer(create) => self.on_create(turn, *create),
@@ -458,7 +514,7 @@ impl<E: Engine> Worker<E> {
         self.insert_peer(turn, peer);
         self.shared.meta.end_birth(region_id);
         if let Some(vote) = self.held_votes.remove(&region_id) {
-            self.on_message(turn, wire::store::StoreMessage::Raft(vote));
+            self.on_message(turn, StoreMessage::Raft(vote));
         }
     }
 
@@ -471,16 +527,26 @@ impl<E: Engine> Worker<E> {
         let mut later = BTreeSet::new();
         for id in std::mem::take(&mut self.dirty) {
             let Some(peer) = self.peers.get_mut(&id) else { continue };
-            peer.catch_up(self.ticks);
-            if has_credit {
-                let before = peer.proposals.len();
-                self.stats.writes += peer.queued.len() as u64;
-                peer.drive(turn, PeerState::propose_writes);
-                self.stats.proposals += peer.proposals.len().saturating_sub(before) as u64;
-                peer.drive(turn, PeerState::hand_out);
+            let slept = peer.is_asleep();
+            if !slept {
+                peer.catch_up(self.ticks);
+                if has_credit {
+                    let before = peer.proposals.len();
+                    self.stats.writes += peer.queued.len() as u64;
+                    peer.drive(turn, PeerState::propose_writes);
+                    self.stats.proposals += peer.proposals.len().saturating_sub(before) as u64;
+                    peer.drive(turn, PeerState::hand_out);
+                }
+                peer.renew_lease(turn, &self.tick_times);
+                peer.release_reads(turn, &mut snapshot);
             }
-            peer.renew_lease(turn, &self.tick_times);
-            peer.release_reads(turn, &mut snapshot);
+            if has_credit {
+                peer.settle_down(turn);
+            }
+            if peer.is_asleep() && !slept {
+                // Its timers stand still.
+                self.schedule.clear(peer);
+            }
             if !has_credit || (peer.is_normal() && peer.raft.has_ready()) {
                 later.insert(id);
             }
@@ -489,6 +555,8 @@ impl<E: Engine> Worker<E> {
             let due = peer.next_due(turn);
             self.schedule.set(peer, due);
         }
+        // Who has just been woken is due again at once.
+        later.extend(turn.dirty.drain(..));
         self.dirty = later;
     }
 
@@ -502,7 +570,7 @@ impl<E: Engine> Worker<E> {
             self.unpersisted.push_back((self.turns, bytes, turn.now));
             self.unpersisted_bytes += bytes;
         }
-        self.ready = turn.ready;
+        (self.ready, self.liveness) = (turn.ready, turn.liveness);
         self.counters = turn.counters;
         assert!(self.counters.is_some(), "whoever was lent the counters has given them back");
         turn.out
@@ -537,18 +605,60 @@ impl<E: Engine> Worker<E> {
             let peer = self.peers.get_mut(&id).expect("a peer that goes is taken out of the schedule");
             peer.due_at = None;
             self.stats.visits += 1;
+            if peer.is_asleep() {
+                peer.look_up(turn);
+                if peer.is_asleep() {
+                    let due = peer.next_due(turn);
+                    self.schedule.set(peer, due);
+                    continue;
+                }
+            }
             peer.drive(turn, PeerState::on_tick);
             // Its effects are taken, and it is put down for its next visit, at the end of the turn.
             self.dirty.insert(id);
         }
+        if self.ticks.is_multiple_of(u64::from(self.shared.config.heartbeat_ticks)) && !turn.stalled {
+            self.say_alive(turn);
+        }
         if turn.now >= self.next_log_gc {
             self.next_log_gc = turn.now + self.shared.config.log_gc_interval;
-            for (id, peer) in self.peers.iter_mut().filter(|(_, peer)| peer.is_leader()) {
+            let leaders = self.peers.iter_mut().filter(|(_, peer)| peer.is_leader() && !peer.is_asleep());
+            for (id, peer) in leaders {
                 peer.drive(turn, |peer, turn| peer.compact_log(turn));
                 if peer.raft.has_ready() {
                     self.dirty.insert(*id);
                 }
             }
+        }
+    }
+}
+
+impl<E: Engine> Worker<E> {
+    /// Tells those who rely on this worker that it is at work. One whose log is stuck does not say so.
+    fn say_alive(&self, turn: &mut Turn<E>) {
+        let number = |number: usize| u32::try_from(number).expect("workers are few");
+        let (worker, workers) = (number(self.share.index), number(self.share.count));
+        let timeout = u64::from(self.shared.config.election_ticks);
+        for (to, relies) in turn.liveness.audience(self.ticks, timeout) {
+            let (from_store, incarnation) = (self.shared.store_id, self.shared.seed);
+            let alive = StoreMessage::Alive { from_store, worker, workers, incarnation, relies };
+            turn.out.messages.push((to, alive));
+        }
+    }
+
+    /// Looks for stores that are lost, once all that has arrived was heard.
+    fn watch(&mut self, turn: &mut Turn<E>) {
+        let timeout = u64::from(self.shared.config.election_ticks);
+        for store_id in turn.liveness.newly_lost(self.ticks, timeout) {
+            self.rouse(turn, store_id);
+        }
+    }
+
+    /// Regions that sleep in reliance on a store are looked at soon, though not all at once.
+    pub(crate) fn rouse(&mut self, turn: &Turn<E>, store_id: StoreId) {
+        for peer in self.peers.values_mut().filter(|peer| peer.relies_on().contains(&store_id)) {
+            let at = peer.wake_tick(turn);
+            self.schedule.set(peer, Some(at));
         }
     }
 }

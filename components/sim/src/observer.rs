@@ -48,6 +48,10 @@ pub struct Told {
     pub leases_expired: u64,
     /// Times that a log was cut at its beginning.
     pub compactions: u64,
+    /// Times that peers fell asleep.
+    pub sleeps: u64,
+    /// Times that they woke because a store that they relied on was lost.
+    pub sleeps_lost: u64,
 }
 
 /// What a run got to: the deeper, the more it can show.

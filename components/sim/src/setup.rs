@@ -192,6 +192,10 @@ fn draw_store(dice: &mut SplitMix) -> store::Config {
         entry_cache_bytes: tight(dice, 1, 2_000, raft.entry_cache_bytes),
         ..raft
     };
+    // Drawn aside, so that the rest of a setup does not depend on it. Mostly soon: then regions sleep between requests.
+    let mut sleep = dice.fork("sleep");
+    let after_ms = if sleep.chance(1, 5) { 0 } else { tight(&mut sleep, 100, 700, 3_000) };
+    raftstore.hibernate_after = Duration::from_millis(after_ms);
     if dice.chance(1, 3) {
         raftstore.unpersisted_bytes_max = size(1 + dice.below(2_000));
         raftstore.unapplied_bytes_max = 1 + dice.below(2_000);

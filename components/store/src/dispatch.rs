@@ -190,12 +190,15 @@ fn check(command: &KvCommand) -> Result<(), String> {
 
 /// Which region a message is for; its worker gets it.
 #[must_use]
-pub const fn region_addressed(message: &StoreMessage) -> RegionId {
+pub const fn region_addressed(message: &StoreMessage) -> Option<RegionId> {
     match message {
-        StoreMessage::Raft(message) => message.region_id,
-        StoreMessage::Removed { region_id, .. } | StoreMessage::RemovedConfirmed { region_id, .. } => {
-            *region_id
-        }
+        StoreMessage::Raft(message) => Some(message.region_id),
+        StoreMessage::Removed { region_id, .. }
+        | StoreMessage::RemovedConfirmed { region_id, .. }
+        | StoreMessage::Sleep { region_id, .. }
+        | StoreMessage::SleepAgreed { region_id, .. }
+        | StoreMessage::Wake { region_id, .. } => Some(*region_id),
+        StoreMessage::Alive { .. } => None,
     }
 }
 

@@ -16,8 +16,8 @@ use crate::split_check::check_split;
 use engine::{Cf, Engine, EngineError, Op, WriteBatch};
 use env::Clock;
 use raftstore::{
-    Applier, ApplyTask, Background, Input, Persisted, StoreMeta, Token, TurnEffects, Worker, recover,
-    worker_of,
+    Applier, ApplyTask, Background, Input, Persisted, StoreMeta, Token, TurnEffects, Worker, WorkerShare,
+    recover, worker_of,
 };
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -64,6 +64,8 @@ pub enum Event {
         /// Whether it arrived.
         ok: bool,
     },
+    /// The store is about to stop: its regions wake, and none falls asleep.
+    StayAwake,
     /// PD has answered a call; `None`: it has not and will not.
     PdAnswer {
         /// The call.
@@ -198,7 +200,11 @@ impl<E: Engine> Store<E> {
             reader: LocalReader::new(engine.clone(), meta.clone(), limits).breaking(config.bugs),
             limits,
             workers: (0..config.workers)
-                .map(|_| Worker::new(config.raftstore.clone(), store_id, engine.clone(), meta.clone(), seed))
+                .map(|index| {
+                    let share = WorkerShare { index, count: config.workers };
+                    let (config, engine) = (config.raftstore.clone(), engine.clone());
+                    Worker::new(config, store_id, share, engine, meta.clone(), seed)
+                })
                 .collect(),
             inboxes: (0..config.workers).map(|_| Vec::new()).collect(),
             appliers: (0..config.appliers)
@@ -272,7 +278,7 @@ impl<E: Engine> Store<E> {
                     inbox.push(Input::DiskOf(from, disk));
                 }
                 for message in messages {
-                    self.input(region_addressed(&message), Input::Message(message));
+                    self.deliver(message);
                 }
             }
             Event::Piece { reply_to, piece } => {
@@ -299,6 +305,11 @@ impl<E: Engine> Store<E> {
             Event::Unreachable(store_id) => {
                 for inbox in &mut self.inboxes {
                     inbox.push(Input::Unreachable(store_id));
+                }
+            }
+            Event::StayAwake => {
+                for inbox in &mut self.inboxes {
+                    inbox.push(Input::StayAwake);
                 }
             }
             Event::Disk { capacity_bytes, available_bytes, state } => {
@@ -436,6 +447,18 @@ impl<E: Engine> Store<E> {
         self.inboxes[worker_of(region_id, self.config.workers)].push(input);
     }
 
+    /// Gives a message to the worker of its region, or to all if it is about none.
+    fn deliver(&mut self, message: StoreMessage) {
+        match region_addressed(&message) {
+            Some(region_id) => self.input(region_id, Input::Message(message)),
+            None => {
+                for inbox in &mut self.inboxes {
+                    inbox.push(Input::Message(message.clone()));
+                }
+            }
+        }
+    }
+
     fn reply(&mut self, token: Token, answer: Result<KvReply, KvError>) {
         if let Some(bytes) = self.admitted.remove(&token) {
             self.dispatcher.inflight().release(bytes);
@@ -448,7 +471,7 @@ impl<E: Engine> Store<E> {
         for (to, message) in messages {
             // A peer that came back to its store may lead there, and asks whether the one before it is gone.
             match to == self.store_id {
-                true => self.input(region_addressed(&message), Input::Message(message)),
+                true => self.deliver(message),
                 false => by_store.entry(to).or_default().push(message),
             }
         }

@@ -86,6 +86,7 @@ impl<E: Engine> LocalReader<E> {
         if self.meta.version() != self.seen || !covered {
             return Ok(None);
         }
+        delegate.note_use();
         execute(snapshot, &delegate.region, command, self.limits).map(Some)
     }
 }

@@ -18,6 +18,8 @@ use wire::store::{SnapshotPiece, SnapshotVerdict, StoreMessage};
 mod crash_points;
 #[path = "small_cluster/races.rs"]
 mod races;
+#[path = "small_cluster/sleep.rs"]
+mod sleep;
 
 struct TestClock(AtomicU64);
 
@@ -286,6 +288,10 @@ impl Cluster {
         if let Some(store) = self.stores.get_mut(&to) {
             store.on_event(&self.clock, event).expect("the disk works");
         }
+    }
+
+    fn clock_now(&self) -> MonoTime {
+        self.clock.now()
     }
 
     fn advance(&mut self, time: Duration) {

@@ -55,11 +55,62 @@ pub enum StoreMessage {
         /// The member that asked.
         to: Peer,
     },
+    /// A worker of the sending store, and so every region that it owns, is at work. Said at every heartbeat interval to
+    /// stores on which regions rely that sleep, and to those that rely on the sender.
+    Alive {
+        /// Who says so.
+        from_store: StoreId,
+        /// Which of its workers.
+        worker: u32,
+        /// How many it has: the region with id `i` is owned by worker `i % workers`.
+        workers: u32,
+        /// Differs from start to start of that worker.
+        incarnation: u64,
+        /// Regions at the sender rely on the receiver, or would like to: it is to say this too.
+        relies: bool,
+    },
+    /// The leader of a region has nothing to do, and `to` is as far as it is: both may sleep.
+    Sleep {
+        /// The region.
+        region_id: RegionId,
+        /// The leader.
+        from: Peer,
+        /// Who may sleep.
+        to: Peer,
+        /// The leader's term.
+        term: Term,
+        /// The last entry of its log, committed and applied.
+        index: LogIndex,
+        /// Counts the leader's attempts, so that late answers are known.
+        attempt: u64,
+    },
+    /// `from` sleeps, as it was asked to.
+    SleepAgreed {
+        /// The region.
+        region_id: RegionId,
+        /// Who sleeps.
+        from: Peer,
+        /// The leader.
+        to: Peer,
+        /// Which question this answers.
+        attempt: u64,
+    },
+    /// Do not sleep, `to`: somebody has need of the region, or its leader is none any more.
+    Wake {
+        /// The region.
+        region_id: RegionId,
+        /// Who is to wake.
+        to: Peer,
+    },
 }
 codec_enum!(StoreMessage {
     1 = Raft(message),
     2 = Removed { region_id, peer, epoch, from },
     3 = RemovedConfirmed { region_id, peer, to },
+    4 = Alive { from_store, worker, workers, incarnation, relies },
+    5 = Sleep { region_id, from, to, term, index, attempt },
+    6 = SleepAgreed { region_id, from, to, attempt },
+    7 = Wake { region_id, to },
 });
 
 /// A Raft message and what a store needs to find its receiver, or to make it.

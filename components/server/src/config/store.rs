@@ -118,6 +118,8 @@ pub struct RaftConfig {
     pub log_gc_entries_min: u64,
     /// How often logs are looked at.
     pub log_gc_interval: Span,
+    /// A region that nobody has wanted anything of for so long sleeps; zero: regions never sleep.
+    pub hibernate_after: Span,
     /// A peer that was silent for so long is reported as down.
     pub down_after: Span,
     /// Log entries that one region keeps in memory.
@@ -141,6 +143,7 @@ impl Default for RaftConfig {
             log_gc_size_max: ByteSize(defaults.log_gc_bytes_max),
             log_gc_entries_min: defaults.log_gc_entries_min,
             log_gc_interval: Span(defaults.log_gc_interval),
+            hibernate_after: Span(defaults.hibernate_after),
             down_after: Span(defaults.down_after),
             entry_cache_size: ByteSize(defaults.entry_cache_bytes),
             unpersisted_size_max: ByteSize(defaults.unpersisted_bytes_max as u64),
@@ -302,6 +305,7 @@ impl StoreConfig {
                 log_gc_entries_min: self.raft.log_gc_entries_min,
                 log_gc_interval: self.raft.log_gc_interval.0,
                 region_heartbeat_interval: self.region.heartbeat_interval.0,
+                hibernate_after: self.raft.hibernate_after.0,
                 down_after: self.raft.down_after.0,
                 entry_cache_bytes: self.raft.entry_cache_size.0,
                 unpersisted_bytes_max: self.raft.unpersisted_size_max.as_usize(),

@@ -107,6 +107,8 @@ labelled!(
         HeartbeatResponse = "heartbeat_response",
         Other = "other",
         Removal = "removal",
+        Alive = "alive",
+        Hibernation = "hibernation",
     }
 );
 
@@ -124,6 +126,10 @@ impl Said {
                 _ => Self::Other,
             },
             StoreMessage::Removed { .. } | StoreMessage::RemovedConfirmed { .. } => Self::Removal,
+            StoreMessage::Alive { .. } => Self::Alive,
+            StoreMessage::Sleep { .. } | StoreMessage::SleepAgreed { .. } | StoreMessage::Wake { .. } => {
+                Self::Hibernation
+            }
         }
     }
 }

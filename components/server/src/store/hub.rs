@@ -166,7 +166,9 @@ impl Hub {
         let mut by_store: Vec<(StoreId, Vec<StoreMessage>)> = Vec::new();
         for (to, message) in messages {
             if to == self.store_id {
-                self.workers.input(region_addressed(&message), Input::Message(message));
+                if let Some(region_id) = region_addressed(&message) {
+                    self.workers.input(region_id, Input::Message(message));
+                }
                 continue;
             }
             add(&self.counters.messages_sent[Said::of(&message) as usize], 1);

@@ -31,7 +31,7 @@ use engine::Engine as _;
 use engine_rocks::RocksEngine;
 use env::Clock as _;
 use parking_lot::Mutex;
-use raftstore::{Applier, Input, PeerState, StoreMeta, Worker, recover};
+use raftstore::{Applier, Input, PeerState, StoreMeta, Worker, WorkerShare, recover};
 use std::collections::BTreeMap;
 use std::hash::{BuildHasher as _, RandomState};
 use std::num::NonZeroU64;
@@ -308,7 +308,8 @@ fn resume(hub: &Arc<Hub>) -> Result<Vec<Worker<RocksEngine>>, String> {
         // The keys of std's hasher are random; that is all the chance that elections need.
         let seed = RandomState::new().hash_one(index);
         let (config, engine) = (hub.config.raftstore.clone(), hub.engine.clone());
-        let mut worker = Worker::new(config, hub.store_id, engine, hub.meta.clone(), seed);
+        let share = WorkerShare { index, count: hub.config.workers };
+        let mut worker = Worker::new(config, hub.store_id, share, engine, hub.meta.clone(), seed);
         let own: Vec<_> = recovered
             .iter()
             .filter(|region| hub.workers.of(region.record.region.id) == index)

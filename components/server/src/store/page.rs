@@ -59,6 +59,7 @@ impl Page for StorePage {
             "leaders": workers.leaders,
             "leaderless": workers.leaderless,
             "poisoned": workers.poisoned,
+            "hibernated": workers.hibernated,
             "peers_lost": workers.peers_lost,
             "disk": format!("{:?}", hub.disk.state()).to_lowercase(),
             "capacity_bytes": get(&hub.disk.capacity_bytes),
@@ -162,6 +163,12 @@ fn store_metrics(e: &mut Exposition, hub: &Hub) {
     {
         e.gauge("flotilla_store_regions", help, &[("role", role)], count as f64);
     }
+    let help = "Regions whose peer here sleeps, for nobody wants anything of them; a fall without requests means that a store was lost.";
+    e.gauge("flotilla_raft_hibernated_regions", help, &[], stats.hibernated as f64);
+    let help = "Times that peers here fell asleep.";
+    e.counter("flotilla_raft_sleeps_total", help, &[], stats.sleeps);
+    let help = "Times that they woke because a store that they relied on was lost; a rise means lost stores or network.";
+    e.counter("flotilla_raft_sleeps_lost_total", help, &[], stats.sleeps_lost);
     let help = "Regions whose peer here knows no leader; for longer than an election it means lost quorum or network.";
     e.gauge("flotilla_raft_leader_missing_regions", help, &[], stats.leaderless as f64);
     let help = "Defects of ours, groups whose state contradicts itself, copies given up for lost files; any needs a person.";

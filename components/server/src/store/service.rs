@@ -19,7 +19,7 @@ use store::{Dispatcher, LocalReader, Routed, region_addressed};
 use transport::{Identity, Receipt, Request, RequestBody, Service};
 use types::{ClusterId, MonoTime, StoreId};
 use wire::pd::{PdError, PdResponse};
-use wire::store::{DiskState, SnapshotKey, SnapshotPiece, StoreBatch};
+use wire::store::{DiskState, SnapshotKey, SnapshotPiece, StoreBatch, StoreMessage};
 
 /// Messages of other stores that wait for one worker; more are dropped, and said again by their senders.
 const MESSAGES_WAITING_MAX: usize = 1 << 16;
@@ -156,7 +156,12 @@ impl Service for StoreService {
             }
             add(&hub.counters.messages_received, messages.len() as u64);
             for message in messages {
-                inputs[hub.workers.of(region_addressed(&message))].push(Input::Message(message));
+                match region_addressed(&message) {
+                    Some(region_id) => inputs[hub.workers.of(region_id)].push(Input::Message(message)),
+                    None => {
+                        inputs.iter_mut().for_each(|inputs| inputs.push(Input::Message(message.clone())));
+                    }
+                }
             }
         }
         drop(disks);
@@ -164,9 +169,10 @@ impl Service for StoreService {
             if inbox.len() < MESSAGES_WAITING_MAX {
                 inbox.push_all(inputs);
             } else {
-                // Of a state only the change is told, so it must arrive.
-                let (told, refused): (Vec<_>, Vec<_>) =
-                    inputs.drain(..).partition(|input| matches!(input, Input::DiskOf(..)));
+                // Of a state only the change is told, so it must arrive; and to be overworked is no sign of others' death.
+                let (told, refused): (Vec<_>, Vec<_>) = inputs.drain(..).partition(|input| {
+                    matches!(input, Input::DiskOf(..) | Input::Message(StoreMessage::Alive { .. }))
+                });
                 add(&hub.counters.messages_refused, refused.len() as u64);
                 inbox.push_all(&mut { told });
             }

@@ -112,6 +112,7 @@ pub(crate) fn stop(
 
 /// Asks another voter of each region that we lead to take over, and waits until none is left.
 fn hand_over(hub: &Arc<Hub>, deadline: MonoTime) {
+    wake_leaders(hub, deadline);
     let mut asked = 0_usize;
     for region in hub.meta.regions() {
         if hub.meta.delegate(region.id).is_none() {
@@ -140,15 +141,34 @@ fn hand_over(hub: &Arc<Hub>, deadline: MonoTime) {
     if asked == 0 {
         return;
     }
-    let leads = || {
-        let others = |region: &types::Region| region.peers.len() > 1;
-        let regions = hub.meta.regions();
-        regions.iter().filter(|region| others(region) && hub.meta.delegate(region.id).is_some()).count()
-    };
+    let leads = || leading(hub, |region| region.peers.len() > 1);
     while leads() > 0 && BootClock.now() < deadline {
         std::thread::sleep(LOOK_AGAIN);
     }
     info!(asked, left = leads(), "handed leaders over");
+}
+
+/// How many of these regions are known to be led here: their leaders may answer reads.
+fn leading(hub: &Hub, which: impl Fn(&types::Region) -> bool) -> usize {
+    let regions = hub.meta.regions();
+    regions.iter().filter(|region| which(region) && hub.meta.delegate(region.id).is_some()).count()
+}
+
+/// Wakes the regions that sleep, and waits until their quorums have told the leaders here that they still are.
+fn wake_leaders(hub: &Hub, deadline: MonoTime) {
+    hub.workers.tell_all(|| Input::StayAwake);
+    if hub.workers.stats().hibernated == 0 {
+        return;
+    }
+    // Those that have lost their quorum meanwhile have nobody to hand over to.
+    let deadline = deadline.min(BootClock.now() + hub.config.raftstore.election_timeout_min());
+    let ready = || {
+        let stats = hub.workers.stats();
+        stats.hibernated == 0 && leading(hub, |_| true) as u64 >= stats.leaders
+    };
+    while !ready() && BootClock.now() < deadline {
+        std::thread::sleep(LOOK_AGAIN);
+    }
 }
 
 /// True once all have ended; false when the deadline was first.

@@ -60,6 +60,8 @@ pub(super) struct Sight {
     elected: BTreeMap<RegionId, (Term, EntryId)>,
     /// The members that each group counts by, and what was committed when that was first seen: perhaps by others.
     members: BTreeMap<RegionId, (Vec<Peer>, LogIndex)>,
+    /// How often its peers fell asleep, and how often that ended by a loss.
+    sleeps: (u64, u64),
     /// A rule that the store's driver found broken.
     pub(super) broken: Option<Broken>,
 }
@@ -111,12 +113,15 @@ impl Sight {
         let (mut groups, mut leaders) = (BTreeMap::new(), Vec::new());
         let wants_all =
             !self.durable.is_empty() || !self.promises.is_empty() || self.has_changed || !self.is_known;
+        let mut sleeps = (0, 0);
         for worker in store.workers() {
             let broken = |facts| Broken {
                 invariant: "an invariant of the store",
                 facts: format!("store {store_id}: {facts}"),
             };
             worker.check_invariants().map_err(broken)?;
+            let stats = worker.stats();
+            sleeps = (sleeps.0 + stats.sleeps, sleeps.1 + stats.sleeps_lost);
             worker.visit(&mut |region, status, _| {
                 if status.role == Role::Leader {
                     leaders.push((region.id, status));
@@ -126,6 +131,9 @@ impl Sight {
                 }
             });
         }
+        let before = std::mem::replace(&mut self.sleeps, sleeps);
+        observer.told.sleeps += sleeps.0 - before.0;
+        observer.told.sleeps_lost += sleeps.1 - before.1;
         if !std::mem::replace(&mut self.is_known, true) {
             observer.epochs.restarted(store_id);
             observer.disks.insert(store_id, DurableLogs::scan(engine));

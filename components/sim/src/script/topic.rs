@@ -32,8 +32,10 @@ pub enum Topic {
     Snapshot,
     /// A follower's read, or the answer.
     ReadIndex,
-    /// Between stores, and about no entry, vote or read.
+    /// Between stores, about peers that were removed.
     Removed,
+    /// Between stores, about regions that sleep.
+    Hibernation,
     /// A client reads.
     Read,
     /// A client writes.
@@ -62,7 +64,14 @@ pub(super) fn topics_of(frame: &Frame) -> Vec<Topic> {
 }
 
 fn topic_of(message: &StoreMessage) -> Topic {
-    let StoreMessage::Raft(message) = message else { return Topic::Removed };
+    let message = match message {
+        StoreMessage::Raft(message) => message,
+        StoreMessage::Removed { .. } | StoreMessage::RemovedConfirmed { .. } => return Topic::Removed,
+        StoreMessage::Alive { .. }
+        | StoreMessage::Sleep { .. }
+        | StoreMessage::SleepAgreed { .. }
+        | StoreMessage::Wake { .. } => return Topic::Hibernation,
+    };
     match &message.message.body {
         Body::Append { .. } => Topic::Append,
         Body::AppendResp { .. } => Topic::AppendAnswer,

@@ -503,6 +503,7 @@ fn a_leader_whose_log_is_stuck_falls_silent_and_is_replaced() {
 fn idle_regions_are_visited_when_something_is_due_and_stay_healthy() {
     let mut config = config();
     config.raftstore.region_heartbeat_interval = Duration::from_secs(10);
+    config.raftstore.hibernate_after = Duration::ZERO;
     let mut cluster = Cluster::new(3, config);
     cluster.replicate();
     let keys = (1..50).map(|number| types::Key::from(format!("k{number:02}"))).collect();

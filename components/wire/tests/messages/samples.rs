@@ -208,6 +208,13 @@ pub(crate) fn store_messages() -> Vec<StoreMessage> {
         bodies().into_iter().map(|body| StoreMessage::Raft(raft_message(body))).collect();
     messages.push(StoreMessage::Removed { region_id: RegionId(3), peer: gone, epoch: epoch(), from: member });
     messages.push(StoreMessage::RemovedConfirmed { region_id: RegionId(3), peer: gone, to: member });
+    let (region_id, from, to) = (RegionId(3), member, peer(42, PeerRole::Learner));
+    let (from_store, incarnation) = (StoreId(1), 0xfeed_face_cafe_f00d);
+    messages.push(StoreMessage::Alive { from_store, worker: 2, workers: 300, incarnation, relies: true });
+    let (term, index, attempt) = (Term(7), LogIndex(1003), 4);
+    messages.push(StoreMessage::Sleep { region_id, from, to, term, index, attempt });
+    messages.push(StoreMessage::SleepAgreed { region_id, from: to, to: from, attempt });
+    messages.push(StoreMessage::Wake { region_id, to });
     messages
 }
 

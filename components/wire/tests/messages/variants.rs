@@ -100,7 +100,10 @@ fn every_variant_has_a_sample() {
     covered!(samples::store_states(), wire::pd::StoreState { Up, Disconnected, Down });
     covered!(samples::steps(), wire::pd::Step { TransferLeader, AddLearner, ChangeRoles, RemoveLearner });
     covered!(samples::disk_states(), wire::store::DiskState { Ok, Low, Full });
-    covered!(samples::store_messages(), wire::store::StoreMessage { Raft, Removed, RemovedConfirmed });
+    covered!(
+        samples::store_messages(),
+        wire::store::StoreMessage { Raft, Removed, RemovedConfirmed, Alive, Sleep, SleepAgreed, Wake }
+    );
     covered!(samples::pieces(), wire::store::SnapshotPiece { Start, Chunk, End });
     covered!(samples::verdicts(), wire::store::SnapshotVerdict { Accepted, Refused });
     covered!(samples::roles(), types::PeerRole { Voter, Learner, IncomingVoter, DemotingVoter });
