@@ -12,6 +12,7 @@ mod soak;
 mod teeth;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use env::{Dice, SplitMix};
 use sim::check::write_history;
 use sim::nodes::SeededBug;
 use sim::reference::Flaw;
@@ -94,9 +95,10 @@ struct Common {
     /// What is simulated.
     #[arg(long, value_enum, default_value_t = SystemName::Cluster)]
     system: SystemName,
-    /// How long faults may begin, in simulated seconds.
-    #[arg(long, default_value_t = 30)]
-    seconds: u64,
+    /// How long faults may begin, in simulated seconds; without it, drawn for each seed, most half a minute and some
+    /// minutes.
+    #[arg(long)]
+    seconds: Option<u64>,
 }
 
 #[derive(ValueEnum, Clone, Copy, PartialEq, Eq)]
@@ -130,16 +132,28 @@ impl SystemName {
 }
 
 impl Common {
-    fn options(&self) -> RunOptions {
+    fn seconds(&self, seed: u64) -> u64 {
+        // Messages that are minutes old need a run that long.
+        let drawn = SplitMix::new(seed).fork("seconds").below(16);
+        self.seconds.unwrap_or(match drawn {
+            0 => 240,
+            1 => 90,
+            2..8 => 15,
+            _ => 30,
+        })
+    }
+
+    fn options(&self, seed: u64) -> RunOptions {
         RunOptions {
             system: self.system.system(),
-            safety: Duration::from_secs(self.seconds),
+            safety: Duration::from_secs(self.seconds(seed)),
             ..RunOptions::default()
         }
     }
 
     fn replay(&self, seed: u64) -> String {
-        format!("flotilla-sim run --seed {seed} --system {} --seconds {}", self.system.text(), self.seconds)
+        let (system, seconds) = (self.system.text(), self.seconds(seed));
+        format!("flotilla-sim run --seed {seed} --system {system} --seconds {seconds}")
     }
 }
 
@@ -173,7 +187,8 @@ fn write_history_of(result: &Result<Report, Box<Failure>>, path: Option<&PathBuf
 
 fn run_one(arguments: &RunArguments) -> ExitCode {
     let trace = if arguments.trace { TraceMode::Print } else { TraceMode::Tail(TAIL) };
-    let options = RunOptions { trace, filter: arguments.filter.clone(), ..arguments.common.options() };
+    let options =
+        RunOptions { trace, filter: arguments.filter.clone(), ..arguments.common.options(arguments.seed) };
     let first = run(arguments.seed, &options);
     if let Err(error) = write_history_of(&first, arguments.history.as_ref()) {
         eprintln!("the history cannot be written: {error}");
@@ -260,12 +275,19 @@ fn shrink_one(arguments: &ShrinkArguments) -> ExitCode {
         format!("{actions} actions, {clients} clients")
     };
     println!("begins with {}", size(&schedule));
-    let mut on_step = |smaller: &Schedule| println!("still fails with {}", size(smaller));
+    let to = arguments.to.as_ref().unwrap_or(&arguments.file);
+    let text = |schedule: &Schedule| format!("{schedule}# shrunk at commit {COMMIT}\n");
+    let mut on_step = |smaller: &Schedule| {
+        println!("still fails with {}", size(smaller));
+        // Whoever has not the patience to wait for the end has this much.
+        if let Err(error) = std::fs::write(to, text(smaller)) {
+            eprintln!("{}: {error}", to.display());
+        }
+    };
     let Some(Shrunk { schedule, tried }) = shrink(&schedule, arguments.tries, &mut on_step) else {
         return refuse(&arguments.file, "it does not fail, or not as it says");
     };
-    let to = arguments.to.as_ref().unwrap_or(&arguments.file);
-    if let Err(error) = std::fs::write(to, format!("{schedule}# shrunk at commit {COMMIT}\n")) {
+    if let Err(error) = std::fs::write(to, text(&schedule)) {
         return refuse(to, &error.to_string());
     }
     println!("{tried} runs later: {}, in {}", size(&schedule), to.display());

@@ -146,7 +146,6 @@ pub(crate) fn soak(arguments: &Arguments) -> ExitCode {
     let threads = arguments.threads.unwrap_or(cores).max(1);
     let (next, is_over) = (AtomicU64::new(0), AtomicBool::new(false));
     let sum = Mutex::new(Sum::default());
-    let options = arguments.common.options();
     let work = || {
         while Instant::now() < deadline && !is_over.load(Ordering::Relaxed) {
             let number = next.fetch_add(1, Ordering::Relaxed);
@@ -154,7 +153,7 @@ pub(crate) fn soak(arguments: &Arguments) -> ExitCode {
                 return;
             }
             let seed = first.wrapping_add(number);
-            let result = run(seed, &options);
+            let result = run(seed, &arguments.common.options(seed));
             let mut sum = sum.lock().expect("nobody panics with it");
             sum.seeds += 1;
             match result {
@@ -181,7 +180,8 @@ pub(crate) fn soak(arguments: &Arguments) -> ExitCode {
             continue;
         }
         // Once more, for the end of its trace.
-        match run(*seed, &sim::RunOptions { trace: TraceMode::Tail(TAIL), ..options.clone() }) {
+        match run(*seed, &sim::RunOptions { trace: TraceMode::Tail(TAIL), ..arguments.common.options(*seed) })
+        {
             Err(failure) => print_failure(&failure, &arguments.common, true),
             Ok(_) => println!("seed {seed} failed once and not again: {}", arguments.common.replay(*seed)),
         }

@@ -188,6 +188,12 @@ impl World<'_> {
         self.kernel.dice_mut(self.node)
     }
 
+    /// True once nothing goes wrong any more.
+    #[must_use]
+    pub const fn is_healed(&self) -> bool {
+        self.kernel.is_healed()
+    }
+
     /// A line for readers of the trace.
     pub fn note(&mut self, text: impl FnOnce() -> String) {
         let node = self.node;

@@ -132,6 +132,8 @@ pub struct Kernel<P> {
     network: Network<P>,
     machines: BTreeMap<NodeId, Machine<P>>,
     gates: Gates<P>,
+    /// Nothing goes wrong any more.
+    is_healed: bool,
     trace: Trace,
 }
 
@@ -146,6 +148,7 @@ impl<P: Packet> Kernel<P> {
             network: Network::new(network, root.fork("network")),
             machines: BTreeMap::new(),
             gates: Gates::default(),
+            is_healed: false,
             trace,
             root,
         }
@@ -624,6 +627,13 @@ impl<P: Packet> Kernel<P> {
         self.note(|| "the network is healed".to_owned());
         self.network.heal();
         self.network.config = config;
+        self.is_healed = true;
+    }
+
+    /// True from when the network was healed on: no thread is to stall by chance any more either.
+    #[must_use]
+    pub const fn is_healed(&self) -> bool {
+        self.is_healed
     }
 
     /// Ends a freeze.

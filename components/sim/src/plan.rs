@@ -170,7 +170,10 @@ fn draw_network(dice: &mut SplitMix) -> NetworkConfig {
         duplicate_per_mille: sometimes(dice, 100),
         late_per_mille: sometimes(dice, 30),
         // Up to minutes: such a message finds processes and peers that its sender never knew.
-        late_max: Duration::from_millis(100 << dice.below(12)),
+        late_max: match dice.below(12) {
+            power @ 0..9 => Duration::from_millis(100 << power),
+            _ => Duration::from_secs(300),
+        },
         break_per_100k: sometimes(dice, 300),
         straggle_per_mille: sometimes(dice, 1_000),
         garble_per_100k: sometimes(dice, 200),

@@ -137,6 +137,18 @@ impl Shrinker<'_> {
     }
 
     fn durations(&mut self) {
+        // All at once first: mostly none of them matters to the last second.
+        loop {
+            let mut candidate = self.best.clone();
+            for action in &mut candidate.plan.actions {
+                if let Some(duration) = action.fault.duration_mut() {
+                    *duration = (*duration / 2).max(Duration::from_millis(1)).min(*duration);
+                }
+            }
+            if !self.try_one(candidate) {
+                break;
+            }
+        }
         for index in 0..self.best.plan.actions.len() {
             loop {
                 let mut candidate = self.best.clone();

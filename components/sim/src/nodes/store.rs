@@ -132,7 +132,7 @@ impl Process {
 
     /// Now and then a thread is the last to run for a while.
     fn may_stall(&mut self, world: &mut World<'_>, thread: Thread, one_in: u64) {
-        if one_in > 0 && self.stalled.is_none() && world.dice().chance(1, one_in) {
+        if one_in > 0 && self.stalled.is_none() && !world.is_healed() && world.dice().chance(1, one_in) {
             let duration = world.dice().duration(Duration::ZERO, Duration::from_secs(3));
             world.note(|| format!("{thread:?} stalls for {duration:?}"));
             self.stalled = Some((thread, world.mono() + duration));
