@@ -53,6 +53,7 @@ mod replication;
 mod slice;
 mod step;
 mod storage;
+mod terms;
 #[cfg(any(test, feature = "testing"))]
 mod testing;
 mod tracker;

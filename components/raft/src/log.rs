@@ -11,6 +11,7 @@
 use crate::bugs::{Bugs, SeededBug};
 use crate::error::Poison;
 use crate::slice::LogSlice;
+use crate::terms::Terms;
 use crate::unstable::Unstable;
 use crate::{
     Entries, Entry, EntryId, EntryKind, FetchContext, LogMark, PersistToken, Snapshot, Storage, StorageError,
@@ -63,8 +64,7 @@ pub(crate) struct RaftLog<S> {
     installing: LogIndex,
     /// The term of the last leader whose entries we took.
     accepted_term: Term,
-    /// From here to the last entry all are of one term, as far as we know without looking.
-    run_start: LogIndex,
+    terms: Terms,
     writes_handed: u64,
     /// Not there when nothing is.
     underway: Option<Box<Underway>>,
@@ -119,38 +119,45 @@ impl<S: Storage> RaftLog<S> {
         if last_term > term {
             return Err(poison(format!("the last entry is of term {last_term}, the hard state of {term}")));
         }
+        let last_id = EntryId::new(last_term, last);
         let mut log = Self {
             storage,
             unstable: Unstable::new(last),
-            last: EntryId::new(last_term, last),
+            last: last_id,
+            terms: Terms::new(last_id),
             committed,
             persisted: last,
             applying: applied,
             applied,
             installing: LogIndex::ZERO,
             accepted_term: last_term,
-            run_start: last,
             writes_handed: 0,
             underway: None,
             bugs: Bugs::default(),
         };
-        log.scan_conf_entries(term).map_err(crate::Error::Storage)?;
+        log.scan(term).map_err(crate::Error::Storage)?;
         Ok(log)
     }
 
-    /// Notes the changes of members after `applied`, so that nobody has to look for them later.
-    fn scan_conf_entries(&mut self, term: Term) -> Result<(), StorageError> {
+    /// Notes the changes of members after `applied`, and where terms begin, so that nobody has to look for them later.
+    fn scan(&mut self, term: Term) -> Result<(), StorageError> {
         let context = FetchContext { to: PeerId::ZERO, term };
         let (mut low, end) = (self.applied.next(), self.last.index.next());
-        let mut page = Vec::new();
+        let (mut page, mut before) = (Vec::new(), None);
         while low < end {
             page.clear();
             self.storage.entries(low, end, SCAN_PAGE_BYTES, context, &mut page)?;
             let Some(last) = page.last() else { return Err(StorageError::Unavailable) };
             low = last.index.next();
-            let changes = page.iter().filter(|entry| entry.kind == EntryKind::ConfChange);
-            for entry in changes {
-                self.underway.get_or_insert_default().conf_entries.push(entry.index);
+            for entry in &page {
+                match before {
+                    None => self.terms = Terms::new(entry.id()),
+                    Some(before) => self.terms.push(entry.id(), before),
+                }
+                before = Some(entry.id());
+                if entry.kind == EntryKind::ConfChange {
+                    self.underway.get_or_insert_default().conf_entries.push(entry.index);
+                }
             }
         }
         Ok(())
@@ -224,8 +231,8 @@ impl<S: Storage> RaftLog<S> {
         if index > self.last.index {
             return Err(StorageError::Unavailable);
         }
-        if index >= self.run_start {
-            return Ok(self.last.term);
+        if let Some(term) = self.terms.term(index, self.last) {
+            return Ok(term);
         }
         if let Some(term) = self.unstable.term(index) {
             return Ok(term);
@@ -332,9 +339,7 @@ impl<S: Storage> RaftLog<S> {
         if entry.kind == EntryKind::ConfChange {
             self.underway.get_or_insert_default().conf_entries.push(entry.index);
         }
-        if entry.term != self.last.term {
-            self.run_start = entry.index;
-        }
+        self.terms.push(entry.id(), self.last);
         self.last = entry.id();
     }
 
@@ -388,7 +393,7 @@ impl<S: Storage> RaftLog<S> {
         let term = self.term(before).map_err(|error| Poison::storage("term", before, &error))?;
         self.unstable.truncate(index);
         self.last = EntryId::new(term, before);
-        self.run_start = self.run_start.min(before);
+        self.terms.truncate(self.last);
         if let Some(underway) = &mut self.underway {
             underway.conf_entries.retain(|&at| at < index);
         }
@@ -418,7 +423,7 @@ impl<S: Storage> RaftLog<S> {
         }
         self.accepted_term = term;
         self.last = at;
-        self.run_start = at.index;
+        self.terms = Terms::new(at);
         self.committed = at.index;
         self.applying = at.index;
         self.installing = at.index;
@@ -623,6 +628,7 @@ impl<S: Storage> RaftLog<S> {
     /// Gives back memory that is not in use.
     pub(crate) fn shrink(&mut self) {
         self.unstable.shrink();
+        self.terms.shrink();
         let underway = self.underway();
         let idle = underway.writes.is_empty() && underway.pages.is_empty() && !underway.page_fetching;
         if idle && underway.conf_entries.is_empty() {
@@ -701,6 +707,20 @@ mod tests {
         let mut log = RaftLog::open(storage, applied, applied, Term(9)).expect("a sound storage");
         entries[stored..].iter().for_each(|entry| log.append_own(entry.clone()));
         log
+    }
+
+    #[test]
+    fn terms_of_a_few_elections_are_known_without_asking_storage() {
+        let mut log = log(&[1, 1, 2, 4, 4, 5], 0, 0);
+        let (_, token) = log.hand_out_write(Term(5), None);
+        log.on_persist(token);
+        log.commit_to(LogIndex(6)).expect("it is there");
+        log.next_page(u64::MAX, Term(5)).expect("it is there");
+        // Nobody has written them to storage, so it could not tell.
+        assert_eq!(log.unstable.offset(), LogIndex(7));
+        let terms: Vec<_> = (1..=6).map(|index| log.term(LogIndex(index)).expect("known").0).collect();
+        assert_eq!(terms, [1, 1, 2, 4, 4, 5]);
+        assert_eq!(log.agreement_hint(LogIndex(6), Term(3)), Ok(EntryId::new(Term(2), LogIndex(3))));
     }
 
     #[test]
