@@ -6,6 +6,7 @@
 
 use crate::bugs::SeededBug;
 use crate::error::Poison;
+use crate::replication::NEVER;
 use crate::tracker::{Progress, quorum};
 use crate::{
     ConfChange, ConfChangeError, ConfChangeKind, ConfState, Dropped, EntryId, EntryKind, Error, RawNode,
@@ -252,7 +253,7 @@ impl<S: Storage> RawNode<S> {
         self.poke_all();
         self.send_appends()?;
         let leader = self.leader.as_mut().expect("leads");
-        leader.fresh_tick = None;
+        leader.fresh_tick = NEVER;
         leader.peers.retain(|peer| self.conf.contains(peer));
         for peer in self.conf.members() {
             leader.peers.insert(peer, Progress::unknown(self.log.last().index.next(), self.tick));

@@ -56,11 +56,6 @@ impl<S: Storage> RawNode<S> {
     }
 
     fn timer_is_due(&self) -> bool {
-        // Asked at every tick of every group that is visited: what is mostly the answer is found without looking at members.
-        let waits = self.tick < self.timer.start_tick + u64::from(self.timer.timeout);
-        if waits && self.leader.is_none() && self.forwards().is_none() && self.conf.voters.len() > 1 {
-            return false;
-        }
         self.deadline().is_some_and(|deadline| self.tick >= deadline)
     }
 
@@ -144,6 +139,10 @@ impl<S: Storage> RawNode<S> {
 
     /// Fills `ready`, which is clear, but may have room from its last use.
     pub(crate) fn collect(&mut self, ready: &mut Ready) -> Result<(), Poison> {
+        if self.outbox.is_empty() {
+            // What is said from here on, which is all that most leaders say, needs no room of our own.
+            std::mem::swap(&mut self.outbox, &mut ready.messages);
+        }
         self.say_everything()?;
         self.dirty = false;
         let soft = self.soft_state();

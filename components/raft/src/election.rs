@@ -9,7 +9,7 @@ use crate::bugs::SeededBug;
 use crate::config::mix;
 use crate::error::Poison;
 use crate::read::Rounds;
-use crate::replication::{LeaderState, Uncommitted};
+use crate::replication::{LeaderState, NEVER, Uncommitted};
 use crate::tracker::quorum::{self, VoteResult};
 use crate::tracker::{Peers, Progress};
 use crate::{Body, CampaignError, EntryId, EntryKind, Message, RawNode, Role, Storage, VoteKind};
@@ -275,7 +275,7 @@ impl<S: Storage> RawNode<S> {
             uncommitted: Uncommitted::default(),
             transfer: None,
             heartbeat_tick: tick,
-            fresh_tick: None,
+            fresh_tick: NEVER,
             ping: false,
             rounds: Rounds::default(),
         }));

@@ -121,6 +121,7 @@ impl<S: Storage> RawNode<S> {
     /// follower begins its election timeout anew; when the leader is lost, it follows nobody. Promises of silence are not
     /// touched.
     pub fn wake(&mut self, wake: Wake) {
+        self.stir();
         let tick = self.tick;
         if let Some(leader) = &mut self.leader {
             leader.rounds.void_lease();

@@ -24,6 +24,9 @@ impl<S: Storage> RawNode<S> {
         self.check_hard_state()?;
         self.check_members()?;
         self.check_role()?;
+        ensure(self.tick >= self.silent_until || !self.must_speak(), || {
+            format!("there is something to say, but nobody asks before tick {}", self.silent_until)
+        })?;
         self.check_leader()
     }
 

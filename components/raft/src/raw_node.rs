@@ -6,7 +6,7 @@ use crate::election::Timer;
 use crate::error::Poison;
 use crate::log::RaftLog;
 use crate::read::Forwards;
-use crate::replication::LeaderState;
+use crate::replication::{LeaderState, NEVER};
 use crate::step::gate_conf;
 use crate::{
     CampaignError, ConfChange, ConfState, Config, Counters, Dropped, EntryId, EntryKind, Error, FetchContext,
@@ -50,6 +50,9 @@ pub struct RawNode<S: Storage> {
     pub(crate) durable_term: Term,
     /// A leader may have something to say.
     pub(crate) dirty: bool,
+    /// Unless something comes in, there is nothing to say before this tick: most groups are asked about at most times in
+    /// vain, and that must cost next to nothing. Zero when it must be looked at.
+    pub(crate) silent_until: u64,
     /// Where what we do is counted, while it is lent to us.
     pub(crate) counters: Option<Box<Counters>>,
     /// What is broken on purpose.
@@ -134,6 +137,7 @@ impl<S: Storage> RawNode<S> {
             handed_soft: SoftState::default(),
             durable_term: state.term,
             dirty: false,
+            silent_until: 0,
             counters: None,
             bugs: Bugs::default(),
             log,
@@ -184,6 +188,7 @@ impl<S: Storage> RawNode<S> {
     /// It had no effect, for the reason given. Only [`StepError::Poisoned`] concerns the group itself.
     pub fn step(&mut self, message: Message) -> Result<(), StepError> {
         self.alive()?;
+        self.stir();
         let result = self.step_message(message);
         if let Err(StepError::Invalid(_)) = &result {
             self.count(|counters| counters.messages_invalid += 1);
@@ -200,6 +205,7 @@ impl<S: Storage> RawNode<S> {
     /// Campaigning is not possible, or could break a promise; see [`CampaignError`].
     pub fn campaign(&mut self) -> Result<(), CampaignError> {
         self.alive()?;
+        self.stir();
         if self.role == Role::Leader { Ok(()) } else { self.begin_campaign() }
     }
 
@@ -209,6 +215,7 @@ impl<S: Storage> RawNode<S> {
     /// # Errors
     /// The proposal was not appended; see [`Dropped`].
     pub fn propose(&mut self, data: Bytes) -> Result<EntryId, Dropped> {
+        self.stir();
         let proposed = self.may_propose().and_then(|()| self.propose_entry(EntryKind::Normal, data));
         self.count_proposal(proposed.is_ok());
         proposed
@@ -220,6 +227,7 @@ impl<S: Storage> RawNode<S> {
     /// # Errors
     /// As [`RawNode::propose`], and [`Dropped::ConfChange`] when the change is not possible now, or never.
     pub fn propose_conf_change(&mut self, change: ConfChange) -> Result<EntryId, Dropped> {
+        self.stir();
         let proposed = self.propose_change(&change);
         self.count_proposal(proposed.is_ok());
         proposed
@@ -233,6 +241,7 @@ impl<S: Storage> RawNode<S> {
     /// [`Error::ConfChange`]: the change breaks a rule, and the members stay as they are. All peers find the same.
     pub fn apply_conf_change(&mut self, change: &ConfChange) -> Result<ConfState, Error> {
         self.alive()?;
+        self.stir();
         let result = self.apply_change(change);
         if let Err(Error::Poisoned { reason }) = &result {
             self.poison(Poison(reason.clone()));
@@ -246,6 +255,7 @@ impl<S: Storage> RawNode<S> {
     /// # Errors
     /// There will be no answer; see [`ReadError`].
     pub fn read_index(&mut self, token: u64) -> Result<(), ReadError> {
+        self.stir();
         self.begin_read(token)
     }
 
@@ -266,12 +276,14 @@ impl<S: Storage> RawNode<S> {
     /// # Errors
     /// See [`TransferError`].
     pub fn transfer_leader(&mut self, to: PeerId) -> Result<(), TransferError> {
+        self.stir();
         self.begin_transfer(to)
     }
 
     /// The leader is known to be gone. Reads sent to it are refused. What we owe it we still keep: no vote within the
     /// minimum election timeout after it was heard. Nothing happens unless we follow.
     pub fn forget_leader(&mut self) {
+        self.stir();
         if self.role == Role::Follower {
             self.set_lead(PeerId::ZERO);
         }
@@ -279,6 +291,7 @@ impl<S: Storage> RawNode<S> {
 
     /// Sends heartbeats with the next effects, whatever the time: commit indexes reach everybody at once.
     pub fn ping(&mut self) {
+        self.stir();
         if let Some(leader) = &mut self.leader {
             leader.ping = true;
             self.dirty = true;
@@ -287,6 +300,7 @@ impl<S: Storage> RawNode<S> {
 
     /// A message to `id` could not be delivered.
     pub fn report_unreachable(&mut self, id: PeerId) {
+        self.stir();
         let Some(progress) = self.leader.as_mut().and_then(|leader| leader.peers.get_mut(id)) else { return };
         match progress.state {
             // Appends on the way are probably lost.
@@ -302,6 +316,7 @@ impl<S: Storage> RawNode<S> {
 
     /// The snapshot to `id` has arrived as a whole, or has failed.
     pub fn report_snapshot(&mut self, id: PeerId, ok: bool) {
+        self.stir();
         let Some(progress) = self.leader.as_mut().and_then(|leader| leader.peers.get_mut(id)) else { return };
         if let ProgressState::Snapshot { .. } = progress.state {
             if ok {
@@ -317,6 +332,7 @@ impl<S: Storage> RawNode<S> {
 
     /// Entries that storage was asked for in `context` can be read now (or never: then storage says so).
     pub fn on_entries_fetched(&mut self, context: FetchContext) {
+        self.stir();
         if context.to.is_zero() {
             self.log.on_page_fetched();
             return;
@@ -334,7 +350,17 @@ impl<S: Storage> RawNode<S> {
 
     /// Whether [`RawNode::ready`] has something to say. It may turn out to be nothing.
     #[must_use]
+    #[inline]
     pub fn has_ready(&self) -> bool {
+        if self.tick < self.silent_until {
+            return false;
+        }
+        self.must_speak()
+    }
+
+    // Apart, so that the question above is two instructions wherever it is asked.
+    #[inline(never)]
+    pub(crate) fn must_speak(&self) -> bool {
         if self.poisoned().is_some() { self.has_last_words() } else { self.has_effects() }
     }
 
@@ -361,6 +387,12 @@ impl<S: Storage> RawNode<S> {
         if self.poisoned().is_some() {
             self.say_last_words(ready);
         }
+        if ready.append.is_some() || !ready.committed.is_empty() {
+            // What was handed out comes back, and then we look.
+            self.stir();
+        } else {
+            self.look_around();
+        }
     }
 
     /// The write of `token`, and all before it, can be read from storage, though it may not be durable.
@@ -383,6 +415,7 @@ impl<S: Storage> RawNode<S> {
         if let Err(poison) = self.on_own_progress() {
             self.poison(poison);
         }
+        self.look_around();
     }
 
     /// Everything up to `index` is applied; for a snapshot, its index, once it is durable and installed. Its members are
@@ -400,6 +433,7 @@ impl<S: Storage> RawNode<S> {
         }
         // A leader may leave a joint configuration now.
         self.dirty |= self.leader.is_some() && self.conf.auto_leave;
+        self.look_around();
     }
 
     // ---- views ----
@@ -493,6 +527,19 @@ impl<S: Storage> RawNode<S> {
     /// Where the log is kept, to be changed as handed-out effects say, or compacted up to what is applied.
     pub fn storage_mut(&mut self) -> &mut S {
         self.log.storage_mut()
+    }
+
+    /// Something comes in: whether there is something to say must be looked at when that is asked.
+    pub(crate) fn stir(&mut self) {
+        self.silent_until = 0;
+    }
+
+    /// Something was done with, after which there often is nothing more to say for long: that is found out now.
+    fn look_around(&mut self) {
+        self.stir();
+        if !self.must_speak() {
+            self.silent_until = self.deadline().unwrap_or(NEVER);
+        }
     }
 
     pub(crate) fn rare(&mut self) -> &mut Rare {

@@ -205,8 +205,10 @@ impl<S: Storage> RawNode<S> {
         leader.rounds.begin(tick, self.bugs);
         self.count(|counters| counters.read_rounds += u64::from(asked));
         self.send_heartbeats(|node, to| all || node.conf.is_voter(to));
-        // Alone, we are the quorum.
-        self.settle_rounds();
+        if self.conf.voters.len() == 1 {
+            // Alone, we are the quorum.
+            self.settle_rounds();
+        }
     }
 
     /// Answers the reads whose round a quorum has answered.

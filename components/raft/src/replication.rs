@@ -23,6 +23,9 @@ use types::{LogIndex, PeerId};
 /// and can say that it is not available yet.
 const SNAPSHOT_TIMEOUT_ELECTIONS: u64 = 30;
 
+/// No tick that comes.
+pub(crate) const NEVER: u64 = u64::MAX;
+
 /// What only a leader needs.
 #[derive(Debug)]
 #[cfg_attr(any(test, feature = "testing"), derive(Clone, Hash))]
@@ -36,8 +39,8 @@ pub(crate) struct LeaderState {
     pub(crate) transfer: Option<Transfer>,
     /// The tick of the next heartbeat.
     pub(crate) heartbeat_tick: u64,
-    /// The tick in which a quorum was last found to be heard; `None` when its members have changed since.
-    pub(crate) fresh_tick: Option<u64>,
+    /// The tick in which a quorum was last found to be heard; [`NEVER`] when its members have changed since.
+    pub(crate) fresh_tick: u64,
     /// Send heartbeats now, whatever the tick.
     pub(crate) ping: bool,
     pub(crate) rounds: Rounds,
@@ -111,12 +114,12 @@ impl<S: Storage> RawNode<S> {
             return Err(Dropped::Transferring { to: transfer.to });
         }
         // Within a tick a quorum does not become stale, so one question serves all proposals of a turn.
-        if leader.fresh_tick != Some(self.tick) {
+        if leader.fresh_tick != self.tick {
             if self.is_quorum_stale() {
                 return Err(Dropped::QuorumStale);
             }
             let tick = self.tick;
-            self.leader.as_mut().expect("leads").fresh_tick = Some(tick);
+            self.leader.as_mut().expect("leads").fresh_tick = tick;
         }
         Ok(())
     }

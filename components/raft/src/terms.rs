@@ -12,14 +12,18 @@ const OLDER_MAX: usize = 7;
 pub(crate) struct Terms {
     /// From here to the last entry all are of the last entry's term.
     start: LogIndex,
-    /// Of each term before that, oldest first: an entry, from which to the next one here (or to `start`) all are of its term.
-    older: Vec<EntryId>,
+    /// Of each term before that, newest first: an entry, from which up to the one before in this list (or `start`) all are
+    /// of its term. Not there when none is known.
+    older: Option<Box<[EntryId; OLDER_MAX]>>,
 }
+
+/// Fills what is left of the list.
+const NONE: EntryId = EntryId::new(Term::ZERO, LogIndex(u64::MAX));
 
 impl Terms {
     /// Of a log of which nothing but its end is known.
     pub(crate) fn new(last: EntryId) -> Self {
-        Self { start: last.index, older: Vec::new() }
+        Self { start: last.index, older: None }
     }
 
     /// The term of the entry at `index`, in a log that ends with `last`.
@@ -28,16 +32,15 @@ impl Terms {
         if index >= self.start {
             return Some(last.term);
         }
-        self.older.iter().rev().find(|run| run.index <= index).map(|run| run.term)
+        self.older.as_ref()?.iter().find(|run| run.index <= index).map(|run| run.term)
     }
 
     /// `entry` follows `last`.
     pub(crate) fn push(&mut self, entry: EntryId, last: EntryId) {
         if entry.term != last.term {
-            if self.older.len() == OLDER_MAX {
-                self.older.remove(0);
-            }
-            self.older.push(EntryId::new(last.term, self.start));
+            let older = self.older.get_or_insert_with(|| Box::new([NONE; OLDER_MAX]));
+            older.rotate_right(1);
+            older[0] = EntryId::new(last.term, self.start);
             self.start = entry.index;
         }
     }
@@ -47,18 +50,20 @@ impl Terms {
         if last.index >= self.start {
             return;
         }
-        while let Some(run) = self.older.pop() {
-            if run.index <= last.index {
-                self.start = run.index;
-                return;
-            }
-        }
         self.start = last.index;
+        let Some(older) = &mut self.older else { return };
+        let kept = older.iter().position(|run| run.index <= last.index);
+        if let Some(at) = kept {
+            self.start = older[at].index;
+        }
+        let dropped = kept.map_or(OLDER_MAX, |at| at + 1);
+        older.rotate_left(dropped);
+        older[OLDER_MAX - dropped..].fill(NONE);
     }
 
     /// Gives back memory, at the price of asking storage again.
     pub(crate) fn shrink(&mut self) {
-        self.older = Vec::new();
+        self.older = None;
     }
 }
 
@@ -99,7 +104,6 @@ mod tests {
                 known += u64::from(answer.is_some());
             }
             assert_eq!(terms.term(last.index, last), Some(last.term));
-            assert!(terms.older.len() <= OLDER_MAX);
         }
         assert!(known * 2 > asked, "{known} of {asked} were known");
     }

@@ -12,6 +12,8 @@ const KEPT_ENTRIES_MAX: usize = 256;
 const KEPT_BYTES_MAX: u64 = 256 << 10;
 /// For how many runs, and entries of our own making, room is kept.
 const ROOM_MAX: usize = 128;
+/// For how many entries of our own making room is made at first: a group that is woken for a proposal has one.
+const ROOM_FIRST: usize = 2;
 
 /// Entries (after possibly a snapshot) that are not yet known to be readable from storage, or wait to be applied.
 #[derive(Debug)]
@@ -202,7 +204,11 @@ impl Unstable {
     pub(crate) fn push(&mut self, entry: Entry) {
         debug_assert_eq!(entry.index, self.end, "entries are contiguous");
         self.end = entry.index.next();
-        self.runs.get_or_insert_default().open.push(entry);
+        let open = &mut self.runs.get_or_insert_default().open;
+        if open.capacity() == 0 {
+            open.reserve_exact(ROOM_FIRST);
+        }
+        open.push(entry);
     }
 
     /// Appends what a leader sent, at least one entry.

@@ -3,7 +3,7 @@
 use crate::election::Timer;
 use crate::raw_node::Handed;
 use crate::read::Rounds;
-use crate::replication::{LeaderState, Uncommitted};
+use crate::replication::{LeaderState, NEVER, Uncommitted};
 use crate::tracker::{Peers, Progress};
 use crate::{Config, Entry, Error, HardState, Message, ProgressState, RawNode, Role, Storage};
 use types::{LogIndex, PeerId, Term};
@@ -113,7 +113,7 @@ impl<S: Storage> RawNode<S> {
             uncommitted: Uncommitted::default(),
             transfer: None,
             heartbeat_tick: tick + u64::from(self.config.heartbeat_tick),
-            fresh_tick: None,
+            fresh_tick: NEVER,
             ping: false,
             rounds: Rounds::default(),
         }
