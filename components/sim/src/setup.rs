@@ -123,6 +123,7 @@ tunables! {
     "log-gc-entries-min" number store.raftstore.log_gc_entries_min;
     "log-gc-interval" duration store.raftstore.log_gc_interval;
     "region-heartbeat-interval" duration store.raftstore.region_heartbeat_interval;
+    "hibernate-after" duration store.raftstore.hibernate_after;
     "region-down-after" duration store.raftstore.down_after;
     "entry-cache-bytes" number store.raftstore.entry_cache_bytes;
     "unpersisted-bytes-max" number store.raftstore.unpersisted_bytes_max;
