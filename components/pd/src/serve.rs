@@ -228,10 +228,10 @@ impl Lead {
         }
     }
 
-    /// How many ids should be reserved now.
+    /// How many ids should be reserved now. One is always wanted ahead: scheduling takes what is there, and asks for none.
     pub(crate) fn wanted_ids(&self, config: &Config) -> Option<u64> {
         let asked: u64 = self.id_queue.iter().map(|(_, request)| request.ids()).sum();
-        (self.ids.left() < asked + config.id_window / 2).then(|| asked + config.id_window)
+        (self.ids.left() < asked + config.id_window.div_ceil(2)).then(|| asked + config.id_window)
     }
 
     fn take_timestamps(&mut self, token: u64, count: u32) -> Answer {

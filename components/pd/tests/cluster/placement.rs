@@ -83,6 +83,17 @@ fn a_cluster_that_grows_from_one_store_is_replicated_balanced_and_then_quiet() {
     }
 }
 
+/// With a window of one, ids were reserved only when somebody asked for some; scheduling asks for none, and repaired
+/// nothing any more once they were used up.
+#[test]
+fn repair_does_not_run_out_of_ids_that_nobody_asks_for() {
+    let mut cluster = Cluster::new(Config { id_window: 1, ..config() }, 1);
+    cluster.join();
+    cluster.join();
+    cluster.split_to(8);
+    run_until(&mut cluster, 60, "replicated", |cluster| cluster.is_replicated(3));
+}
+
 #[test]
 fn the_copies_of_a_dead_store_are_made_again_on_a_fourth() {
     for seed in 0..3 {
