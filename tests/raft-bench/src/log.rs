@@ -1,5 +1,5 @@
-//! The log in memory that both implementations write to and read from: as lean as can be, so that the rows measure the
-//! cores.
+//! The logs in memory that both implementations write to and read from: as lean as can be, so that the rows measure the
+//! cores. Each keeps what its implementation hands out as it is: raft-rs gives entries away, ours shares runs of them.
 
 use crate::core::At;
 use std::collections::VecDeque;
@@ -52,9 +52,8 @@ impl<E: Item> Log<E> {
     }
 
     /// Appends, replacing what stands at and after the first.
-    pub(crate) fn write(&mut self, entries: impl Iterator<Item = E>) {
-        let mut entries = entries.peekable();
-        if let Some(first) = entries.peek() {
+    pub(crate) fn write(&mut self, entries: Vec<E>) {
+        if let Some(first) = entries.first() {
             self.entries.truncate((first.at().index - self.first()) as usize);
             self.entries.extend(entries);
         }

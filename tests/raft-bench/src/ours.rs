@@ -1,71 +1,107 @@
 //! Our core, driven.
 
 use crate::core::{At, Core, Setup};
-use crate::log::{Item, Log};
 use bytes::{Bytes, BytesMut};
 use codec::{Decode, Encode};
 use ours::{
-    Body, ConfState, Config, Entry, EntryId, FetchContext, HardState, InitialState, Message, RawNode, Ready,
-    Role, Snapshot, Storage, StorageError,
+    Body, ConfState, Config, Entries, Entry, EntryId, FetchContext, HardState, InitialState, Message,
+    RawNode, Ready, Role, Snapshot, Storage, StorageError,
 };
 use std::collections::VecDeque;
 use types::{LogIndex, PeerId, Term};
 
-impl Item for Entry {
-    fn at(&self) -> At {
-        At { term: self.term.0, index: self.index.0 }
+/// Our log: the runs as they were handed out.
+#[derive(Debug)]
+struct Log {
+    /// What stands before the first entry.
+    base: EntryId,
+    /// Contiguous from `base.index + 1`; none is empty.
+    runs: VecDeque<Entries>,
+    initial: InitialState,
+}
+
+impl Log {
+    fn first(&self) -> LogIndex {
+        self.base.index.next()
     }
 
-    fn size(&self) -> u64 {
-        self.size_bytes()
+    fn last(&self) -> EntryId {
+        self.runs.back().and_then(|run| run.last()).map_or(self.base, Entry::id)
+    }
+
+    /// Which run holds `index`.
+    fn place(&self, index: LogIndex) -> usize {
+        self.runs.partition_point(|run| run.last().is_some_and(|last| last.index < index))
+    }
+
+    fn term(&self, index: LogIndex) -> Option<Term> {
+        if index == self.base.index {
+            return Some(self.base.term);
+        }
+        let run = self.runs.get(self.place(index))?;
+        run.get(index.0.checked_sub(run[0].index.0)? as usize).map(|entry| entry.term)
+    }
+
+    /// Appends, replacing what stands at and after the first.
+    fn write(&mut self, entries: &Entries) {
+        let Some(first) = entries.first() else { return };
+        while let Some(run) = self.runs.back_mut().filter(|run| run[run.len() - 1].index >= first.index) {
+            let kept = first.index.0.saturating_sub(run[0].index.0) as usize;
+            if kept > 0 {
+                *run = run.slice(0..kept);
+                break;
+            }
+            self.runs.pop_back();
+        }
+        self.runs.push_back(entries.clone());
+    }
+
+    /// Drops everything before `index`.
+    fn compact(&mut self, index: LogIndex) {
+        if index <= self.base.index {
+            return;
+        }
+        self.base = EntryId::new(self.term(index).expect("compaction ends at an entry"), index);
+        self.runs.drain(..self.place(index.next()));
+        if let Some(run) = self.runs.front_mut() {
+            let gone = (index.0 + 1).saturating_sub(run[0].index.0) as usize;
+            *run = run.slice(gone..run.len());
+        }
     }
 }
 
 /// A handle to the log, as small as a store's would be.
 #[derive(Debug)]
-pub(crate) struct Handle(Option<Box<Log<Entry>>>);
+pub(crate) struct Handle(Option<Box<Log>>);
 
 impl Handle {
-    fn log(&self) -> &Log<Entry> {
+    fn log(&self) -> &Log {
         self.0.as_deref().expect("the log is there until it is forgotten")
     }
 
-    fn log_mut(&mut self) -> &mut Log<Entry> {
+    fn log_mut(&mut self) -> &mut Log {
         self.0.as_deref_mut().expect("the log is there until it is forgotten")
     }
 }
 
 impl Storage for Handle {
     fn initial_state(&self) -> Result<InitialState, StorageError> {
-        let (term, vote, commit) = self.log().state;
-        let hard_state = HardState {
-            term: Term(term),
-            vote: PeerId(vote),
-            commit: LogIndex(commit),
-            ..HardState::default()
-        };
-        let ids = |list: &[u64]| list.iter().map(|&id| PeerId(id)).collect();
-        let conf_state = ConfState {
-            voters: ids(&self.log().voters),
-            voters_outgoing: ids(&self.log().outgoing),
-            ..ConfState::default()
-        };
-        Ok(InitialState { hard_state, conf_state })
+        Ok(self.log().initial.clone())
     }
 
     fn first_index(&self) -> LogIndex {
-        LogIndex(self.log().first())
+        self.log().first()
     }
 
     fn last_index(&self) -> LogIndex {
-        LogIndex(self.log().last().index)
+        self.log().last().index
     }
 
     fn term(&self, index: LogIndex) -> Result<Term, StorageError> {
-        if index.0 < self.log().base.index {
+        if index < self.log().base.index {
             return Err(StorageError::Compacted);
         }
-        self.log().term(index.0).map(Term).ok_or(StorageError::Unavailable)
+        self.log().term(index).ok_or(StorageError::Unavailable)
     }
 
     fn entries(
@@ -76,10 +112,19 @@ impl Storage for Handle {
         _: FetchContext,
         out: &mut Vec<Entry>,
     ) -> Result<(), StorageError> {
-        if low.0 < self.log().first() {
+        let log = self.log();
+        if low < log.first() {
             return Err(StorageError::Compacted);
         }
-        self.log().read(low.0, high.0, bytes_max, out);
+        let mut bytes = 0;
+        let entries = log.runs.range(log.place(low)..).flat_map(|run| run.iter());
+        for entry in entries.skip_while(|entry| entry.index < low).take_while(|entry| entry.index < high) {
+            bytes += entry.size_bytes();
+            if bytes > bytes_max && entry.index > low {
+                break;
+            }
+            out.push(entry.clone());
+        }
         Ok(())
     }
 
@@ -119,12 +164,22 @@ impl Core for Ours {
             data: Bytes::from_static(b"a value"),
             ..Entry::default()
         });
+        let ids = |list: &[u64]| list.iter().map(|&id| PeerId(id)).collect();
+        let hard_state = HardState {
+            term: Term(log.last().copied().unwrap_or(0)),
+            commit: LogIndex(applied),
+            ..HardState::default()
+        };
+        let conf_state = ConfState {
+            voters: ids(&setup.voters),
+            voters_outgoing: ids(&setup.outgoing),
+            ..ConfState::default()
+        };
+        let entries: Entries = entries.collect();
         let log = Log {
-            base: At::default(),
-            entries: entries.collect(),
-            voters: setup.voters.clone(),
-            outgoing: setup.outgoing.clone(),
-            state: (log.last().copied().unwrap_or(0), 0, applied),
+            base: EntryId::default(),
+            runs: Some(entries).filter(|entries| !entries.is_empty()).into_iter().collect(),
+            initial: InitialState { hard_state, conf_state },
         };
         let node = RawNode::new(&config, Handle(Some(Box::new(log)))).expect("a sound group");
         Self { node }
@@ -156,7 +211,7 @@ impl Core for Ours {
             self.node.ready_into(ready);
             out.extend(ready.messages.drain(..));
             if let Some(append) = &ready.append {
-                self.node.storage_mut().log_mut().write(append.entries.iter().cloned());
+                self.node.storage_mut().log_mut().write(&append.entries);
                 self.node.on_persist(append.token);
             }
             out.extend(ready.messages_after.drain(..));
@@ -182,7 +237,7 @@ impl Core for Ours {
 
     fn compact(&mut self, keep: u64) {
         let index = self.applied().saturating_sub(keep);
-        self.node.storage_mut().log_mut().compact(index);
+        self.node.storage_mut().log_mut().compact(LogIndex(index));
     }
 
     fn forget_log(&mut self) {

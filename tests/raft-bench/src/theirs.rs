@@ -165,7 +165,7 @@ impl Core for Theirs {
             let applied = ready.take_committed_entries();
             Self::apply(&applied);
             let entries = ready.take_entries();
-            self.node.mut_store().log_mut().write(entries.into_iter());
+            self.node.mut_store().log_mut().write(entries);
             out.extend(ready.take_persisted_messages());
             let mut light = self.node.advance_append(ready);
             out.extend(light.take_messages());
