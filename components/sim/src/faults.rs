@@ -168,7 +168,7 @@ pub enum Fault {
     Split {
         /// The client that asks.
         client: NodeId,
-        /// At which key of the workload.
+        /// At which key of the workload, and how far behind it: counted round and round.
         key: u64,
     },
     /// An operator has a leader hand over to another peer of its region.

@@ -180,7 +180,10 @@ impl Nemesis {
                 is_down
             }
             Fault::Split { client, key } => {
-                let key = self.session.lock().config.key(key);
+                let mut at = self.session.lock().config.key(key).to_vec();
+                // Mostly between two keys, so that some regions hold nothing.
+                at.extend([&b""[..], b"a", b"b", b"c"][usize::try_from((key >> 8) % 4).expect("below four")]);
+                let key = at.into();
                 self.order(cluster, client, number, Operation::Split(key));
                 false
             }

@@ -324,7 +324,8 @@ fn system_text(system: System) -> String {
         System::Reference(None) => "reference".to_owned(),
         System::Reference(Some(flaw)) => format!("reference:{flaw:?}"),
         System::Cluster(None) => "cluster".to_owned(),
-        System::Cluster(Some(bug)) => format!("cluster:{bug:?}"),
+        // One word, even of several bugs at once.
+        System::Cluster(Some(bug)) => format!("cluster:{bug:?}").replace(' ', ""),
     }
 }
 
@@ -422,6 +423,16 @@ mod tests {
                 error.line == line && error.reason.contains(reason),
                 "{error}, not line {line}: {reason}"
             );
+        }
+    }
+
+    #[test]
+    fn every_system_has_a_name_of_its_own_that_is_read_back() {
+        let flaws = Flaw::ALL.iter().map(|flaw| System::Reference(Some(*flaw)));
+        for system in flaws.chain(seeded_bugs().into_iter().map(|bug| System::Cluster(Some(bug)))) {
+            let options = RunOptions { system, ..RunOptions::default() };
+            let schedule = Schedule::draw(1, &options);
+            assert_eq!(Schedule::parse(&schedule.to_string()).map(|read| read.system), Ok(system));
         }
     }
 
