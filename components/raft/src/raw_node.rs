@@ -132,8 +132,9 @@ impl<S: Storage> RawNode<S> {
             leader: None,
             outbox: Vec::new(),
             rare: None,
-            // The commit index may have been raised to what is applied; that is written with the next hard state.
-            handed_state: Handed { commit: log.committed(), ..Handed::of(&state) },
+            // The commit index may have been raised to what is applied. What is applied may be forgotten in a crash, so the
+            // next write says it, were it a write of entries alone (INV-RAFT-19).
+            handed_state: Handed::of(&state),
             handed_soft: SoftState::default(),
             durable_term: state.term,
             dirty: false,

@@ -2,8 +2,8 @@
 
 use super::MemStorage;
 use crate::{
-    Append, Body, Entry, FetchContext, InitialState, Message, PersistToken, Ready, Snapshot, Storage,
-    StorageError, VoteKind,
+    Append, Body, Entry, EntryKind, FetchContext, InitialState, Message, PersistToken, Ready, Snapshot,
+    Storage, StorageError, VoteKind,
 };
 use std::collections::VecDeque;
 use types::{LogIndex, PeerId, Term};
@@ -52,7 +52,7 @@ impl CheckedStorage {
     ///
     /// # Errors
     /// INV-RAFT-12: such a message. INV-RAFT-13: the order of writes is broken. INV-RAFT-10, INV-RAFT-11: the hard state
-    /// falls or votes twice.
+    /// falls or votes twice. INV-RAFT-19: a second change of members is written, and not that the first is committed.
     pub fn take(&mut self, ready: &Ready) -> Result<(), String> {
         for message in &ready.messages {
             self.may_leave(message)?;
@@ -87,9 +87,35 @@ impl CheckedStorage {
         if !promises && append.entries.is_empty() && append.snapshot.is_none() {
             return Err(format!("{append:?} after {old:?} is a write of nothing that must not be forgotten"));
         }
+        if let [.., before, _] = self.changes_with(append)[..]
+            && before > state.commit.max(self.readable.first_index().prev())
+        {
+            return Err(format!(
+                "INV-RAFT-19: {append:?} is to be written, the change at {before} not as committed"
+            ));
+        }
         self.handed = append.token.seq;
         self.waiting.push_back(append.clone());
         Ok(())
+    }
+
+    /// Where changes of members stand in the log once all that was handed out, and `append` after it, is written.
+    fn changes_with(&self, append: &Append) -> Vec<LogIndex> {
+        let changes = |entries: &[Entry]| -> Vec<LogIndex> {
+            let changes = entries.iter().filter(|entry| entry.kind == EntryKind::ConfChange);
+            changes.map(|entry| entry.index).collect()
+        };
+        let mut all = changes(self.readable.all_entries());
+        for append in self.waiting.iter().chain([append]) {
+            if append.snapshot.is_some() {
+                all.clear();
+            }
+            if let Some(first) = append.entries.first() {
+                all.retain(|&index| index < first.index);
+            }
+            all.extend(changes(&append.entries));
+        }
+        all
     }
 
     /// The last write that was handed out, with the hard state as of then.
