@@ -307,10 +307,12 @@ fn keeps_majority(region: &Region, lost: &BTreeSet<StoreId>) -> bool {
             PeerRole::DemotingVoter => !incoming,
             PeerRole::Learner => false,
         };
-        let voters: Vec<_> = region.peers.iter().filter(|peer| votes(peer.role)).collect();
-        let gone = voters.iter().filter(|peer| lost.contains(&peer.store_id)).count();
+        let voters = region.peers.iter().filter(|peer| votes(peer.role)).count();
+        // A learner may take a voter's place before anybody knows that its disk is lost.
+        let counted = region.peers.iter().filter(|peer| votes(peer.role) || peer.role == PeerRole::Learner);
+        let gone = counted.filter(|peer| lost.contains(&peer.store_id)).count();
         // A region without members here is a remainder of one that went elsewhere.
-        voters.is_empty() || 2 * gone < voters.len()
+        voters == 0 || 2 * gone < voters
     })
 }
 
