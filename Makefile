@@ -15,7 +15,7 @@ export CARGO_INCREMENTAL := 0
 TARGET_CI_MIB_MAX := 16384
 endif
 
-.PHONY: help setup run test verify check lint fix sim soak soak-raft teeth exhaustive fuzz bench bench-raft bench-peers clean
+.PHONY: help setup run test verify check lint fix sim soak soak-raft teeth bench-sim exhaustive fuzz bench bench-raft bench-peers clean
 
 help: # List the targets
 	@awk -F ':.*# ' '/^[a-z-]+:.*# /{printf "make %-11s %s\n", $$1, $$2}' Makefile
@@ -56,6 +56,9 @@ soak: setup soak-raft # Run new schedules of one Raft group, then new simulation
 
 teeth: # Break the product's rules one by one, see that the simulator finds each, and write docs/teeth.md
 	cargo run --profile sim --locked -p flotilla-sim-cli --features seeded_bugs -- teeth --page docs/teeth.md $(ARGS)
+
+bench-sim: # Measure how many seeds of a large cluster run in a minute: make bench-sim ARGS='--seeds 20'
+	cargo run --profile sim --locked -p flotilla-sim-cli -- bench $(ARGS)
 
 soak-raft: # Run new schedules of one Raft group: make soak-raft SCHEDULES=1000000 RAFT_FIRST=5000000
 	RAFT_SCHEDULES=$(or $(SCHEDULES),$(or $(MINUTES),10)00000) RAFT_FIRST=$(or $(RAFT_FIRST),2000000) \

@@ -8,6 +8,7 @@
 mod dependencies;
 mod documents;
 mod doors;
+mod features;
 mod length;
 mod repository;
 mod words;

@@ -8,6 +8,7 @@
     reason = "a soak lasts for real minutes on real threads, and begins at a seed of its own"
 )]
 
+mod bench;
 mod soak;
 mod teeth;
 
@@ -17,7 +18,7 @@ use sim::check::write_history;
 use sim::nodes::SeededBug;
 use sim::reference::Flaw;
 use sim::{
-    Failure, Report, RunOptions, Schedule, Shrunk, System, Trace, TraceMode, run, run_schedule, shrink,
+    Failure, Report, RunOptions, Scale, Schedule, Shrunk, System, Trace, TraceMode, run, run_schedule, shrink,
 };
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -43,6 +44,8 @@ enum Command {
     Shrink(ShrinkArguments),
     /// Break the product's rules one by one, and see that each is found.
     Teeth(teeth::Arguments),
+    /// Measure how many seeds of a large cluster run in a minute.
+    Bench(bench::Arguments),
 }
 
 #[derive(Args)]
@@ -99,6 +102,13 @@ struct Common {
     /// minutes.
     #[arg(long)]
     seconds: Option<u64>,
+    /// Small and busy clusters, in which rare states come often.
+    #[arg(long)]
+    short: bool,
+    /// A rule of the product to break, by its name in the table of `teeth`.
+    #[cfg(feature = "seeded_bugs")]
+    #[arg(long, value_name = "NAME", conflicts_with = "system")]
+    bug: Option<String>,
 }
 
 #[derive(ValueEnum, Clone, Copy, PartialEq, Eq)]
@@ -145,15 +155,29 @@ impl Common {
 
     fn options(&self, seed: u64) -> RunOptions {
         RunOptions {
-            system: self.system.system(),
+            system: self.system(),
             safety: Duration::from_secs(self.seconds(seed)),
+            scale: if self.short { Scale::Short } else { Scale::Usual },
             ..RunOptions::default()
         }
     }
 
+    #[cfg(feature = "seeded_bugs")]
+    fn system(&self) -> System {
+        let Some(name) = &self.bug else { return self.system.system() };
+        let named = SeededBug::all().into_iter().find(|bug| bug.name().ends_with(name.as_str()));
+        System::Cluster(Some(named.unwrap_or_else(|| panic!("no rule is called {name}"))))
+    }
+
+    #[cfg(not(feature = "seeded_bugs"))]
+    const fn system(&self) -> System {
+        self.system.system()
+    }
+
     fn replay(&self, seed: u64) -> String {
         let (system, seconds) = (self.system.text(), self.seconds(seed));
-        format!("flotilla-sim run --seed {seed} --system {system} --seconds {seconds}")
+        let short = if self.short { " --short" } else { "" };
+        format!("flotilla-sim run --seed {seed} --system {system} --seconds {seconds}{short}")
     }
 }
 
@@ -175,6 +199,7 @@ fn main() -> ExitCode {
         Command::Replay(arguments) => replay(&arguments),
         Command::Shrink(arguments) => shrink_one(&arguments),
         Command::Teeth(arguments) => teeth::teeth(&arguments),
+        Command::Bench(arguments) => bench::bench(&arguments),
     }
 }
 

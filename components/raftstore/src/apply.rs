@@ -331,7 +331,9 @@ impl<E: Engine> Turn<'_, E> {
             }
             Command::CompactLog { to } => {
                 self.answer_all(tokens, &Ok(KvReply::Started));
-                if to.index <= region.apply.truncated.index || to.index >= region.apply.applied.index {
+                let unbounded = self.bugs.has(SeededBug::CompactionUnbounded);
+                let unapplied = to.index >= region.apply.applied.index && !unbounded;
+                if to.index <= region.apply.truncated.index || unapplied {
                     return Ok(None);
                 }
                 region.apply.truncated = to;

@@ -36,6 +36,8 @@ env::seeded_bugs! {
     ConfChangeNotSaved,
     /// The log is compacted without a word of it in the apply record.
     TruncationNotSaved,
+    /// A leader has entries of the log forgotten that are not applied.
+    CompactionUnbounded,
     /// A split makes a child without an apply record: nothing says where its log begins.
     SplitChildNotRecorded,
     /// A split makes its child over whatever is on disk of that region already.

@@ -31,6 +31,7 @@ mod run;
 mod schedule;
 pub mod script;
 mod setup;
+mod short;
 mod shrink;
 #[cfg(feature = "seeded_bugs")]
 pub mod teeth;
@@ -50,7 +51,7 @@ pub use nemesis::FaultCount;
 pub use network::{ConnectionId, Lane, NetworkConfig, NetworkCounts};
 pub use observer::{Depths, Observer, Told};
 pub use plan::{DRIFT_PPM_MAX, Plan, Targets};
-pub use run::{Fail, Failure, Report, RunOptions, System, run, run_schedule};
+pub use run::{Fail, Failure, Report, RunOptions, Scale, System, run, run_schedule};
 pub use schedule::{SCHEDULE_VERSION, Schedule, ScheduleError};
 pub use setup::Setup;
 pub use shrink::{Shrunk, shrink};

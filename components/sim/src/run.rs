@@ -35,11 +35,24 @@ pub enum System {
     Cluster(Option<SeededBug>),
 }
 
+/// What kind of cluster is drawn.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Scale {
+    /// Anything.
+    Usual,
+    /// Small and busy, for rare states in little time.
+    Short,
+    /// Five stores, more than twenty regions and some two thousand operations a minute: to measure the simulator by.
+    Large,
+}
+
 /// How to run.
 #[derive(Clone, Debug)]
 pub struct RunOptions {
     /// What is tried.
     pub system: System,
+    /// What kind of cluster is drawn.
+    pub scale: Scale,
     /// How long faults may begin.
     pub safety: Duration,
     /// How long the cluster then has to serve every key to every client.
@@ -54,6 +67,7 @@ impl Default for RunOptions {
     fn default() -> Self {
         Self {
             system: System::Cluster(None),
+            scale: Scale::Usual,
             safety: Duration::from_secs(30),
             liveness: Duration::from_secs(60),
             trace: TraceMode::Off,
@@ -63,10 +77,16 @@ impl Default for RunOptions {
 }
 
 impl RunOptions {
+    /// A minute of a large cluster.
+    #[must_use]
+    pub fn large() -> Self {
+        Self { scale: Scale::Large, safety: Duration::from_secs(60), ..Self::default() }
+    }
+
     /// A short run of a small and busy cluster.
     #[must_use]
     pub fn short() -> Self {
-        Self { safety: Duration::from_secs(15), ..Self::default() }
+        Self { scale: Scale::Short, safety: Duration::from_secs(20), ..Self::default() }
     }
 }
 

@@ -13,8 +13,9 @@ use crate::network::NetworkConfig;
 use crate::nodes::SeededBug;
 use crate::plan::{Plan, Targets};
 use crate::reference::Flaw;
-use crate::run::{RunOptions, System};
+use crate::run::{RunOptions, Scale, System};
 use crate::setup::Setup;
+use crate::short;
 use crate::time::SimTime;
 use crate::workload::WorkloadConfig;
 use env::{Dice, SplitMix};
@@ -84,7 +85,16 @@ impl Schedule {
         if let System::Reference(_) = options.system {
             (setup.stores, setup.late_stores, setup.pd_members) = (1, 0, 1);
         }
-        let clients = 1 + u32::try_from(root.fork("topology").below(4)).expect("small");
+        let clients = match options.scale {
+            Scale::Large => 4,
+            _ => 1 + u32::try_from(root.fork("topology").below(4)).expect("small"),
+        };
+        let mut workload = WorkloadConfig::draw(&mut root.fork("workload"));
+        match options.scale {
+            Scale::Usual => {}
+            Scale::Short => short::sharpen(&root, &mut setup, &mut workload),
+            Scale::Large => setup.enlarge(&mut workload),
+        }
         let mut schedule = Self {
             seed,
             system: options.system,
@@ -92,12 +102,18 @@ impl Schedule {
             liveness: options.liveness,
             clients: nodes(CLIENTS, clients),
             setup,
-            workload: WorkloadConfig::draw(&mut root.fork("workload")),
+            workload,
             plan: Plan::calm(),
             fails: None,
         };
         let until = SimTime::ZERO + options.safety;
-        schedule.plan = Plan::draw(&root.fork("faults"), &schedule.targets(), until);
+        let targets = schedule.targets();
+        schedule.plan = if options.scale == Scale::Short {
+            let regions = &schedule.setup.store.raftstore;
+            short::plan(&root, &targets, until, regions.tick * regions.election_ticks)
+        } else {
+            Plan::draw(&root.fork("faults"), &targets, until)
+        };
         let loses_disk =
             |action: &Action| matches!(action.fault, Fault::LoseDisk { .. } | Fault::OldDisk { .. });
         if schedule.plan.actions.iter().any(loses_disk) {

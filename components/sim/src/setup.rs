@@ -3,6 +3,7 @@
 use crate::fields::{Fields, Unreadable, duration_text};
 use crate::network::Lane;
 use crate::nodes::StoreLinks;
+use crate::workload::WorkloadConfig;
 use env::{Dice, SplitMix};
 use std::fmt;
 use std::time::Duration;
@@ -41,6 +42,7 @@ impl Setup {
                 one_by_one: false,
                 hand_over_max: Duration::ZERO,
                 stall_one_in: 0,
+                damage_one_in: 0,
             },
         }
     }
@@ -64,6 +66,7 @@ impl Setup {
                 one_by_one: dice.chance(1, 2),
                 hand_over_max: Duration::from_micros(20 << dice.below(8)),
                 stall_one_in: if dice.chance(1, 3) { 1_000 } else { 0 },
+                damage_one_in: 0,
             },
         };
         // More than there are stores are never complete, so nothing that is lost could be given up.
@@ -71,6 +74,17 @@ impl Setup {
         setup.store.validate().expect("drawn within what is valid");
         setup.pd.validate().expect("drawn within what is valid");
         setup
+    }
+}
+
+impl Setup {
+    /// Five stores, and a region for each key.
+    pub(crate) fn enlarge(&mut self, workload: &mut WorkloadConfig) {
+        (self.stores, self.late_stores, self.pd_members) = (5, 0, 3);
+        self.store.raftstore.region_split_bytes = 25;
+        workload.keys = 26;
+        workload.processes = 3;
+        workload.rest_max = Duration::from_millis(500);
     }
 }
 
@@ -144,6 +158,8 @@ tunables! {
     "id-window" number pd.id_window;
     "pd-log-entries-max" number pd.log_entries_max;
     "retry-after" duration pd.retry_after;
+    "pd-tick" duration pd.tick;
+    "damage-one-in" number links.damage_one_in;
 }
 
 /// Plants a bug where it goes; drivers ask for theirs themselves.

@@ -86,7 +86,16 @@ impl SeededBug {
         let stores = ::store::SeededBug::ALL.iter().copied().map(Self::Store);
         let regions = raftstore::SeededBug::ALL.iter().copied().map(Self::Regions);
         let raft = raft::SeededBug::ALL.iter().copied().map(Self::Raft);
-        drivers.into_iter().chain(clients).chain(pd).chain(stores).chain(regions).chain(raft).collect()
+        let together = TOGETHER.iter().copied().map(Self::Together);
+        drivers
+            .into_iter()
+            .chain(clients)
+            .chain(pd)
+            .chain(stores)
+            .chain(regions)
+            .chain(raft)
+            .chain(together)
+            .collect()
     }
 
     /// The room whose rule it is, and the rule.
@@ -103,6 +112,19 @@ impl SeededBug {
         }
     }
 }
+
+/// Rules that cover for each other: broken alone, hardly anything shows it.
+#[cfg(feature = "seeded_bugs")]
+const TOGETHER: &[&[SeededBug]] = &[
+    &[
+        SeededBug::Raft(raft::SeededBug::CompactUnapplied),
+        SeededBug::Regions(raftstore::SeededBug::CompactionUnbounded),
+    ],
+    &[
+        SeededBug::Raft(raft::SeededBug::TransferVoteOfAnyTerm),
+        SeededBug::Raft(raft::SeededBug::TransferRetryKeepsMark),
+    ],
+];
 
 /// A clock that shows one reading: that of the moment at which a node is driven.
 struct Moment(MonoTime);

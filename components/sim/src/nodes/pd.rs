@@ -21,6 +21,7 @@ use std::fmt::Display;
 use std::time::Duration;
 use types::{Epoch, KeyRange, MonoTime, Peer, PeerId, RegionId, StoreId};
 use wire::FrameKind;
+use wire::pd::{PdReply, PdResponse};
 use wire::store::{DiskState, RaftMessage, StoreBatch, StoreMessage};
 
 /// Wake-up: take a turn.
@@ -58,6 +59,8 @@ pub struct PdNode {
     process: Option<Process>,
     /// Why the process ends by itself.
     stops: Option<String>,
+    /// It has handed out timestamps since it was looked at last.
+    has_told_time: bool,
 }
 
 /// A member's id in its group is that of its node.
@@ -91,6 +94,7 @@ impl PdNode {
             engine,
             process: None,
             stops: None,
+            has_told_time: false,
         }
     }
 
@@ -151,6 +155,7 @@ impl PdNode {
             world.send(to, self.lane, self.envelope(message));
         }
         for (token, response) in effects.replies {
+            self.has_told_time |= matches!(response, PdResponse::Ok(PdReply::Timestamp(_)));
             let asked = self.process().tokens.remove(&token);
             let (connection, request_id) = asked.expect("each request is answered once");
             world.reply(connection, frame(FrameKind::PdResponse, request_id, None, &response));
@@ -296,6 +301,12 @@ impl Node for PdNode {
             return Err(Broken { invariant: "INV-ENGINE-4 (a failed disk ends its store)", facts });
         }
         let status = process.pd.status();
+        let newest = observer.elections.newest_term(PD_GROUP);
+        if std::mem::take(&mut self.has_told_time) && newest > status.term {
+            let facts =
+                format!("member {} hands out timestamps in term {}, after {newest}", status.id, status.term);
+            return Err(Broken { invariant: "INV-PD-TSO (told by the newest leader)", facts });
+        }
         if status.role == Role::Leader {
             observer.elections.leader(PD_GROUP, status.term, status.id)?;
         }

@@ -45,10 +45,14 @@ pub(super) struct Sight {
     leases: BTreeMap<(RegionId, Term), MonoTime>,
     /// Peers that were here.
     peers: BTreeMap<RegionId, PeerId>,
+    /// Peers of which it was just said that they are gone.
+    confirmed: Vec<PeerId>,
     /// What messages have promised that have just left.
     promises: Vec<(RegionId, PeerId, Promise)>,
     /// Reads that have just been answered, with when they arrived.
     reads: Vec<(RegionId, SimTime)>,
+    /// They were answered by a worker's turn, not by a lease.
+    pub(super) in_turn: bool,
     /// Leaders, with what was committed when they were first seen, or has been since and was not looked at: until they
     /// have committed something of their own term.
     leaders: BTreeMap<RegionId, (Term, LogIndex)>,
@@ -88,6 +92,11 @@ impl Sight {
         self.promises.extend(Promise::of(message).map(|promise| (region, message.from, promise)));
     }
 
+    /// Others are told that a peer is gone.
+    pub(super) fn confirms(&mut self, peer: PeerId) {
+        self.confirmed.push(peer);
+    }
+
     /// A read is answered that has arrived at this time.
     pub(super) fn answers(&mut self, region: RegionId, arrived: SimTime) {
         self.reads.push((region, arrived));
@@ -110,7 +119,7 @@ impl Sight {
             return Err(broken);
         }
         let store_id = store.store_id();
-        let (mut groups, mut leaders) = (BTreeMap::new(), Vec::new());
+        let (mut groups, mut leaders, mut candidates) = (BTreeMap::new(), Vec::new(), Vec::new());
         let wants_all =
             !self.durable.is_empty() || !self.promises.is_empty() || self.has_changed || !self.is_known;
         let mut sleeps = (0, 0);
@@ -123,8 +132,10 @@ impl Sight {
             let stats = worker.stats();
             sleeps = (sleeps.0 + stats.sleeps, sleeps.1 + stats.sleeps_lost);
             worker.visit(&mut |region, status, _| {
-                if status.role == Role::Leader {
-                    leaders.push((region.id, status));
+                match status.role {
+                    Role::Leader => leaders.push((region.id, status)),
+                    Role::Candidate => candidates.push((region.id, status)),
+                    _ => {}
                 }
                 if wants_all {
                     groups.insert(region.id, (region.clone(), status));
@@ -145,11 +156,23 @@ impl Sight {
         for (region, status) in &leaders {
             self.show_leader(*region, status, (now, engine), observer)?;
         }
+        for (region, status) in &candidates {
+            let facts = |at| format!("peer {} of region {region} campaigns over entry {at}", status.id);
+            changes_unapplied(*region, status, engine, Count::Members).map_or(Ok(()), |at| {
+                Err(Broken { invariant: "INV-RAFT-14 (no campaign over a change)", facts: facts(at) })
+            })?;
+        }
         for (region, arrived) in std::mem::take(&mut self.reads) {
             if let Some((_, status)) = leaders.iter().find(|(id, _)| *id == region) {
                 observer.acknowledged.read(region, status.term, arrived.0)?;
+                let split = self.in_turn.then(|| changes_unapplied(region, status, engine, Count::Splits));
+                if let Some(at) = split.flatten() {
+                    let facts = format!("peer {} of region {region} reads over entry {at}", status.id);
+                    return Err(Broken { invariant: "INV-READ-2 (no read over a split)", facts });
+                }
             }
         }
+        self.in_turn = false;
         self.show_logs(&groups, store, observer)?;
         for (region, peer, promise) in std::mem::take(&mut self.promises) {
             // For a peer that is not here the store answers that it has nothing, which nobody can forget. And what is
@@ -245,6 +268,7 @@ impl Sight {
         observer: &mut Observer,
     ) -> Result<(), Broken> {
         let store_id = store.store_id();
+        self.confirmed.drain(..).for_each(|peer| observer.lives.is_gone(peer, store_id));
         let peers: BTreeMap<_, _> = groups.iter().map(|(region, (_, status))| (*region, status.id)).collect();
         if peers == self.peers {
             return Ok(());
@@ -254,7 +278,8 @@ impl Sight {
                 observer.lives.is_gone(*peer, store_id);
             }
         }
-        for (region, peer) in &peers {
+        // One that was here may be gone for others already and be cleared away in a moment.
+        for (region, peer) in peers.iter().filter(|(region, peer)| self.peers.get(region) != Some(peer)) {
             observer.lives.lives(*region, *peer, store_id)?;
         }
         self.peers = peers;
@@ -422,21 +447,41 @@ impl Sight {
 
 /// A lease is not renewed while a split or a change of members is committed that is not applied (INV-READ-2).
 fn renewed_by_right(region: RegionId, status: &Status, engine: &MemEngine) -> Result<(), Broken> {
+    changes_unapplied(region, status, engine, Count::Both).map_or(Ok(()), |at| {
+        let facts = format!("peer {} of region {region} renews its lease over entry {at}", status.id);
+        Err(Broken { invariant: "INV-READ-2 (no lease over a change)", facts })
+    })
+}
+
+/// Which changes count.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Count {
+    Members,
+    Splits,
+    Both,
+}
+
+/// The first change that is committed and not applied.
+fn changes_unapplied(
+    region: RegionId,
+    status: &Status,
+    engine: &MemEngine,
+    count: Count,
+) -> Option<LogIndex> {
     let mut next = status.applied.next();
     while next <= status.committed {
         let entry = engine.get(Cf::Raft, &keys::entry(region, next)).expect("no fault was injected");
         let entry = entry.and_then(|bytes| Entry::from_bytes(&bytes).ok());
-        let forbids = entry.is_some_and(|entry| {
-            entry.kind == EntryKind::ConfChange
-                || (entry.kind == EntryKind::Normal && Command::is_split(&entry.data))
+        let is_change = entry.is_some_and(|entry| match entry.kind {
+            EntryKind::ConfChange => count != Count::Splits,
+            EntryKind::Normal => count != Count::Members && Command::is_split(&entry.data),
         });
-        if forbids {
-            let facts = format!("peer {} of region {region} renews its lease over entry {next}", status.id);
-            return Err(Broken { invariant: "INV-READ-2 (no lease over a change)", facts });
+        if is_change {
+            return Some(next);
         }
         next = next.next();
     }
-    Ok(())
+    None
 }
 
 /// The entries that were applied since `before`, one by one, as far as they are still there.

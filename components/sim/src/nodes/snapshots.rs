@@ -6,10 +6,23 @@ use crate::frame::frame;
 use crate::kernel::NodeId;
 use crate::network::{ConnectionId, Lane};
 use engine::{EngineError, MemSnapshot};
+use env::{Dice, SplitMix};
 use std::collections::{BTreeMap, BTreeSet};
 use store::SnapshotSource;
 use wire::FrameKind;
 use wire::store::{SnapshotKey, SnapshotPiece, SnapshotVerdict};
+
+/// Flips a bit of a value, as bad memory would.
+fn damage(dice: &mut SplitMix, piece: &mut SnapshotPiece) {
+    let SnapshotPiece::Chunk { pairs, .. } = piece else { return };
+    let at = usize::try_from(dice.below(pairs.len() as u64)).expect("an index");
+    let Some((_, value)) = pairs.get_mut(at) else { return };
+    let mut bytes = value.to_vec();
+    if let Some(last) = bytes.last_mut() {
+        *last ^= 1;
+    }
+    *value = bytes.into();
+}
 
 /// Snapshots have a connection of their own.
 const SNAPSHOT_LANE: Lane = Lane::Stream(2);
@@ -51,14 +64,21 @@ impl Transfers {
         self.outgoing.values().any(|outgoing| !outgoing.awaits_verdict)
     }
 
-    /// Sends the next piece of every snapshot that waits for nothing.
+    /// Sends the next piece of every snapshot that waits for nothing; one in so many is damaged before its frame is made.
     ///
     /// # Errors
     /// The disk cannot be read: the store must stop.
-    pub(super) fn send_piece(&mut self, world: &mut World<'_>) -> Result<(), EngineError> {
+    pub(super) fn send_piece(
+        &mut self,
+        world: &mut World<'_>,
+        damage_one_in: u64,
+    ) -> Result<(), EngineError> {
         for outgoing in self.outgoing.values_mut().filter(|outgoing| !outgoing.awaits_verdict) {
             let piece = outgoing.source.next_piece()?;
-            let piece = piece.expect("after its end a verdict is awaited");
+            let mut piece = piece.expect("after its end a verdict is awaited");
+            if damage_one_in > 0 && world.dice().chance(1, damage_one_in) {
+                damage(world.dice(), &mut piece);
+            }
             outgoing.awaits_verdict = !matches!(piece, SnapshotPiece::Chunk { .. });
             outgoing.is_sent = matches!(piece, SnapshotPiece::End { .. });
             let piece = frame(FrameKind::SnapshotPiece, 0, None, &piece);

@@ -45,6 +45,8 @@ pub struct StoreLinks {
     pub hand_over_max: Duration,
     /// Of so many turns, one is the last that its thread takes for a while; zero for none.
     pub stall_one_in: u64,
+    /// Of so many pieces of snapshots, one is damaged before anything guards it; zero for none.
+    pub damage_one_in: u64,
 }
 
 /// Wake-up: an actor may run.
@@ -131,9 +133,9 @@ impl Process {
     }
 
     /// Now and then a thread is the last to run for a while.
-    fn may_stall(&mut self, world: &mut World<'_>, thread: Thread, one_in: u64) {
+    fn may_stall(&mut self, world: &mut World<'_>, thread: Thread, (one_in, most): (u64, Duration)) {
         if one_in > 0 && self.stalled.is_none() && !world.is_healed() && world.dice().chance(1, one_in) {
-            let duration = world.dice().duration(Duration::ZERO, Duration::from_secs(3));
+            let duration = world.dice().duration(Duration::ZERO, most);
             world.note(|| format!("{thread:?} stalls for {duration:?}"));
             self.stalled = Some((thread, world.mono() + duration));
             self.on_still(world, thread);
@@ -203,6 +205,11 @@ impl StoreNode {
     #[must_use]
     pub const fn engine(&self) -> &MemEngine {
         &self.engine
+    }
+
+    /// How often a thread stalls, and for how long at most: through several elections.
+    fn stalls(&self) -> (u64, Duration) {
+        (self.links.stall_one_in, self.config.raftstore.tick * 30)
     }
 
     fn has_bug(&self, bug: SeededBug) -> bool {
@@ -303,7 +310,7 @@ impl StoreNode {
 
     /// The reader takes up what has arrived, if it runs: each request at a reading of the clock that follows.
     fn serve_requests(&mut self, world: &mut World<'_>) {
-        let (now, one_in) = (world.mono(), self.links.stall_one_in);
+        let (now, stalls) = (world.mono(), self.stalls());
         let clock_first = self.has_bug(SeededBug::ClockBeforeDrain);
         let process = self.process();
         if process.requests.is_empty() || process.is_still(Thread::Reader, now) {
@@ -314,7 +321,7 @@ impl StoreNode {
         for waiting in std::mem::take(&mut process.requests) {
             self.serve(world, waiting, reading);
         }
-        self.process().may_stall(world, Thread::Reader, one_in);
+        self.process().may_stall(world, Thread::Reader, stalls);
     }
 
     fn serve(&mut self, world: &mut World<'_>, waiting: Waiting, now: MonoTime) {
@@ -458,8 +465,10 @@ impl StoreNode {
             vec![messages]
         };
         for message in batches.iter().flatten() {
-            if let StoreMessage::Raft(message) = message {
-                self.sight.sends(message.region_id, &message.message);
+            match message {
+                StoreMessage::Raft(message) => self.sight.sends(message.region_id, &message.message),
+                StoreMessage::RemovedConfirmed { peer, .. } => self.sight.confirms(peer.id),
+                _ => {}
             }
         }
         for messages in batches {
@@ -472,7 +481,8 @@ impl StoreNode {
     }
 
     fn run(&mut self, world: &mut World<'_>) {
-        let (now, one_in) = (world.mono(), self.links.stall_one_in);
+        let (now, stalls) = (world.mono(), self.stalls());
+        let by_lease = !self.process().requests.is_empty();
         self.serve_requests(world);
         let process = self.process.as_mut().expect("it is up");
         process.stalled = process.stalled.filter(|(_, until)| *until > now);
@@ -487,8 +497,9 @@ impl StoreNode {
         let Phase::Running(store) = &mut process.phase else { unreachable!("it was a moment ago") };
         let result = store.run(actor, now);
         process.log_may_have_work = true;
-        process.may_stall(world, Thread::Runs(actor), one_in);
+        process.may_stall(world, Thread::Runs(actor), stalls);
         self.sight.has_changed |= !matches!(actor, Actor::PdAgent);
+        self.sight.in_turn = matches!(actor, Actor::Worker(_)) && !by_lease;
         self.survive(result);
     }
 
@@ -649,7 +660,8 @@ impl Node for StoreNode {
             LOG_BEGIN => self.begin_log(world),
             LOG_END => self.end_log(),
             PIECES => {
-                let sent = self.process().transfers.send_piece(world);
+                let damage_one_in = self.links.damage_one_in;
+                let sent = self.process().transfers.send_piece(world, damage_one_in);
                 self.survive(sent);
             }
             _ => {

@@ -92,6 +92,7 @@ impl Script {
             one_by_one: true,
             hand_over_max: Duration::from_micros(50),
             stall_one_in: 0,
+            damage_one_in: 0,
         };
         let machine = MachineConfig::default();
         #[cfg_attr(not(feature = "seeded_bugs"), expect(unused_mut, reason = "bugs are planted in them"))]

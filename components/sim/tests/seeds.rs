@@ -1,0 +1,33 @@
+//! Fixed seeds of the whole product, at every change: many short ones, some long ones, and some twice.
+
+use sim::{Report, RunOptions, run};
+
+/// Runs seeds until one fails.
+fn all_pass(seeds: std::ops::Range<u64>, options: &RunOptions) -> Vec<Report> {
+    let result = |seed| run(seed, options).unwrap_or_else(|failure| panic!("{failure}"));
+    seeds.map(result).collect()
+}
+
+#[test]
+fn short_seeds_pass() {
+    all_pass(0..75, &RunOptions::short());
+}
+
+#[test]
+fn more_short_seeds_pass() {
+    all_pass(75..150, &RunOptions::short());
+}
+
+#[test]
+fn long_seeds_pass() {
+    let reports = all_pass(0..40, &RunOptions::default());
+    let done: u64 = reports.iter().map(|report| report.tally.done).sum();
+    assert!(done > 4_000, "runs in which little happens prove little: {done} operations");
+}
+
+#[test]
+fn a_seed_is_a_run() {
+    for options in [RunOptions::short(), RunOptions::default()] {
+        assert_eq!(all_pass(200..205, &options), all_pass(200..205, &options));
+    }
+}
