@@ -107,7 +107,7 @@ impl<S: Storage> RaftLog<S> {
         if last.next() < first || first.is_zero() {
             return Err(poison(format!("storage holds {first}..={last}")));
         }
-        // The hard state may lag behind what was applied: a commit index alone is not synced.
+        // The hard state may lag behind what was applied: a commit index alone is not written.
         let committed = committed.max(applied).max(first.prev());
         if committed > last {
             return Err(poison(format!("committed up to {committed}, but the log ends at {last}")));
