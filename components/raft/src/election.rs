@@ -188,7 +188,18 @@ impl<S: Storage> RawNode<S> {
         for to in self.conf.members().filter(|&to| to != id && self.conf.is_voter(to)) {
             self.outbox.push(Message { from: id, to, term, body: Body::Vote { kind, last, commit } });
         }
-        self.count_vote(id, true);
+        if kind == VoteKind::Pre {
+            self.count_vote(id, true);
+        }
+        // A vote of ours that counts does so when it is durable, as anybody else's: who needs no other would lead a term
+        // that it may live a second time.
+    }
+
+    /// What we promised up to now is durable.
+    pub(crate) fn on_own_vote(&mut self) {
+        if self.role == Role::Candidate && self.durable_term == self.term {
+            self.count_vote(self.config.id, true);
+        }
     }
 
     fn count_vote(&mut self, from: PeerId, granted: bool) {

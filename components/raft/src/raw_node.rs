@@ -412,6 +412,7 @@ impl<S: Storage> RawNode<S> {
     pub fn on_persist(&mut self, token: PersistToken) {
         if let Some(term) = self.log.on_persist(token) {
             self.durable_term = term;
+            self.on_own_vote();
         }
         if let Err(poison) = self.on_own_progress() {
             self.poison(poison);

@@ -68,6 +68,7 @@ fn a_learner_votes_and_only_votes_of_voters_count() {
     let mut candidate =
         Peer::start(&Config { pre_vote: false, ..config(1) }, MemStorage::with_conf_state(conf));
     candidate.node.campaign().expect("nobody leads");
+    candidate.settle();
     candidate.step(4, 1, granted());
     candidate.step(7, 1, granted());
     assert_eq!(candidate.node.status().role, Role::Candidate);
@@ -475,6 +476,8 @@ fn a_peer_may_win_before_the_end_of_its_log_is_durable() {
     let _ = peer.ready();
     assert_eq!((peer.node.status().role, peer.term()), (Role::Candidate, 2));
     peer.step(3, 2, granted());
+    assert_eq!(peer.node.status().role, Role::Candidate, "its own vote is not on the disk either");
+    peer.step(2, 2, granted());
     let _ = peer.ready();
     assert_eq!((peer.node.status().role, peer.node.status().persisted), (Role::Leader, LogIndex(0)));
     peer.step(2, 2, stored(4));
