@@ -8,9 +8,9 @@ use crate::region_cache::Route;
 use crate::router::unexpected;
 use std::collections::VecDeque;
 use std::time::Duration;
-use types::{ClusterId, Key, KeyRange, Region, RegionId, StoreId, Timestamp};
+use types::{ClusterId, Key, KeyRange, LogIndex, Region, RegionId, StoreId, Timestamp};
 use wire::kv::{KvCommand, KvReply};
-use wire::pd::{OperatorStatus, PdReply, PdRequest, RegionRoute, StoreStatus};
+use wire::pd::{OperatorStatus, Order, PdReply, PdRequest, RegionRoute, StoreStatus};
 
 /// How many regions one request to the placement driver brings.
 const REGIONS_PAGE: u32 = 1000;
@@ -82,6 +82,29 @@ impl Admin {
             _ => None,
         })
         .await
+    }
+
+    /// Has the members of a region changed; gives back the operator that begins to do so. How it goes on shows in
+    /// [`Admin::operators`]. The placement driver goes on to keep as many voters as it is configured for: of a region
+    /// that has more it removes one again.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`] with the reason if it is refused. Others leave open whether it was begun: the same
+    /// order may be given again.
+    pub async fn add_operator(&self, region_id: RegionId, order: Order) -> Result<OperatorStatus, Error> {
+        self.ask(PdRequest::AddOperator { region_id, order }, |reply| match reply {
+            PdReply::Operators(operators) => operators.into_iter().next(),
+            _ => None,
+        })
+        .await
+    }
+
+    /// Ends the operator of a region. What it has done stays, and repair clears up behind it.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`] if none runs. Others leave open whether it was ended.
+    pub async fn cancel_operator(&self, region_id: RegionId) -> Result<(), Error> {
+        self.ask(PdRequest::CancelOperator { region_id }, done).await
     }
 
     /// A timestamp, later than any that was given before this call.
@@ -214,6 +237,25 @@ impl Admin {
         }
     }
 
+    /// Has the region's log forgotten as far as its leader has applied it, whoever still lacks some of that; gives back
+    /// the last entry that is kept no more. May be repeated.
+    ///
+    /// # Errors
+    /// [`Error::NoSuchRegion`]; [`Error::Undetermined`] when it may have been done or not; others mean that it was not.
+    pub async fn compact_log(&self, region_id: RegionId) -> Result<LogIndex, Error> {
+        let mut call = self.core.begin(Effect::Write, self.deadline);
+        loop {
+            let route = self.route_of(&mut call, region_id).await?;
+            match self.core.attempt(&mut call, &route, KvCommand::CompactLog).await? {
+                Attempt::Again => {}
+                Attempt::Answered(KvReply::Compacted { to }) => return Ok(to),
+                Attempt::Answered(_) => {
+                    return Err(self.core.nonsense(&call, route.store_id, "not to a compaction"));
+                }
+            }
+        }
+    }
+
     /// Where the region is led: what is cached, else what the placement driver knows.
     async fn route_of(&self, call: &mut Call, region_id: RegionId) -> Result<Route, Error> {
         let cached = || self.core.shared.regions.lock().by_id(region_id);
@@ -248,6 +290,10 @@ fn region_reply(reply: PdReply) -> Option<Option<RegionRoute>> {
         PdReply::Region(route) => Some(route),
         _ => None,
     }
+}
+
+fn done(reply: PdReply) -> Option<()> {
+    matches!(reply, PdReply::Done).then_some(())
 }
 
 fn check_order(range: &KeyRange) -> Result<(), InvalidArgument> {

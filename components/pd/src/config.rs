@@ -46,6 +46,8 @@ pub struct Config {
     pub region_balance_limit: usize,
     /// Running operators that move leaders for balance, at most.
     pub leader_balance_limit: usize,
+    /// Running operators that people have asked for, at most.
+    pub order_limit: usize,
     /// Peers being added to one store at once, at most; likewise peers being removed from one.
     pub store_limit: usize,
     /// A store that receives so many snapshots already is no target.
@@ -92,6 +94,7 @@ impl Default for Config {
             repair_limit: 64,
             region_balance_limit: 64,
             leader_balance_limit: 16,
+            order_limit: 64,
             store_limit: 8,
             snapshots_receiving_max: 16,
             space_reserve_percent: 10,

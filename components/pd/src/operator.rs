@@ -9,7 +9,7 @@ use crate::{Config, RegionInfo, StoreView};
 use std::collections::BTreeMap;
 use std::time::Duration;
 use types::{MonoTime, Peer, PeerId, PeerRole, RegionId, StoreId};
-use wire::pd::{OperatorStatus, Step, StoreState};
+use wire::pd::{OperatorStatus, Order, Step, StoreState};
 
 /// What an operator is for. Limits are per kind.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -24,6 +24,12 @@ pub enum OperatorKind {
     BalanceLeader,
     /// Moves leadership away from a store that cannot lead well.
     EvictLeader,
+    /// Adds a voter that people have asked for.
+    AddPeer,
+    /// Removes a peer that people do not want.
+    RemovePeer,
+    /// Moves a peer for people.
+    TransferPeer,
 }
 
 impl OperatorKind {
@@ -36,6 +42,9 @@ impl OperatorKind {
             Self::BalanceRegion => "balance-region",
             Self::BalanceLeader => "balance-leader",
             Self::EvictLeader => "evict-leader",
+            Self::AddPeer => "add-peer",
+            Self::RemovePeer => "remove-peer",
+            Self::TransferPeer => "transfer-peer",
         }
     }
 
@@ -45,6 +54,7 @@ impl OperatorKind {
             Self::ReplicaRepair | Self::ExtraPeer => config.repair_limit,
             Self::BalanceRegion => config.region_balance_limit,
             Self::BalanceLeader | Self::EvictLeader => config.leader_balance_limit,
+            Self::AddPeer | Self::RemovePeer | Self::TransferPeer => config.order_limit,
         }
     }
 
@@ -54,6 +64,7 @@ impl OperatorKind {
             Self::ReplicaRepair | Self::ExtraPeer => Self::ReplicaRepair,
             Self::BalanceRegion => Self::BalanceRegion,
             Self::BalanceLeader | Self::EvictLeader => Self::BalanceLeader,
+            Self::AddPeer | Self::RemovePeer | Self::TransferPeer => Self::AddPeer,
         }
     }
 }
@@ -86,6 +97,8 @@ pub struct Operator {
     pub why: String,
     /// When it was made.
     pub created: MonoTime,
+    /// What people have asked for, if they did.
+    pub order: Option<Order>,
     /// The version of the region's range; a split or merge ends the operator.
     version: u64,
     /// The peers as they are before the current step, sorted by id.
@@ -106,6 +119,7 @@ impl Operator {
             done: 0,
             why,
             created: now,
+            order: None,
             version: info.region.epoch.version,
             expected: sorted(&info.region.peers),
             step_since: now,

@@ -44,6 +44,22 @@ impl Operators {
         self.running.values()
     }
 
+    /// The operator of a region, if it has one.
+    #[must_use]
+    pub fn get(&self, region_id: RegionId) -> Option<&Operator> {
+        self.running.get(&region_id)
+    }
+
+    /// Ends the operator of a region because people want that; returns whether there was one. The region then rests, so
+    /// that the same is not planned again at once.
+    pub fn cancel(&mut self, region_id: RegionId, now: MonoTime, config: &Config) -> bool {
+        let runs = self.running.contains_key(&region_id);
+        if runs {
+            self.fail(region_id, "cancelled: as asked for".to_owned(), now, config);
+        }
+        runs
+    }
+
     /// How many operators share the limit of this kind.
     #[must_use]
     pub fn count(&self, kind: OperatorKind) -> usize {

@@ -8,10 +8,11 @@ use crate::view::StoreHealth;
 use crate::{ClusterView, Config, Directory, StoreView, Verdict, plan};
 use env::SplitMix;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
 use types::{Epoch, KeyRange, MonoTime, PeerId, Region, RegionId, StoreId, Term};
 use wire::pd::{
-    Instruction, PdError, PdReply, PdRequest, PdResponse, RegionHeartbeat, SplitIds, StoreInfo, StoreState,
-    StoreStats, StoreStatus,
+    Instruction, Order, PdError, PdReply, PdRequest, PdResponse, RegionHeartbeat, SplitIds, StoreInfo,
+    StoreState, StoreStats, StoreStatus,
 };
 
 /// An answer about regions stops growing at this size, well below the largest frame.
@@ -205,8 +206,44 @@ impl Lead {
                 self.on_region_heartbeats(store_id, regions, state, config, now).map(PdReply::Instructions)
             }
             PdRequest::GetOperators => Ok(PdReply::Operators(self.operators.statuses(now))),
+            PdRequest::AddOperator { region_id, order } => self.add_operator(region_id, order, config, now),
+            PdRequest::CancelOperator { region_id } => match self.operators.cancel(region_id, now, config) {
+                true => Ok(PdReply::Done),
+                false => Err(invalid(format!("no operator runs on region {region_id}"))),
+            },
         };
         Answer::Now(result.into())
+    }
+
+    /// Begins what people ask for, if nothing speaks against it.
+    fn add_operator(
+        &mut self,
+        region_id: RegionId,
+        order: Order,
+        config: &Config,
+        now: MonoTime,
+    ) -> Result<PdReply, PdError> {
+        // Asked once more, because the answer was lost.
+        let running = self.operators.get(region_id).filter(|running| running.order == Some(order));
+        if let Some(running) = running {
+            return Ok(PdReply::Operators(vec![running.status("running", now.since(running.created))]));
+        }
+        let view = ClusterView {
+            config,
+            stores: &self.stores,
+            directory: &self.directory,
+            operators: &self.operators,
+            suspects: &[],
+        };
+        let mut operator = plan::order(&view, region_id, order, now).map_err(invalid)?;
+        if operator.needs_peer_id() {
+            // They are reserved ahead; should none be left, more are on their way.
+            let id = self.ids.take(1).ok_or(PdError::ServerIsBusy { backoff_ms: 100 })?;
+            operator.assign_peer_id(PeerId(id));
+        }
+        let status = operator.status("running", Duration::ZERO);
+        self.operators.start(operator);
+        Ok(PdReply::Operators(vec![status]))
     }
 
     fn take_ids(&mut self, token: u64, request: IdRequest) -> Answer {

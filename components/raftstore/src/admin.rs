@@ -277,6 +277,32 @@ impl<E: Engine> PeerState<E> {
         }
     }
 
+    /// Proposes to forget all of the log that is applied, whoever lacks some of it.
+    pub(crate) fn request_compaction(
+        &mut self,
+        turn: &mut Turn<E>,
+        epoch: Epoch,
+        token: Token,
+        deadline: MonoTime,
+    ) {
+        if let Err(error) = self.admit_admin(turn, epoch) {
+            turn.answer(token, Err(error));
+            return;
+        }
+        let to = compaction_bound(self.applying.applied.index);
+        let log = self.raft.storage();
+        let first = log.first_index();
+        let term = log.term(to).ok().filter(|_| to >= first);
+        let Some(term) = term else {
+            turn.answer(token, Ok(KvReply::Compacted { to: first.prev() }));
+            return;
+        };
+        let command = Command::CompactLog { to: EntryId::new(term, to) };
+        if let Err((error, _)) = self.propose_command(&command, vec![token], deadline) {
+            turn.answer(token, Err(error));
+        }
+    }
+
     /// Asks the stores of removed peers whether they are gone.
     pub(crate) fn ask_removed(&self, turn: &mut Turn<E>) {
         if self.is_leader() {

@@ -330,14 +330,14 @@ impl<E: Engine> Turn<'_, E> {
                 }
             }
             Command::CompactLog { to } => {
-                self.answer_all(tokens, &Ok(KvReply::Started));
                 let unbounded = self.bugs.has(SeededBug::CompactionUnbounded);
                 let unapplied = to.index >= region.apply.applied.index && !unbounded;
-                if to.index <= region.apply.truncated.index || unapplied {
-                    return Ok(None);
+                let goes_on = to.index > region.apply.truncated.index && !unapplied;
+                if goes_on {
+                    region.apply.truncated = to;
                 }
-                region.apply.truncated = to;
-                Ok(Some(RegionChange::Compacted { to }))
+                self.answer_all(tokens, &Ok(KvReply::Compacted { to: region.apply.truncated.index }));
+                Ok(goes_on.then_some(RegionChange::Compacted { to }))
             }
         }
     }

@@ -76,6 +76,17 @@ pub enum Input {
         /// The store that shall lead.
         to_store: StoreId,
     },
+    /// A person wants the log to be compacted as far as it may be.
+    CompactLog {
+        /// Who awaits it.
+        token: Token,
+        /// The region.
+        region_id: RegionId,
+        /// Its epoch.
+        epoch: Epoch,
+        /// When they give up.
+        deadline: MonoTime,
+    },
     /// A log task is durable.
     Persisted(Persisted),
     /// Entries were applied.

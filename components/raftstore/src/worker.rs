@@ -352,6 +352,11 @@ impl<E: Engine> Worker<E> {
                     peer.request_transfer(turn, epoch, to_store, token);
                 });
             }
+            Input::CompactLog { token, region_id, epoch, deadline } => {
+                self.with_peer_or_refuse(turn, region_id, token, |peer, turn| {
+                    peer.request_compaction(turn, epoch, token, deadline);
+                });
+            }
             Input::Persisted(persisted) => self.on_persisted(turn, persisted),
             Input::Applied(outcomes) => self.on_applied(turn, outcomes),
             Input::EntriesFetched { region_id, request, entries } => {

@@ -9,16 +9,17 @@ use crate::kernel::{CrashKind, NodeId};
 use crate::network::ConnectionId;
 use crate::observer::Observer;
 use crate::time::SimTime;
-use crate::workload::{Generator, Operation, Request, Session};
+use crate::workload::{Change, Generator, Operation, Request, Session};
 use bytes::Bytes;
-use client_core::{Core, Error, Keyspace, RawClient, ScanOptions};
+use client_core::{Admin, Core, Error, Keyspace, RawClient, ScanOptions};
 use codec::frame::Frame;
 use env::{Dice, SplitMix};
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
-use types::{KeyRange, MonoTime};
+use types::{KeyRange, MonoTime, Region, StoreId};
+use wire::pd::{OperatorStatus, Order};
 
 pub use crate::client_process::{CLIENT_LANE, address_of, node_at};
 
@@ -322,24 +323,62 @@ impl Operator {
                 let made = admin.split_region([Keyspace::RAW.encode(&key)]).await;
                 made.is_ok_and(|regions| !regions.is_empty())
             }
-            Operation::Transfer(region, peer) => {
-                let regions = admin.regions(KeyRange::full(), 100).await.unwrap_or_default();
-                let pick = |number: u64, count: usize| usize::try_from(number % count.max(1) as u64).ok();
-                let route = pick(region, regions.len()).and_then(|index| regions.get(index));
-                let to = route.and_then(|route| {
-                    let index = pick(peer, route.region.peers.len())?;
-                    Some((route.region.id, route.region.peers.get(index)?.store_id))
-                });
-                match to {
-                    Some((region, store)) => admin.transfer_leader(region, store).await.is_ok(),
+            Operation::Transfer(region, peer) => match pick_region(&admin, region).await {
+                Some(region) => match pick(&region.peers, peer) {
+                    Some(to) => admin.transfer_leader(region.id, to.store_id).await.is_ok(),
                     None => false,
-                }
+                },
+                None => false,
+            },
+            Operation::Members(change, region, peer, store) => {
+                change_members(&admin, change, (region, peer, store)).await.is_some()
             }
+            Operation::Cancel(region) => match pick_region(&admin, region).await {
+                Some(region) => admin.cancel_operator(region.id).await.is_ok(),
+                None => false,
+            },
+            Operation::CompactLog(region) => match pick_region(&admin, region).await {
+                Some(region) => admin.compact_log(region.id).await.is_ok(),
+                None => false,
+            },
         };
         if is_done {
             self.session.lock().ordered_done.push(number);
         }
     }
+}
+
+/// One of them, counted round and round.
+fn pick<T>(from: &[T], number: u64) -> Option<&T> {
+    from.get(usize::try_from(number % from.len().max(1) as u64).expect("an index"))
+}
+
+/// One of all regions, counted in the order of their keys.
+async fn pick_region(admin: &Admin, number: u64) -> Option<Region> {
+    let regions = admin.regions(KeyRange::full(), 100).await.unwrap_or_default();
+    pick(&regions, number).map(|route| route.region.clone())
+}
+
+/// Asks for a change of members; `None` if it was not begun, or there is nothing to change.
+async fn change_members(
+    admin: &Admin,
+    change: Change,
+    (region, peer, store): (u64, u64, u64),
+) -> Option<OperatorStatus> {
+    let region = pick_region(admin, region).await?;
+    let from_store = pick(&region.peers, peer)?.store_id;
+    let mut stores: Vec<StoreId> = admin.stores().await.ok()?.iter().map(|store| store.info.id).collect();
+    stores.sort_unstable();
+    let free: Vec<StoreId> =
+        stores.iter().copied().filter(|store| region.peer_on(*store).is_none()).collect();
+    // Mostly one that holds no peer yet.
+    let to_store = *pick(if store % 8 == 0 { &stores } else { &free }, store / 8)?;
+    let order = match change {
+        Change::Add => Order::AddPeer { to_store },
+        Change::Remove => Order::RemovePeer { from_store },
+        Change::Move => Order::TransferPeer { from_store, to_store },
+    };
+    admin.add_operator(region.id, order).await.ok()
 }
 
 /// Asks for timestamps, which must grow whoever asks.

@@ -4,6 +4,7 @@ use crate::disk::DiskConfig;
 use crate::fields::{Fields, Unreadable, duration_text, nodes_text};
 use crate::kernel::{CrashKind, NodeId};
 use crate::time::SimTime;
+use crate::workload::Change;
 use std::fmt;
 use std::time::Duration;
 use wire::store::DiskState;
@@ -180,6 +181,33 @@ pub enum Fault {
         /// The peer: counted as the region names them, round and round.
         peer: u64,
     },
+    /// An operator has the members of a region changed.
+    Members {
+        /// How.
+        change: Change,
+        /// The client that asks.
+        client: NodeId,
+        /// The region: counted in the order of their keys, round and round.
+        region: u64,
+        /// The peer that goes: counted as the region names them, round and round.
+        peer: u64,
+        /// Where a new one comes: counted in the order of their ids, round and round.
+        store: u64,
+    },
+    /// An operator ends what is being done with a region.
+    Cancel {
+        /// The client that asks.
+        client: NodeId,
+        /// The region: counted in the order of their keys, round and round.
+        region: u64,
+    },
+    /// An operator has a region's log forgotten.
+    CompactLog {
+        /// The client that asks.
+        client: NodeId,
+        /// The region: counted in the order of their keys, round and round.
+        region: u64,
+    },
 }
 
 impl Fault {
@@ -215,6 +243,9 @@ impl Fault {
             Self::Start { .. } => "start",
             Self::Split { .. } => "split",
             Self::Transfer { .. } => "transfer",
+            Self::Members { change, .. } => change.name(),
+            Self::Cancel { .. } => "cancel-operator",
+            Self::CompactLog { .. } => "compact-log",
         }
     }
 
@@ -275,17 +306,31 @@ impl Fault {
                 region: fields.number("region")?,
                 peer: fields.number("peer")?,
             },
+            "cancel-operator" => {
+                Self::Cancel { client: fields.node("client")?, region: fields.number("region")? }
+            }
+            "compact-log" => {
+                Self::CompactLog { client: fields.node("client")?, region: fields.number("region")? }
+            }
             _ => {
+                let change = Change::ALL.into_iter().find(|change| change.name() == name);
                 let shape = name.strip_prefix("cut-").and_then(|name| by_name(&Shape::ALL, name));
                 let what = name.strip_prefix("failed-").and_then(|name| by_name(&DiskFailure::ALL, name));
-                match (shape, what) {
-                    (Some(shape), _) => Self::Cut {
+                match (shape, what, change) {
+                    (.., Some(change)) => Self::Members {
+                        change,
+                        client: fields.node("client")?,
+                        region: fields.number("region")?,
+                        peer: fields.number("peer")?,
+                        store: fields.number("store")?,
+                    },
+                    (Some(shape), ..) => Self::Cut {
                         shape,
                         directions: fields.directions("links")?,
                         duration: fields.duration("for")?,
                     },
-                    (None, Some(what)) => Self::FailDisk { node: fields.node("node")?, what },
-                    (None, None) => return Err(Unreadable(format!("no fault is called {name:?}"))),
+                    (None, Some(what), _) => Self::FailDisk { node: fields.node("node")?, what },
+                    (None, None, None) => return Err(Unreadable(format!("no fault is called {name:?}"))),
                 }
             }
         })
@@ -331,6 +376,12 @@ impl fmt::Display for Fault {
             Self::Split { client, key } => write!(f, " client={} key={key}", client.0),
             Self::Transfer { client, region, peer } => {
                 write!(f, " client={} region={region} peer={peer}", client.0)
+            }
+            Self::Members { client, region, peer, store, .. } => {
+                write!(f, " client={} region={region} peer={peer} store={store}", client.0)
+            }
+            Self::Cancel { client, region } | Self::CompactLog { client, region } => {
+                write!(f, " client={} region={region}", client.0)
             }
         }
     }

@@ -191,6 +191,18 @@ impl Nemesis {
                 self.order(cluster, client, number, Operation::Transfer(region, peer));
                 false
             }
+            Fault::Members { change, client, region, peer, store } => {
+                self.order(cluster, client, number, Operation::Members(change, region, peer, store));
+                false
+            }
+            Fault::Cancel { client, region } => {
+                self.order(cluster, client, number, Operation::Cancel(region));
+                false
+            }
+            Fault::CompactLog { client, region } => {
+                self.order(cluster, client, number, Operation::CompactLog(region));
+                false
+            }
         };
         if took_effect {
             self.took_effect(number);

@@ -7,6 +7,7 @@ use crate::schedule::Schedule;
 use crate::setup::Setup;
 use crate::time::SimTime;
 use crate::trace::{Trace, TraceMode};
+use crate::workload::Change;
 use env::SplitMix;
 use types::{Epoch, KeyRange, Peer, PeerId, RegionId};
 
@@ -181,4 +182,29 @@ fn what_operators_ask_for_is_done() {
     let runs = come_through(&faults);
     assert!(effects(&runs, "split") > 4 && effects(&runs, "transfer") > 10, "{runs:?}");
     assert!(runs.iter().all(|(report, _)| report.depths.regions > 1));
+}
+
+#[test]
+fn members_change_and_logs_are_cut_because_operators_want_it() {
+    let client = NodeId(101);
+    let mut faults = vec![(3_000, Fault::Start { node: NodeId(4) })];
+    for number in 0..24 {
+        let change = Change::ALL[number as usize % 3];
+        let (peer, store) = (number / 2, 1 + number);
+        let at = 8_000 + number * 1_000;
+        faults.push((at, Fault::Members { change, client, region: number, peer, store }));
+        faults.push((at + 20, Fault::Cancel { client, region: number + number % 2 }));
+        faults.push((at + 500, Fault::CompactLog { client, region: number }));
+    }
+    let runs = come_through(&faults);
+    for name in ["add-peer", "remove-peer", "transfer-peer", "cancel-operator"] {
+        assert!(
+            effects(&runs, name) >= 2,
+            "{name}: {:?}",
+            runs.iter().map(|run| &run.0.faults).collect::<Vec<_>>()
+        );
+    }
+    assert!(effects(&runs, "compact-log") > 40, "{runs:?}");
+    let members: u64 = runs.iter().map(|(report, _)| report.depths.member_changes).sum();
+    assert!(members > 15, "{members}");
 }

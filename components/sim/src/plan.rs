@@ -9,6 +9,7 @@ use crate::faults::{Action, DiskFailure, Fault, Shape};
 use crate::kernel::{CrashKind, NodeId};
 use crate::network::NetworkConfig;
 use crate::time::SimTime;
+use crate::workload::Change;
 use env::{Dice, SplitMix};
 use std::time::Duration;
 use wire::store::DiskState;
@@ -108,6 +109,11 @@ const KINDS: &[Kind] = &[
         any(dice, &targets.all()).map(|node| Fault::Drift { node, drift_ppm }).collect()
     }),
     kind("operator", 70, 150, operate),
+    kind("members", 30, 500, change_members),
+    kind("compact-log", 30, 300, |dice, targets| {
+        let region = dice.below(1 << 16);
+        any(dice, &targets.clients).map(|client| Fault::CompactLog { client, region }).collect()
+    }),
 ];
 
 /// All that is drawn for a seed before it begins: how network and disks behave, and single faults.
@@ -311,6 +317,23 @@ fn operate(dice: &mut SplitMix, targets: &Targets) -> Vec<Fault> {
     any(dice, &targets.clients).map(fault).collect()
 }
 
+/// An operator changes the members of a region, and now and then thinks better of it.
+pub(crate) fn change_members(dice: &mut SplitMix, targets: &Targets) -> Vec<Fault> {
+    let (drawn, is_cancel) = (dice.below(3), dice.chance(1, 6));
+    let change = Change::ALL[usize::try_from(drawn).expect("an index")];
+    // Few regions, so that what is begun is sometimes what is cancelled.
+    let (region, peer, store) =
+        (dice.below(if is_cancel { 4 } else { 1 << 16 }), dice.below(1 << 16), dice.below(1 << 16));
+    let fault = |client| {
+        if is_cancel {
+            Fault::Cancel { client, region }
+        } else {
+            Fault::Members { change, client, region, peer, store }
+        }
+    };
+    any(dice, &targets.clients).map(fault).collect()
+}
+
 /// Two servers cannot reach each other, while one that both can reach does not run for a part of that time: it then
 /// finds the words of both at once.
 fn pinch(dice: &mut SplitMix, targets: &Targets) -> Vec<Fault> {
@@ -406,6 +429,11 @@ mod tests {
             "start",
             "split",
             "transfer",
+            "add-peer",
+            "remove-peer",
+            "transfer-peer",
+            "cancel-operator",
+            "compact-log",
         ];
         for name in all {
             let seeds = seeds_with.remove(name).unwrap_or_default();

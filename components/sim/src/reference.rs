@@ -233,7 +233,7 @@ impl ReferenceStore {
                 }
                 Ok(KvReply::Swapped { succeeded, previous })
             }
-            KvCommand::Split { .. } | KvCommand::TransferLeader { .. } => {
+            KvCommand::Split { .. } | KvCommand::TransferLeader { .. } | KvCommand::CompactLog => {
                 Err(KvError::InvalidRequest { message: "one store, one region".to_owned() })
             }
         }

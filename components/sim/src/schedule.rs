@@ -190,9 +190,11 @@ impl Schedule {
             | Fault::LoseDisk { node, .. }
             | Fault::OldDisk { node, .. }
             | Fault::Start { node } => (!stores.contains(node)).then_some(node),
-            Fault::Split { client: node, .. } | Fault::Transfer { client: node, .. } => {
-                (!clients.contains(node)).then_some(node)
-            }
+            Fault::Split { client: node, .. }
+            | Fault::Transfer { client: node, .. }
+            | Fault::Members { client: node, .. }
+            | Fault::Cancel { client: node, .. }
+            | Fault::CompactLog { client: node, .. } => (!clients.contains(node)).then_some(node),
             Fault::Cut { directions, .. } | Fault::Slow { directions, .. } => {
                 directions.iter().flat_map(|(from, to)| [from, to]).find(|node| !is_any(node))
             }
@@ -385,7 +387,7 @@ mod tests {
             kinds.extend(schedule.plan.actions.iter().map(|action| action.fault.name()));
             assert_eq!(Schedule::parse(&schedule.to_string()), Ok(schedule));
         }
-        assert_eq!(kinds.len(), 24, "every kind of fault was written: {kinds:?}");
+        assert_eq!(kinds.len(), 29, "every kind of fault was written: {kinds:?}");
     }
 
     #[test]

@@ -110,6 +110,38 @@ pub enum Operation {
     Split(Bytes),
     /// Hands leadership over: of which region, to which of its peers, both counted round and round.
     Transfer(u64, u64),
+    /// Changes the members of which region, by which of its peers and which of all stores, all counted round and round.
+    Members(Change, u64, u64, u64),
+    /// Ends what is being done with which region.
+    Cancel(u64),
+    /// Forgets the log of which region.
+    CompactLog(u64),
+}
+
+/// How an operator changes the members of a region.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Change {
+    /// One more.
+    Add,
+    /// One less.
+    Remove,
+    /// One in the place of another.
+    Move,
+}
+
+impl Change {
+    /// All of them.
+    pub(crate) const ALL: [Self; 3] = [Self::Add, Self::Remove, Self::Move];
+
+    /// In a word.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Add => "add-peer",
+            Self::Remove => "remove-peer",
+            Self::Move => "transfer-peer",
+        }
+    }
 }
 
 /// One operation of a client.

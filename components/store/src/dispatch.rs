@@ -114,6 +114,10 @@ impl Dispatcher {
                 let input = Input::TransferLeader { token, region_id, epoch, to_store };
                 return Routed::Worker { worker, input, bytes: 0 };
             }
+            KvCommand::CompactLog => {
+                let input = Input::CompactLog { token, region_id, epoch, deadline };
+                return Routed::Worker { worker, input, bytes: 0 };
+            }
             KvCommand::Write { ops } => WriteItem::Ops(ops),
             KvCommand::CompareAndSwap { key, expected, new } => {
                 WriteItem::CompareAndSwap { key, expected, new }
@@ -184,7 +188,7 @@ fn check(command: &KvCommand) -> Result<(), String> {
             [expected, new].into_iter().flatten().try_for_each(|value| check_value(value))
         }
         KvCommand::Split { keys } => keys.iter().try_for_each(|key| check_key(key)),
-        KvCommand::TransferLeader { .. } => Ok(()),
+        KvCommand::TransferLeader { .. } | KvCommand::CompactLog => Ok(()),
     }
 }
 

@@ -545,6 +545,41 @@ fn a_follower_that_missed_a_compacted_log_takes_a_snapshot() {
     assert!(cluster.snapshots > before);
 }
 
+/// Logs are never cut by themselves here; one is because somebody wants it, and a follower that was away needs a snapshot.
+#[test]
+fn a_log_is_cut_on_demand_whoever_lacks_some_of_it() {
+    let mut cluster = Cluster::new(3, config());
+    cluster.replicate();
+    let leader = cluster.leader_of(b"a").store_id;
+    let cut = *cluster.stores.keys().find(|id| **id != leader).expect("three stores");
+    cluster.cut = vec![cut];
+    for number in 0..10 {
+        cluster.put(&format!("k{number}"), "v");
+    }
+    let compacted = |cluster: &mut Cluster| match cluster.call(b"a", KvCommand::CompactLog) {
+        Ok(KvReply::Compacted { to }) => to,
+        other => panic!("{other:?}"),
+    };
+    let first = compacted(&mut cluster);
+    let second = compacted(&mut cluster);
+    assert!(first.get() > 15, "all ten writes but the last were forgotten: {first}");
+    assert!(second > first, "the compaction before is an entry of its own: {second}");
+    let before = cluster.snapshots;
+    cluster.cut.clear();
+    let engine = cluster.engines[&cut].clone();
+    cluster.until("the follower has the last key", |_| {
+        engine.get(Cf::Default, b"k9").expect("readable").is_some()
+    });
+    assert!(cluster.snapshots > before);
+    // A follower is not the one to ask.
+    let (region, _) = cluster.region_of(b"a");
+    let request = KvRequest { region_id: region.id, epoch: region.epoch, command: KvCommand::CompactLog };
+    let deadline = cluster.clock.now() + Duration::from_secs(5);
+    cluster.event(cut, Event::Request { token: 900, request, deadline });
+    cluster.settle();
+    assert!(matches!(cluster.answers[&900], Err(KvError::NotLeader { .. })), "{:?}", cluster.answers[&900]);
+}
+
 #[test]
 fn a_peer_moves_to_another_store_and_is_cleared_away_on_the_old_one() {
     let mut cluster = Cluster::new(4, config());

@@ -4,7 +4,7 @@
 
 use bytes::Bytes;
 use codec::{codec_enum, codec_struct};
-use types::{Epoch, Key, KeyRange, Peer, Region, RegionId, StoreId};
+use types::{Epoch, Key, KeyRange, LogIndex, Peer, Region, RegionId, StoreId};
 
 /// A command, and the region that the client believes it belongs to.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -57,6 +57,9 @@ pub enum KvCommand {
         /// The store.
         to_store: StoreId,
     },
+    /// Forget the region's log up to what its leader has applied, whoever still lacks some of it: it then takes a region
+    /// snapshot. Answer: [`KvReply::Compacted`], once applied on the leader.
+    CompactLog,
 }
 codec_enum!(KvCommand {
     1 = Get { key },
@@ -66,6 +69,7 @@ codec_enum!(KvCommand {
     5 = CompareAndSwap { key, expected, new },
     6 = Split { keys },
     7 = TransferLeader { to_store },
+    8 = CompactLog,
 });
 
 /// A bounded piece of a range scan.
@@ -185,6 +189,11 @@ pub enum KvReply {
     Regions(Vec<Region>),
     /// What was asked for is under way.
     Started,
+    /// The log was compacted.
+    Compacted {
+        /// The last entry that is kept no more.
+        to: LogIndex,
+    },
 }
 codec_enum!(KvReply {
     1 = Written,
@@ -194,6 +203,7 @@ codec_enum!(KvReply {
     5 = Swapped { succeeded, previous },
     6 = Regions(regions),
     7 = Started,
+    8 = Compacted { to },
 });
 
 /// Why a store refuses for now.

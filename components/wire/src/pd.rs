@@ -75,6 +75,21 @@ pub enum PdRequest {
     },
     /// Operators in progress, and the latest ones that ended. Answer: [`PdReply::Operators`].
     GetOperators,
+    /// Change the members of a region, as an operator of people. Answer: [`PdReply::Operators`] with the one that runs
+    /// now, or [`PdError::InvalidRequest`] with the reason. The same order again is answered with the operator that it
+    /// led to, as long as that runs.
+    AddOperator {
+        /// The region.
+        region_id: RegionId,
+        /// What is wanted.
+        order: Order,
+    },
+    /// End the operator of a region. What it has done stays. Answer: [`PdReply::Done`], or [`PdError::InvalidRequest`]
+    /// if none runs.
+    CancelOperator {
+        /// The region.
+        region_id: RegionId,
+    },
 }
 codec_enum!(PdRequest {
     1 = GetCluster,
@@ -90,6 +105,35 @@ codec_enum!(PdRequest {
     11 = AskSplit { region, count },
     12 = GetTimestamps { count },
     13 = GetOperators,
+    14 = AddOperator { region_id, order },
+    15 = CancelOperator { region_id },
+});
+
+/// A change of a region's members that people ask for.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Order {
+    /// One voter more.
+    AddPeer {
+        /// Where.
+        to_store: StoreId,
+    },
+    /// One peer less.
+    RemovePeer {
+        /// Where it is.
+        from_store: StoreId,
+    },
+    /// A voter in the place of a peer.
+    TransferPeer {
+        /// Where the peer is.
+        from_store: StoreId,
+        /// Where the voter is to be.
+        to_store: StoreId,
+    },
+}
+codec_enum!(Order {
+    1 = AddPeer { to_store },
+    2 = RemovePeer { from_store },
+    3 = TransferPeer { from_store, to_store },
 });
 
 /// The answer to a [`PdRequest`].

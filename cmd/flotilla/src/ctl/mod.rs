@@ -13,7 +13,7 @@ use client::{Admin, Client, KeyRange, Keyspace, Region, RegionId, StoreId};
 use std::io::Write as _;
 use std::time::Duration;
 use types::Key;
-use wire::pd::{RegionRoute, StoreState, StoreStatus};
+use wire::pd::{Order, RegionRoute, StoreState, StoreStatus};
 
 pub(crate) use wait::{Cluster, Wanted};
 
@@ -39,10 +39,14 @@ enum Command {
         #[arg(long, default_value_t = usize::MAX, hide_default_value = true)]
         limit: usize,
     },
-    /// Show one region.
+    /// Show one region, or do something with it.
+    #[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
     Region {
         /// Its id.
-        id: u64,
+        #[arg(required = true)]
+        id: Option<u64>,
+        #[command(subcommand)]
+        command: Option<RegionCommand>,
     },
     /// Cut a region at keys (raw keys, written as for `kv`).
     Split {
@@ -59,6 +63,11 @@ enum Command {
     },
     /// List what the placement driver is doing, and what it did last.
     Operators,
+    /// Change the members of a region, or end such a change.
+    Operator {
+        #[command(subcommand)]
+        command: OperatorCommand,
+    },
     /// Wait until the cluster is as it should be; exit code 1 with the reason if it is not in time.
     Wait {
         /// Every region has three voters (or as many as stores are up), all of them well.
@@ -70,6 +79,49 @@ enum Command {
         /// For so long at most.
         #[arg(long, default_value = "60s", value_parser = humantime::parse_duration)]
         timeout: Duration,
+    },
+}
+
+#[derive(Subcommand, Debug)]
+enum RegionCommand {
+    /// Forget the region's log as far as its leader has applied it: a peer that lacks some of it takes a snapshot.
+    CompactLog {
+        /// The region.
+        region: u64,
+    },
+}
+
+/// What the placement driver checks as it checks its own operators, and refuses with the reason. It goes on to keep the
+/// configured number of voters: of a region that has more it removes one again, to one that has fewer it adds one.
+#[derive(Subcommand, Debug)]
+enum OperatorCommand {
+    /// Add a voter to a region.
+    AddPeer {
+        /// The region.
+        region: u64,
+        /// Where the voter is to be.
+        store: u64,
+    },
+    /// Remove a peer from a region.
+    RemovePeer {
+        /// The region.
+        region: u64,
+        /// Where the peer is.
+        store: u64,
+    },
+    /// Put a voter on one store in the place of the peer on another.
+    TransferPeer {
+        /// The region.
+        region: u64,
+        /// Where the peer is.
+        from: u64,
+        /// Where the voter is to be.
+        to: u64,
+    },
+    /// End the operator of a region; what it has done stays.
+    Cancel {
+        /// The region.
+        region: u64,
     },
 }
 
@@ -97,7 +149,18 @@ pub(crate) async fn run(ctl: Ctl) -> anyhow::Result<Outcome> {
                 view::regions_table(&regions)
             })
         }
-        Command::Region { id } => {
+        Command::Region { command: Some(RegionCommand::CompactLog { region }), .. } => {
+            let region = RegionId(region);
+            let to = admin.compact_log(region).await;
+            let to = to.with_context(|| format!("compacting the log of region {region}"))?;
+            print(if ctl.json {
+                serde_json::json!({"ok": true, "compacted_to": to.get()}).to_string()
+            } else {
+                format!("the log of region {region} begins after entry {to} now")
+            })
+        }
+        Command::Region { id, command: None } => {
+            let id = id.expect("it is required where no command is given");
             let Some(route) = admin.region(RegionId(id)).await? else {
                 eprintln!("no region {id}: `flotilla ctl regions` lists those there are");
                 return Ok(Outcome::No);
@@ -120,6 +183,7 @@ pub(crate) async fn run(ctl: Ctl) -> anyhow::Result<Outcome> {
                 view::operators_table(&operators)
             })
         }
+        Command::Operator { command } => operate(&admin, command, ctl.json).await,
         Command::Wait { .. } => unreachable!("answered above"),
     }
 }
@@ -161,6 +225,33 @@ async fn wait_known(admin: &Admin, made: &[Region]) {
             }
         }
     }
+}
+
+async fn operate(admin: &Admin, command: OperatorCommand, json: bool) -> anyhow::Result<Outcome> {
+    let (region, order) = match command {
+        OperatorCommand::Cancel { region } => {
+            admin.cancel_operator(RegionId(region)).await.context("cancelling the operator")?;
+            return print(if json {
+                serde_json::json!({"ok": true}).to_string()
+            } else {
+                format!("the operator of region {region} is cancelled; what it has done stays")
+            });
+        }
+        OperatorCommand::AddPeer { region, store } => (region, Order::AddPeer { to_store: StoreId(store) }),
+        OperatorCommand::RemovePeer { region, store } => {
+            (region, Order::RemovePeer { from_store: StoreId(store) })
+        }
+        OperatorCommand::TransferPeer { region, from, to } => {
+            (region, Order::TransferPeer { from_store: StoreId(from), to_store: StoreId(to) })
+        }
+    };
+    let begun = admin.add_operator(RegionId(region), order).await;
+    let begun = [begun.with_context(|| format!("changing the members of region {region}"))?];
+    if json {
+        return print(view::operators_json(&begun).to_string());
+    }
+    let steps = begun[0].steps.join("; ");
+    print(format!("begun: {steps}. `flotilla ctl operators` shows how it goes on"))
 }
 
 async fn transfer_leader(

@@ -3,7 +3,8 @@
 use crate::cluster::{Cluster, Fate, STORES};
 use crate::world::World;
 use client_core::{Cluster as ClusterInfo, Error, InvalidArgument, Keyspace, Options};
-use types::{ClusterId, Key, KeyRange, RegionId, StoreId};
+use types::{ClusterId, Key, KeyRange, LogIndex, RegionId, StoreId};
+use wire::pd::Order;
 
 fn key(raw: &str) -> Key {
     Keyspace::RAW.encode(raw.as_bytes())
@@ -46,6 +47,23 @@ fn regions_are_cut_at_keys_that_are_no_borders_yet() {
         assert_eq!(admin.split_region([key("c")]).await, Ok(vec![]), "it is a border already");
         assert_eq!(admin.split_region([""]).await, Err(InvalidArgument::SplitAtEmptyKey.into()));
         core.raw().batch_put([("a", "1"), ("d", "2"), ("zz", "3")]).await.unwrap();
+    });
+}
+
+#[test]
+fn members_are_changed_and_logs_are_cut_for_people() {
+    let world = World::new(5);
+    let cluster = Cluster::new(&world, &[]);
+    let admin = cluster.core(Options::default()).admin();
+    world.run(async move {
+        let region_id = admin.region_at("").await.unwrap().unwrap().region.id;
+        let order = Order::AddPeer { to_store: StoreId(4) };
+        let begun = admin.add_operator(region_id, order).await.unwrap();
+        assert_eq!((begun.region_id, begun.why), (region_id, format!("{order:?}")));
+        assert_eq!(admin.cancel_operator(region_id).await, Ok(()));
+        assert_eq!(admin.compact_log(region_id).await, Ok(LogIndex(7)));
+        let unknown = RegionId(999);
+        assert_eq!(admin.compact_log(unknown).await, Err(Error::NoSuchRegion { region_id: unknown }));
     });
 }
 

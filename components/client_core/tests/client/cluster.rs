@@ -10,10 +10,11 @@ use parking_lot::Mutex;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
-use types::{ClusterId, Epoch, Key, KeyRange, Peer, PeerId, Region, RegionId, StoreId, Timestamp};
+use types::{ClusterId, Epoch, Key, KeyRange, LogIndex, Peer, PeerId, Region, RegionId, StoreId, Timestamp};
 use wire::kv::{BusyReason, KvCommand, KvError, KvPair, KvReply, KvRequest, KvResponse, Scan, WriteOp};
 use wire::pd::{
-    PdError, PdReply, PdRequest, PdResponse, RegionRoute, StoreInfo, StoreState, StoreStats, StoreStatus,
+    OperatorStatus, PdError, PdReply, PdRequest, PdResponse, RegionRoute, StoreInfo, StoreState, StoreStats,
+    StoreStatus,
 };
 
 /// What happens to one request.
@@ -401,6 +402,7 @@ impl State {
                 lead.leader = Some(to_store);
                 KvReply::Started
             }
+            KvCommand::CompactLog => KvReply::Compacted { to: LogIndex(7) },
         })
     }
 
@@ -527,6 +529,11 @@ impl State {
             }
             PdRequest::GetTimestamps { count } => PdReply::Timestamp(Timestamp::compose(1, count.into())),
             PdRequest::GetOperators => PdReply::Operators(Vec::new()),
+            PdRequest::AddOperator { region_id, order } => {
+                let why = format!("{order:?}");
+                PdReply::Operators(vec![OperatorStatus { region_id, why, ..OperatorStatus::default() }])
+            }
+            PdRequest::CancelOperator { .. } => PdReply::Done,
             other => panic!("a client does not ask {other:?}"),
         }
     }

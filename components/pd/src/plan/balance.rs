@@ -173,7 +173,7 @@ impl<'a> Planner<'a> {
         false
     }
 
-    fn move_steps(&self, info: &RegionInfo, from: StoreId, to: StoreId) -> Option<Vec<Step>> {
+    pub(super) fn move_steps(&self, info: &RegionInfo, from: StoreId, to: StoreId) -> Option<Vec<Step>> {
         let old = info.region.peer_on(from)?.id;
         let add = Step::AddLearner { peer: Peer::learner(PeerId::ZERO, to) };
         let remove = Step::RemoveLearner { peer_id: old };

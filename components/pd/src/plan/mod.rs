@@ -6,6 +6,7 @@
 //! Every planned operator is counted at once, so that one plan does not pile its moves onto one store.
 
 mod balance;
+mod order;
 mod repair;
 
 use crate::operator::{Operator, OperatorKind};
@@ -15,6 +16,8 @@ use env::Dice;
 use std::collections::{BTreeMap, BTreeSet};
 use types::{MonoTime, Peer, PeerId, PeerRole, RegionId, StoreId};
 use wire::pd::{Step, StoreState};
+
+pub(crate) use order::order;
 
 /// How many stores that were not chosen an operator's reason names.
 const ALTERNATIVES_SHOWN: usize = 5;

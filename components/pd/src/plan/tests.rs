@@ -8,6 +8,9 @@ use types::{Epoch, KeyRange, Region, Term};
 use wire::pd::{RegionHeartbeat, StoreStats};
 use wire::store::DiskState;
 
+#[path = "order_tests.rs"]
+mod orders;
+
 /// A cluster under construction.
 struct Cluster {
     config: Config,

@@ -6,7 +6,7 @@ use pd::Config;
 use std::collections::BTreeMap;
 use std::time::Duration;
 use types::StoreId;
-use wire::pd::{PdReply, PdRequest};
+use wire::pd::{Order, PdError, PdReply, PdRequest};
 use wire::store::DiskState;
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -172,6 +172,47 @@ fn every_operator_says_why_it_was_made() {
             "{operator:?}"
         );
     }
+}
+
+/// One peer of the first region goes to the store that has none of it, because somebody wants it there; and in a cluster
+/// that has all it wants, a peer that was added beyond that goes again.
+#[test]
+fn what_people_order_is_done_and_what_they_cancel_is_not() {
+    let mut cluster = Cluster::new(config(), 4);
+    for _ in 0..3 {
+        cluster.join();
+    }
+    cluster.split_to(4);
+    run_until(&mut cluster, 120, "balanced", |cluster| cluster.is_replicated(3) && is_balanced(cluster));
+    expect_quiet(&mut cluster);
+    let (region_id, region) =
+        cluster.regions.iter().next().map(|(id, known)| (*id, known.region.clone())).unwrap();
+    let to_store = *cluster.stores.keys().find(|id| region.peer_on(**id).is_none()).unwrap();
+    let from_store = region.peers[0].store_id;
+    let ask = |cluster: &mut Cluster, order| cluster.driver.ask(PdRequest::AddOperator { region_id, order });
+    let order = Order::TransferPeer { from_store, to_store };
+    let Ok(PdReply::Operators(begun)) = ask(&mut cluster, order) else { panic!() };
+    assert_eq!((begun.len(), begun[0].kind.as_str()), (1, "transfer-peer"));
+    // The answer was lost, and the same is asked again.
+    let Ok(PdReply::Operators(again)) = ask(&mut cluster, order) else { panic!() };
+    assert_eq!(again[0].steps, begun[0].steps);
+    assert!(matches!(ask(&mut cluster, Order::AddPeer { to_store }), Err(PdError::InvalidRequest { .. })));
+    let members = |cluster: &Cluster| cluster.regions[&region_id].region.clone();
+    run_until(&mut cluster, 10, "moved", |cluster| {
+        let now = members(cluster);
+        now.peer_on(to_store).is_some() && now.peer_on(from_store).is_none() && now.peers.len() == 3
+    });
+    // Cancelled before its region has said anything, so nothing comes of it.
+    let order = Order::AddPeer { to_store: from_store };
+    assert!(ask(&mut cluster, order).is_ok());
+    assert_eq!(cluster.driver.ask(PdRequest::CancelOperator { region_id }), Ok(PdReply::Done));
+    let again = cluster.driver.ask(PdRequest::CancelOperator { region_id });
+    assert!(matches!(again, Err(PdError::InvalidRequest { .. })), "{again:?}");
+    // A fourth comes, and one of the four goes.
+    assert!(ask(&mut cluster, order).is_ok());
+    run_until(&mut cluster, 10, "four", |cluster| members(cluster).peers.len() == 4);
+    run_until(&mut cluster, 10, "three", |cluster| cluster.is_replicated(3));
+    expect_quiet(&mut cluster);
 }
 
 /// Stores stop and start, regions split, messages are lost and the placement driver crashes; the model checks every

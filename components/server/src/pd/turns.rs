@@ -33,7 +33,7 @@ pub(crate) struct Asked {
 }
 
 /// What can be asked, as labels of metrics.
-pub(crate) const METHODS: [&str; 13] = [
+pub(crate) const METHODS: [&str; 15] = [
     "get_cluster",
     "bootstrap",
     "allocate_ids",
@@ -47,6 +47,8 @@ pub(crate) const METHODS: [&str; 13] = [
     "ask_split",
     "get_timestamps",
     "get_operators",
+    "add_operator",
+    "cancel_operator",
 ];
 
 fn method(request: &PdRequest) -> usize {
@@ -64,6 +66,8 @@ fn method(request: &PdRequest) -> usize {
         PdRequest::AskSplit { .. } => 10,
         PdRequest::GetTimestamps { .. } => 11,
         PdRequest::GetOperators => 12,
+        PdRequest::AddOperator { .. } => 13,
+        PdRequest::CancelOperator { .. } => 14,
     }
 }
 

@@ -37,6 +37,7 @@ labelled!(
         CompareAndSwap = "compare_and_swap",
         Split = "split",
         TransferLeader = "transfer_leader",
+        CompactLog = "compact_log",
     }
 );
 
@@ -50,6 +51,7 @@ impl Method {
             KvCommand::CompareAndSwap { .. } => Self::CompareAndSwap,
             KvCommand::Split { .. } => Self::Split,
             KvCommand::TransferLeader { .. } => Self::TransferLeader,
+            KvCommand::CompactLog => Self::CompactLog,
         }
     }
 }

@@ -111,7 +111,8 @@ impl StoreService {
                 match &mut input {
                     Input::Write { token, .. }
                     | Input::Split { token, .. }
-                    | Input::TransferLeader { token, .. } => *token = own,
+                    | Input::TransferLeader { token, .. }
+                    | Input::CompactLog { token, .. } => *token = own,
                     other => unreachable!("{other:?} comes from no client"),
                 }
                 inputs[worker].push(input);

@@ -56,7 +56,9 @@ pub(super) fn topics_of(frame: &Frame) -> Vec<Topic> {
             vec![match request.command {
                 KvCommand::Get { .. } | KvCommand::BatchGet { .. } | KvCommand::Scan(_) => Topic::Read,
                 KvCommand::Write { .. } | KvCommand::CompareAndSwap { .. } => Topic::Write,
-                KvCommand::Split { .. } | KvCommand::TransferLeader { .. } => Topic::Admin,
+                KvCommand::Split { .. } | KvCommand::TransferLeader { .. } | KvCommand::CompactLog => {
+                    Topic::Admin
+                }
             }]
         }
         _ => Vec::new(),

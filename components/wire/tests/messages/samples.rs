@@ -11,8 +11,8 @@ use wire::FrameKind;
 use wire::hello::{Close, ConnectionRole, Hello, HelloAck};
 use wire::kv::{BusyReason, KvCommand, KvError, KvPair, KvReply, KvRequest, KvResponse, Scan, WriteOp};
 use wire::pd::{
-    Instruction, OperatorStatus, PdError, PdReply, PdRequest, PdResponse, RegionHeartbeat, RegionRoute,
-    SplitIds, Step, StoreInfo, StoreState, StoreStats, StoreStatus,
+    Instruction, OperatorStatus, Order, PdError, PdReply, PdRequest, PdResponse, RegionHeartbeat,
+    RegionRoute, SplitIds, Step, StoreInfo, StoreState, StoreStats, StoreStatus,
 };
 use wire::store::{
     DiskState, RaftMessage, SnapshotKey, SnapshotPiece, SnapshotVerdict, StoreBatch, StoreMessage,
@@ -284,6 +284,7 @@ pub(crate) fn commands() -> Vec<KvCommand> {
         KvCommand::CompareAndSwap { key: key("k"), expected: Some(Bytes::new()), new: None },
         KvCommand::Split { keys: vec![key("g"), key("m")] },
         KvCommand::TransferLeader { to_store: StoreId(2) },
+        KvCommand::CompactLog,
     ]
 }
 
@@ -300,6 +301,7 @@ pub(crate) fn kv_replies() -> Vec<KvReply> {
         KvReply::Swapped { succeeded: true, previous: Some(Bytes::from_static(b"old")) },
         KvReply::Regions(vec![region(), Region::default()]),
         KvReply::Started,
+        KvReply::Compacted { to: LogIndex(1001) },
     ]
 }
 
@@ -364,7 +366,7 @@ pub(crate) fn pd_requests() -> Vec<PdRequest> {
         size_bytes: 96 << 20,
         keys: 1_000_000,
     };
-    vec![
+    let mut requests = vec![
         PdRequest::GetCluster,
         PdRequest::Bootstrap { store: store_info(), region: region() },
         PdRequest::AllocateIds { count: 10 },
@@ -378,6 +380,19 @@ pub(crate) fn pd_requests() -> Vec<PdRequest> {
         PdRequest::AskSplit { region: region(), count: 2 },
         PdRequest::GetTimestamps { count: 64 },
         PdRequest::GetOperators,
+    ];
+    let region_id = RegionId(3);
+    requests.extend(orders().into_iter().map(|order| PdRequest::AddOperator { region_id, order }));
+    requests.push(PdRequest::CancelOperator { region_id });
+    requests
+}
+
+pub(crate) fn orders() -> Vec<Order> {
+    let (from_store, to_store) = (StoreId(4), StoreId(5));
+    vec![
+        Order::AddPeer { to_store },
+        Order::RemovePeer { from_store },
+        Order::TransferPeer { from_store, to_store },
     ]
 }
 

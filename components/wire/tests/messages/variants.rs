@@ -26,12 +26,12 @@ fn every_variant_has_a_sample() {
     );
     covered!(
         samples::commands(),
-        wire::kv::KvCommand { Get, BatchGet, Scan, Write, CompareAndSwap, Split, TransferLeader }
+        wire::kv::KvCommand { Get, BatchGet, Scan, Write, CompareAndSwap, Split, TransferLeader, CompactLog }
     );
     covered!(samples::write_ops(), wire::kv::WriteOp { Put, Delete, DeleteRange });
     covered!(
         samples::kv_replies(),
-        wire::kv::KvReply { Written, Value, Values, Page, Swapped, Regions, Started }
+        wire::kv::KvReply { Written, Value, Values, Page, Swapped, Regions, Started, Compacted }
     );
     covered!(
         samples::busy_reasons(),
@@ -68,6 +68,8 @@ fn every_variant_has_a_sample() {
             AskSplit,
             GetTimestamps,
             GetOperators,
+            AddOperator,
+            CancelOperator,
         }
     );
     covered!(
@@ -98,6 +100,7 @@ fn every_variant_has_a_sample() {
         }
     );
     covered!(samples::store_states(), wire::pd::StoreState { Up, Disconnected, Down });
+    covered!(samples::orders(), wire::pd::Order { AddPeer, RemovePeer, TransferPeer });
     covered!(samples::steps(), wire::pd::Step { TransferLeader, AddLearner, ChangeRoles, RemoveLearner });
     covered!(samples::disk_states(), wire::store::DiskState { Ok, Low, Full });
     covered!(
