@@ -208,7 +208,7 @@ impl<S: Storage> RawNode<S> {
     fn has_electable_quorum(&self, conf: &ConfState) -> bool {
         let Some(leader) = &self.leader else { return false };
         let first = self.log.first_index();
-        let electable = |id: PeerId| {
+        let electable = |_, id: PeerId| {
             let near = |progress: &Progress| {
                 progress.is_active(self.tick, self.config.election_tick) && progress.matched.next() >= first
             };

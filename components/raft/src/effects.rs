@@ -55,11 +55,15 @@ impl<S: Storage> RawNode<S> {
         }
     }
 
-    fn timer_is_due(&self) -> bool {
-        self.deadline().is_some_and(|deadline| self.tick >= deadline)
+    pub(crate) fn timer_is_due(&self) -> bool {
+        self.poisoned().is_none() && self.deadline().is_some_and(|deadline| self.tick >= deadline)
     }
 
-    pub(crate) fn has_effects(&self) -> bool {
+    /// There is something to say, whatever the time.
+    pub(crate) fn has_news(&self) -> bool {
+        if self.poisoned().is_some() {
+            return self.has_last_words();
+        }
         self.dirty
             || !self.outbox.is_empty()
             || self.has_read_states()
@@ -68,7 +72,6 @@ impl<S: Storage> RawNode<S> {
             || self.has_promised()
             || self.soft_state() != self.handed_soft
             || self.forwards().is_some_and(|forwards| forwards.has_waiting())
-            || self.timer_is_due()
     }
 
     fn run_timers(&mut self) {

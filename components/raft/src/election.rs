@@ -111,7 +111,7 @@ impl<S: Storage> RawNode<S> {
     /// No quorum was heard for an election timeout.
     pub(crate) fn is_quorum_stale(&self) -> bool {
         let Some(leader) = self.leader.as_ref().filter(|_| self.config.check_quorum) else { return false };
-        let heard = |id: PeerId| match leader.peers.get(id) {
+        let heard = |place, id| match leader.peers.get_near(place, id) {
             _ if id == self.config.id => self.tick,
             Some(progress) => progress.heard_tick,
             None => 0,

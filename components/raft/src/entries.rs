@@ -18,6 +18,12 @@ pub struct Entries {
     /// Invariant: `start <= end`, and `end` is not beyond what is shared.
     start: u32,
     end: u32,
+    /// What those weigh: asked for again and again, added up once.
+    bytes: u64,
+}
+
+fn weight(entries: &[Entry]) -> u64 {
+    entries.iter().map(Entry::size_bytes).sum()
 }
 
 impl Entries {
@@ -31,20 +37,32 @@ impl Entries {
         if range.is_empty() {
             return Self::default();
         }
-        let [from, to] = [range.start, range.end].map(|place| self.start + place as u32);
-        Self { shared: self.shared.clone(), start: from, end: to }
+        let mut part = self.clone();
+        part.truncate(range.end);
+        part.skip(range.start);
+        part
+    }
+
+    /// What they weigh against limits, in bytes: the sum of [`Entry::size_bytes`].
+    #[must_use]
+    pub fn size_bytes(&self) -> u64 {
+        self.bytes
     }
 
     /// Drops the first `count`.
     pub(crate) fn skip(&mut self, count: usize) {
         assert!(count <= self.len(), "{count} of {} entries", self.len());
-        self.start += count as u32;
-        self.drop_if_empty();
+        if count > 0 {
+            self.bytes -= weight(&self[..count]);
+            self.start += count as u32;
+            self.drop_if_empty();
+        }
     }
 
     /// Keeps the first `count`.
     pub(crate) fn truncate(&mut self, count: usize) {
         if count < self.len() {
+            self.bytes -= weight(&self[count..]);
             self.end = self.start + count as u32;
             self.drop_if_empty();
         }
@@ -82,7 +100,8 @@ impl<I: Into<Arc<[Entry]>>> From<I> for Entries {
     fn from(entries: I) -> Self {
         let shared: Arc<[Entry]> = entries.into();
         let end = u32::try_from(shared.len()).expect("so many entries do not fit into memory");
-        if end == 0 { Self::default() } else { Self { shared: Some(shared), start: 0, end } }
+        let bytes = weight(&shared);
+        if end == 0 { Self::default() } else { Self { shared: Some(shared), start: 0, end, bytes } }
     }
 }
 
@@ -128,10 +147,18 @@ mod tests {
     use types::{LogIndex, Term};
 
     fn run(indexes: Range<u64>) -> Entries {
-        indexes.map(|index| Entry { term: Term(1), index: LogIndex(index), ..Entry::default() }).collect()
+        let entry = |index| Entry {
+            term: Term(1),
+            index: LogIndex(index),
+            data: Bytes::from(vec![7; index as usize]),
+            ..Entry::default()
+        };
+        indexes.map(entry).collect()
     }
 
+    /// Where they stand. What they weigh is what each weighs, however they were cut.
     fn places(entries: &Entries) -> Vec<u64> {
+        assert_eq!(entries.size_bytes(), entries.iter().map(Entry::size_bytes).sum::<u64>());
         entries.iter().map(|entry| entry.index.0).collect()
     }
 
@@ -158,7 +185,7 @@ mod tests {
         let (own, held) = (one(1), one(2));
         let other = held.clone();
         let joined = Entries::joined([own, held, run(2..4)].into_iter());
-        assert_eq!((joined.len(), &joined[1]), (4, &other[0]));
+        assert_eq!((joined.len(), &joined[1], joined.size_bytes()), (4, &other[0], 205 + 4 * 24));
         assert_eq!((joined[0].data.is_unique(), joined[1].data.is_unique()), (true, false));
     }
 

@@ -213,6 +213,11 @@ impl<S: Storage> RaftLog<S> {
         self.underway().page_bytes
     }
 
+    /// Entries are out for applying.
+    pub(crate) fn is_applying(&self) -> bool {
+        self.applied < self.applying
+    }
+
     /// A snapshot was accepted and is not yet durable, or not yet installed.
     pub(crate) fn is_installing(&self) -> bool {
         self.applied < self.installing
@@ -276,6 +281,9 @@ impl<S: Storage> RaftLog<S> {
         }
         let offset = self.unstable.offset();
         if low >= offset {
+            if let Some(run) = self.unstable.last_run(low, high, bytes_max) {
+                return Ok(run.clone());
+            }
             let (stop, _) = self.unstable.fitting(low, high, bytes_max);
             return Ok(self.unstable.entries(low, stop));
         }
@@ -361,7 +369,9 @@ impl<S: Storage> RaftLog<S> {
         }
         let mut entries = slice.into_entries();
         let mut known = 0;
-        for entry in entries.iter().take_while(|entry| entry.index <= self.last.index) {
+        // Mostly all is new, and there is nothing to compare with.
+        let held = if prev.index == self.last.index { &[] } else { &entries[..] };
+        for entry in held.iter().take_while(|entry| entry.index <= self.last.index) {
             let ours =
                 self.term(entry.index).map_err(|error| Poison::storage("term", entry.index, &error))?;
             if ours != entry.term {
@@ -494,6 +504,11 @@ impl<S: Storage> RaftLog<S> {
             stable = stable.max(write.valid_to);
             snapshot = write.snapshot.or(snapshot);
         }
+        self.stable_to(stable, snapshot);
+    }
+
+    /// Up to `stable` all can be read from storage, as can the snapshot at `snapshot`.
+    fn stable_to(&mut self, stable: LogIndex, snapshot: Option<LogIndex>) {
         if let Some(index) = snapshot {
             self.unstable.snapshot_stable(index);
         }
@@ -502,16 +517,19 @@ impl<S: Storage> RaftLog<S> {
 
     /// Writes up to `token` are durable. Returns the term that is durable with them, unless that is old news.
     pub(crate) fn on_persist(&mut self, token: PersistToken) -> Option<Term> {
-        self.on_stable(token);
+        self.check_token(token);
         let underway = self.underway.as_mut()?;
-        let mut term = None;
+        let (mut durable, mut snapshot, mut term) = (LogIndex::ZERO, None, None);
         while let Some(write) = underway.writes.front()
             && write.token.seq <= token.seq
         {
-            self.persisted = self.persisted.max(write.valid_to);
+            durable = durable.max(write.valid_to);
+            snapshot = write.snapshot.or(snapshot);
             term = Some(write.term);
             underway.writes.pop_front();
         }
+        self.persisted = self.persisted.max(durable);
+        self.stable_to(durable, snapshot);
         term
     }
 
@@ -548,17 +566,21 @@ impl<S: Storage> RaftLog<S> {
         }
         let (low, high) = (self.applying.next(), self.may_apply_to().next());
         let bytes_max = bytes_max - self.underway().page_bytes;
-        let (page, bytes) = if self.unstable.offset() <= low {
+        let page = if self.unstable.offset() <= low {
             // The common case: what has just been committed is still here.
-            let (stop, bytes) = self.unstable.fitting(low, high, bytes_max);
-            (self.unstable.take(low, stop), bytes)
+            match self.unstable.take_first_run(low, high, bytes_max) {
+                Some(run) => run,
+                None => {
+                    let (stop, _) = self.unstable.fitting(low, high, bytes_max);
+                    self.unstable.take(low, stop)
+                }
+            }
         } else {
             let context = FetchContext { to: PeerId::ZERO, term };
             match self.entries(low, high, bytes_max, context) {
                 Ok(read) => {
-                    let bytes = read.iter().map(Entry::size_bytes).sum();
                     self.unstable.release(read.last().map_or(LogIndex::ZERO, |last| last.index));
-                    (read, bytes)
+                    read
                 }
                 Err(StorageError::LogTemporarilyUnavailable) => {
                     self.underway.get_or_insert_default().page_fetching = true;
@@ -567,18 +589,12 @@ impl<S: Storage> RaftLog<S> {
                 Err(error) => return Err(Poison::storage("entries to apply", low, &error)),
             }
         };
-        self.hand_out_page(low, high, bytes, &page)?;
+        self.hand_out_page(low, high, &page)?;
         Ok(page)
     }
 
-    /// `page` is handed out for applying; it begins at `low`, ends before `high` and weighs `bytes`.
-    fn hand_out_page(
-        &mut self,
-        low: LogIndex,
-        high: LogIndex,
-        bytes: u64,
-        page: &[Entry],
-    ) -> Result<(), Poison> {
+    /// `page` is handed out for applying; it begins at `low` and ends before `high`.
+    fn hand_out_page(&mut self, low: LogIndex, high: LogIndex, page: &Entries) -> Result<(), Poison> {
         let Some(last) = page.last() else {
             return Err(Poison::storage("entries to apply", low, &StorageError::Unavailable));
         };
@@ -592,8 +608,8 @@ impl<S: Storage> RaftLog<S> {
         }
         self.applying = last.index;
         let underway = self.underway.get_or_insert_default();
-        underway.pages.push_back((last.index, bytes));
-        underway.page_bytes += bytes;
+        underway.pages.push_back((last.index, page.size_bytes()));
+        underway.page_bytes += page.size_bytes();
         Ok(())
     }
 

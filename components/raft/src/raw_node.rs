@@ -362,7 +362,7 @@ impl<S: Storage> RawNode<S> {
     // Apart, so that the question above is two instructions wherever it is asked.
     #[inline(never)]
     pub(crate) fn must_speak(&self) -> bool {
-        if self.poisoned().is_some() { self.has_last_words() } else { self.has_effects() }
+        self.has_news() || self.timer_is_due()
     }
 
     /// The effects of everything since the last call. A group that is [poisoned](Self::poisoned) says once that it leads
@@ -376,6 +376,8 @@ impl<S: Storage> RawNode<S> {
 
     /// As [`RawNode::ready`], into a value that was carried out and is used again: whatever is left in it is dropped, and
     /// its lists keep their room. A driver of many groups needs one.
+    // Apart, so that whoever asks a silent group does not pay for it.
+    #[inline(never)]
     pub fn ready_into(&mut self, ready: &mut Ready) {
         ready.clear();
         if self.poisoned().is_none()
@@ -417,7 +419,12 @@ impl<S: Storage> RawNode<S> {
         if let Err(poison) = self.on_own_progress() {
             self.poison(poison);
         }
-        self.look_around();
+        if self.log.is_applying() {
+            // That comes back next, and then we look.
+            self.stir();
+        } else {
+            self.look_around();
+        }
     }
 
     /// Everything up to `index` is applied; for a snapshot, its index, once it is durable and installed. Its members are
@@ -538,10 +545,7 @@ impl<S: Storage> RawNode<S> {
 
     /// Something was done with, after which there often is nothing more to say for long: that is found out now.
     fn look_around(&mut self) {
-        self.stir();
-        if !self.must_speak() {
-            self.silent_until = self.deadline().unwrap_or(NEVER);
-        }
+        self.silent_until = if self.has_news() { 0 } else { self.deadline().unwrap_or(NEVER) };
     }
 
     pub(crate) fn rare(&mut self) -> &mut Rare {

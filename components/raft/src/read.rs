@@ -218,7 +218,7 @@ impl<S: Storage> RawNode<S> {
             return;
         };
         let latest = leader.rounds.latest;
-        let answered = |peer: PeerId| match leader.peers.get(peer) {
+        let answered = |place, peer| match leader.peers.get_near(place, peer) {
             _ if peer == id => latest,
             Some(progress) => progress.acked_round,
             None => 0,
@@ -340,7 +340,7 @@ impl<S: Storage> RawNode<S> {
             return None;
         }
         // Whoever needs nobody else's word holds it at any time.
-        let others = |peer: PeerId| u64::from(peer == self.config.id);
+        let others = |_, peer| u64::from(peer == self.config.id);
         let alone = quorum::reached(&self.conf, self.bugs, others) >= 1;
         let start_tick = if alone { self.tick } else { leader.rounds.lease_start? };
         Some(Lease { term: self.term, start_tick })

@@ -193,7 +193,15 @@ impl<S: Storage> RawNode<S> {
         built: &mut Option<LogSlice>,
     ) -> Result<(), Poison> {
         loop {
+            // A peer whose window is full is told with the next append, which its answer makes room for.
+            let untold = !self.config.lazy_commit
+                && progress.state == ProgressState::Replicate
+                && progress.sent_commit < self.log.committed();
             let last = self.log.last().index;
+            let wanted = progress.poked || progress.next <= last || untold;
+            if !wanted || progress.fetching {
+                return Ok(());
+            }
             let window_full = progress
                 .inflights
                 .is_full(self.config.max_inflight_messages(), self.config.max_inflight_bytes());
@@ -203,12 +211,7 @@ impl<S: Storage> RawNode<S> {
                 ProgressState::Replicate => window_full && !progress.poked,
                 ProgressState::Snapshot { .. } => true,
             };
-            // A peer whose window is full is told with the next append, which its answer makes room for.
-            let untold = !self.config.lazy_commit
-                && progress.state == ProgressState::Replicate
-                && progress.sent_commit < self.log.committed();
-            let wanted = progress.poked || progress.next <= last || untold;
-            if blocked || progress.fetching || !wanted {
+            if blocked {
                 return Ok(());
             }
             // An append of nothing is no use to the others.
@@ -259,7 +262,7 @@ impl<S: Storage> RawNode<S> {
         } else if !slice.entries().is_empty() {
             let last = slice.last().index;
             progress.next = last.next();
-            progress.inflights.add(last, slice.entries().iter().map(Entry::size_bytes).sum());
+            progress.inflights.add(last, slice.entries().size_bytes());
         }
         progress.poked = false;
         progress.sent_commit = progress.sent_commit.max(commit);
@@ -501,10 +504,10 @@ impl<S: Storage> RawNode<S> {
     /// with it and never by counting (thesis §3.6.2, figure 3.7).
     pub(crate) fn commit_if_reached(&mut self) -> Result<(), Poison> {
         let Some(leader) = &mut self.leader else { return Ok(()) };
-        let matched = |id| leader.peers.get(id).map_or(0, |progress| progress.matched.0);
+        let matched = |place, id| leader.peers.get_near(place, id).map_or(0, |progress| progress.matched.0);
         let mut reached = LogIndex(quorum::reached(&self.conf, self.bugs, matched));
         if self.bugs.has(SeededBug::RemovedVoterCounts) {
-            let mut all: Vec<u64> = self.conf.members().map(matched).collect();
+            let mut all: Vec<u64> = self.conf.members().map(|id| matched(0, id)).collect();
             all.sort_unstable();
             let place = all.len().saturating_sub(quorum::majority(self.conf.voters.len(), self.bugs));
             reached = reached.max(LogIndex(all[place]));

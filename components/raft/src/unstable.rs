@@ -8,7 +8,7 @@ use types::{LogIndex, Term};
 
 /// How many entries, and how many bytes of them, are kept for applying although storage could answer for them. Beyond
 /// that (commits do not come) they are read back.
-const KEPT_ENTRIES_MAX: usize = 256;
+const KEPT_ENTRIES_MAX: u64 = 256;
 const KEPT_BYTES_MAX: u64 = 256 << 10;
 /// For how many runs, and entries of our own making, room is kept.
 const ROOM_MAX: usize = 128;
@@ -88,6 +88,11 @@ fn last_of(run: &Entries) -> LogIndex {
     run.last().expect("no run is empty").index
 }
 
+/// `run` is what stands in `low..high`, and weighs `bytes_max` at most.
+fn is_whole(run: &Entries, low: LogIndex, high: LogIndex, bytes_max: u64) -> bool {
+    first_of(run) == low && last_of(run).next() == high && run.size_bytes() <= bytes_max
+}
+
 /// A snapshot on its way to storage.
 #[derive(Debug)]
 #[cfg_attr(any(test, feature = "testing"), derive(Clone, Hash))]
@@ -147,6 +152,31 @@ impl Unstable {
         (stop, bytes)
     }
 
+    /// The entries of `low..high`, where they are the run that came last, and weigh `bytes_max` at most: what a leader
+    /// has just proposed.
+    pub(crate) fn last_run(&self, low: LogIndex, high: LogIndex, bytes_max: u64) -> Option<&Entries> {
+        let run = self.runs.as_ref()?.sealed.back()?;
+        is_whole(run, low, high, bytes_max).then_some(run)
+    }
+
+    /// The entries of `low..high`, where they are the run that came first, and weigh `bytes_max` at most: what is committed
+    /// as it came goes as it came. Storage answers for it.
+    pub(crate) fn take_first_run(
+        &mut self,
+        low: LogIndex,
+        high: LogIndex,
+        bytes_max: u64,
+    ) -> Option<Entries> {
+        let runs = self.runs.as_mut().filter(|_| low == self.offset && high <= self.stable.next())?;
+        if !is_whole(runs.sealed.front()?, low, high, bytes_max) {
+            return None;
+        }
+        self.offset = high;
+        let run = runs.sealed.pop_front();
+        runs.forget_burst();
+        run
+    }
+
     /// The entries of `low..stop`, all of which are here.
     pub(crate) fn entries(&self, low: LogIndex, stop: LogIndex) -> Entries {
         let Some(runs) = &self.runs else { return Entries::default() };
@@ -165,17 +195,6 @@ impl Unstable {
 
     /// The entries of `low..stop`, which are needed here no more once storage can answer for them.
     pub(crate) fn take(&mut self, low: LogIndex, stop: LogIndex) -> Entries {
-        if low == self.offset
-            && stop <= self.stable.next()
-            && let Some(runs) = &mut self.runs
-            && runs.sealed.front().is_some_and(|run| last_of(run).next() == stop)
-        {
-            // The common case: they go as they came.
-            self.offset = stop;
-            let run = runs.sealed.pop_front().expect("there is a first one");
-            runs.forget_burst();
-            return run;
-        }
         let entries = self.entries(low, stop);
         self.release(stop.prev());
         entries
@@ -224,7 +243,12 @@ impl Unstable {
         if let Some(runs) = &mut self.runs
             && !runs.open.is_empty()
         {
-            runs.sealed.push_back(runs.open.drain(..).collect());
+            // One alone, which is most, goes the short way.
+            let alone = if runs.open.len() == 1 { runs.open.pop() } else { None };
+            runs.sealed.push_back(match alone {
+                Some(entry) => [entry].into(),
+                None => runs.open.drain(..).collect(),
+            });
         }
     }
 
@@ -244,6 +268,9 @@ impl Unstable {
         self.handed = self.end.prev();
         self.seal();
         let Some(runs) = self.runs.as_mut().filter(|_| from < self.end) else { return Entries::default() };
+        if let Some(run) = runs.sealed.back().filter(|run| first_of(run) == from) {
+            return run.clone();
+        }
         let place = runs.place(from);
         if place + 1 < runs.sealed.len() {
             // Several came since the last write: from now on they are one.
@@ -271,14 +298,20 @@ impl Unstable {
         );
         self.stable = self.stable.max(index);
         self.release(applying);
-        let kept = (self.stable.0 + 1 - self.offset.0) as usize;
-        let bytes = || {
-            let runs = self.runs.as_deref();
-            runs.map_or(0, |runs| runs.iter().take(kept).map(Entry::size_bytes).sum::<u64>())
-        };
-        if kept > KEPT_ENTRIES_MAX || bytes() > KEPT_BYTES_MAX {
+        let kept = self.stable.0 + 1 - self.offset.0;
+        if kept > KEPT_ENTRIES_MAX || (kept > 0 && self.stable_bytes() > KEPT_BYTES_MAX) {
             self.release(self.stable);
         }
+    }
+
+    /// What is kept although storage could answer for it. A run of which that is true in part counts as a whole.
+    fn stable_bytes(&self) -> u64 {
+        let Some(runs) = &self.runs else { return 0 };
+        if runs.sealed.len() == 1 {
+            return runs.sealed[0].size_bytes();
+        }
+        let stable = runs.sealed.iter().take_while(|run| first_of(run) <= self.stable);
+        stable.map(Entries::size_bytes).sum()
     }
 
     /// Everything up to `index` that storage can answer for is needed here no more.

@@ -1,7 +1,5 @@
 //! What both implementations are asked to do, so that every row is one piece of code that runs on either.
 
-use std::collections::VecDeque;
-
 /// How a group behaves; the same on both sides.
 #[derive(Clone, Debug)]
 pub(crate) struct Setup {
@@ -58,7 +56,7 @@ pub(crate) trait Core: Sized {
     fn step(&mut self, message: Self::Message);
     /// Carries out all effects as a driver does whose disk answers at once: sends, writes, reports the write durable,
     /// sends what waited for it, applies, reports that.
-    fn turn(&mut self, room: &mut Self::Room, out: &mut VecDeque<Self::Message>);
+    fn turn(&mut self, room: &mut Self::Room, out: &mut Vec<Self::Message>);
 
     fn leads(&self) -> bool;
     fn applied(&self) -> u64;
@@ -101,8 +99,8 @@ pub(crate) trait Core: Sized {
 /// A whole group in one thread. Messages arrive in the order in which they were sent.
 pub(crate) struct Group<C: Core> {
     pub(crate) peers: Vec<C>,
-    inbox: VecDeque<C::Message>,
-    out: VecDeque<C::Message>,
+    inbox: Vec<C::Message>,
+    out: Vec<C::Message>,
     room: C::Room,
     uncompacted: u64,
 }
@@ -114,8 +112,8 @@ impl<C: Core> Group<C> {
         let peers = (1..=members).map(|id| C::new(setup, id, &[], 0)).collect();
         let mut group = Self {
             peers,
-            inbox: VecDeque::new(),
-            out: VecDeque::new(),
+            inbox: Vec::new(),
+            out: Vec::new(),
             room: C::Room::default(),
             uncompacted: 0,
         };
@@ -128,14 +126,21 @@ impl<C: Core> Group<C> {
     /// Everybody takes turns until nobody has anything to say. Returns after how many rounds.
     pub(crate) fn settle(&mut self) -> u64 {
         let mut rounds = 0;
+        // By bit: who may have something to do. At first that may be anybody, then whoever was sent something.
+        let mut stirred = u64::MAX;
         loop {
             // One turn of a driver: all that came in is stepped first, then the effects are collected once.
             for message in self.inbox.drain(..) {
-                self.peers[C::to(&message) as usize - 1].step(message);
+                let place = C::to(&message) as usize - 1;
+                self.peers[place].step(message);
+                stirred |= 1 << place;
             }
-            for peer in &mut self.peers {
-                peer.turn(&mut self.room, &mut self.out);
+            for (place, peer) in self.peers.iter_mut().enumerate() {
+                if stirred & 1 << place != 0 {
+                    peer.turn(&mut self.room, &mut self.out);
+                }
             }
+            stirred = 0;
             if self.out.is_empty() {
                 return rounds;
             }

@@ -206,15 +206,15 @@ impl Core for Ours {
         self.node.step(message).expect("well-formed");
     }
 
-    fn turn(&mut self, ready: &mut Ready, out: &mut VecDeque<Message>) {
+    fn turn(&mut self, ready: &mut Ready, out: &mut Vec<Message>) {
         while self.node.has_ready() {
             self.node.ready_into(ready);
-            out.extend(ready.messages.drain(..));
+            out.append(&mut ready.messages);
             if let Some(append) = &ready.append {
                 self.node.storage_mut().log_mut().write(&append.entries);
                 self.node.on_persist(append.token);
             }
-            out.extend(ready.messages_after.drain(..));
+            out.append(&mut ready.messages_after);
             if let Some(last) = ready.committed.last() {
                 std::hint::black_box(&ready.committed);
                 self.node.on_applied(last.index);

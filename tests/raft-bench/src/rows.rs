@@ -5,7 +5,6 @@
 use crate::alloc::{bytes_in_use, calls};
 use crate::core::{At, Core, Group, Setup};
 use rustix::time::{ClockId, clock_gettime};
-use std::collections::VecDeque;
 use std::hint::black_box;
 
 /// How much of each there is to do.
@@ -59,7 +58,7 @@ pub(crate) fn tick_idle_follower<C: Core>(scale: Scale) -> f64 {
 pub(crate) fn tick_idle_leader_3<C: Core>(scale: Scale) -> f64 {
     let mut group = Group::<C>::led(&patient());
     let leader = &mut group.peers[0];
-    let (mut room, mut out) = (C::Room::default(), VecDeque::new());
+    let (mut room, mut out) = (C::Room::default(), Vec::new());
     let ticks = scale.calls / 20;
     let mut heartbeats = 0;
     let spent = time(|| {
@@ -67,7 +66,7 @@ pub(crate) fn tick_idle_leader_3<C: Core>(scale: Scale) -> f64 {
             if leader.tick() {
                 leader.turn(&mut room, &mut out);
             }
-            while let Some(heartbeat) = out.pop_front() {
+            for heartbeat in out.drain(..) {
                 heartbeats += 1;
                 leader.step(C::heartbeat_resp(&heartbeat));
             }
@@ -123,7 +122,7 @@ pub(crate) fn step_append_follower_64x256b<C: Core>(scale: Scale) -> f64 {
     let mut spent = 0.0;
     for _ in 0..rounds {
         let mut follower = C::new(&patient(), 2, &[], 0);
-        let (mut room, mut out) = (C::Room::default(), VecDeque::new());
+        let (mut room, mut out) = (C::Room::default(), Vec::new());
         let message = |at: u64| {
             let prev = At { term: u64::from(at > 0), index: at * 64 };
             C::append(1, 2, 1, prev, 64, 256, at * 64)
@@ -150,7 +149,7 @@ pub(crate) fn append_resp_commit_advance<C: Core>(scale: Scale) -> f64 {
     for _ in 0..rounds {
         let mut group = Group::<C>::led(&setup);
         let leader = &mut group.peers[0];
-        let (mut room, mut out) = (C::Room::default(), VecDeque::new());
+        let (mut room, mut out) = (C::Room::default(), Vec::new());
         let first = leader.last().index + 1;
         for _ in 0..entries {
             leader.propose(vec![7; VALUE_BYTES]);
@@ -284,7 +283,7 @@ pub(crate) fn wake_storm<C: Core>(scale: Scale) -> Storm {
     let (mut first, mut queue, mut ticks) = (None, 0, 0_u32);
     let mut orphans: Vec<usize> = (0..peers.len()).filter(|&number| orphaned(number)).collect();
     let spent = time(|| {
-        let (mut room, mut out) = (C::Room::default(), VecDeque::new());
+        let (mut room, mut out) = (C::Room::default(), Vec::new());
         let mut say = |number: usize, peer: &mut C, next: &mut Vec<_>| {
             peer.turn(&mut room, &mut out);
             next.extend(out.drain(..).map(|message| (number, message)));
@@ -341,7 +340,7 @@ pub(crate) fn log_conflict_probe_long_tail<C: Core>() -> f64 {
     let mut same = C::new(&setup, 2, &of_leader, 100);
     let mut follower = C::new(&setup, 3, &of_follower, 100);
     // The third peer answers nothing before there is a leader: with its log it would not vote for it.
-    let (mut room, mut out) = (C::Room::default(), VecDeque::new());
+    let (mut room, mut out) = (C::Room::default(), Vec::new());
     let mut probes = 0;
     leader.campaign();
     for _ in 0..200 {

@@ -8,7 +8,6 @@ use protobuf::{CodedInputStream, CodedOutputStream, Message as _};
 use raft_rs::eraftpb::{ConfState, Entry, HardState, Message, MessageType, Snapshot};
 use raft_rs::{Config, Error, GetEntriesContext, RaftState, RawNode, StateRole, Storage, StorageError};
 use slog::{Discard, Logger, o};
-use std::collections::VecDeque;
 
 impl Item for Entry {
     fn at(&self) -> At {
@@ -158,7 +157,7 @@ impl Core for Theirs {
         self.node.step(message).expect("well-formed");
     }
 
-    fn turn(&mut self, (): &mut (), out: &mut VecDeque<Message>) {
+    fn turn(&mut self, (): &mut (), out: &mut Vec<Message>) {
         while self.node.has_ready() {
             let mut ready = self.node.ready();
             out.extend(ready.take_messages());

@@ -15,7 +15,7 @@ impl<S: crate::Storage> crate::RawNode<S> {
     #[must_use]
     pub fn quorum_reached(&self) -> types::LogIndex {
         let Some(leader) = &self.leader else { return types::LogIndex::ZERO };
-        let matched = |id| leader.peers.get(id).map_or(0, |progress| progress.matched.0);
+        let matched = |place, id| leader.peers.get_near(place, id).map_or(0, |progress| progress.matched.0);
         types::LogIndex(crate::tracker::quorum::reached(&self.conf, self.bugs, matched))
     }
 }

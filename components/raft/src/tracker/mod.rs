@@ -22,6 +22,14 @@ impl Peers {
         self.list.iter().find(|(member, _)| *member == id).map(|(_, progress)| progress)
     }
 
+    /// As [`Peers::get`], of a member that often stands at `place`: where all members vote, they stand as the voters do.
+    pub(crate) fn get_near(&self, place: usize, id: PeerId) -> Option<&Progress> {
+        match self.list.get(place) {
+            Some((member, progress)) if *member == id => Some(progress),
+            _ => self.get(id),
+        }
+    }
+
     pub(crate) fn get_mut(&mut self, id: PeerId) -> Option<&mut Progress> {
         self.list.iter_mut().find(|(member, _)| *member == id).map(|(_, progress)| progress)
     }
