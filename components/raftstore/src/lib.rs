@@ -23,6 +23,8 @@ mod membership;
 #[cfg(test)]
 mod membership_tests;
 mod meta;
+#[cfg(test)]
+mod meta_tests;
 mod peer;
 mod quiet;
 mod read;
@@ -31,6 +33,7 @@ mod recover;
 mod route;
 mod schedule;
 mod seeded_bug;
+mod sync;
 mod turn;
 mod worker;
 mod write;

@@ -1,9 +1,8 @@
 //! The facts that all of a store must agree on.
 
-use parking_lot::Mutex;
+use crate::sync::{AtomicBool, AtomicU64, Mutex, Ordering};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use types::{Key, KeyRange, MonoTime, Peer, PeerId, Region, RegionId, Term};
 
 /// What lets any thread answer reads of a region alone: made by the peer's worker when it leads and has applied an
@@ -250,69 +249,5 @@ impl StoreMeta {
         }
         // Counted while the lock is held: who sees the new count finds the new delegates.
         self.version.fetch_add(1, Ordering::AcqRel);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn region(id: u64, start: &'static str, end: &'static str) -> Region {
-        Region { id: RegionId(id), range: KeyRange::new(start, end), ..Region::default() }
-    }
-
-    #[test]
-    fn overlapping_regions_are_found_at_every_border() {
-        let meta = StoreMeta::new();
-        meta.replace(None, &[region(1, "", "c"), region(2, "c", "f"), region(3, "h", "")]);
-        let ids = |start: &'static str, end: &'static str| -> Vec<u64> {
-            meta.overlapping(&KeyRange::new(start, end)).iter().map(|r| r.id.get()).collect()
-        };
-        assert_eq!(ids("", ""), [1, 2, 3]);
-        assert_eq!(ids("b", "c"), [1]);
-        assert_eq!(ids("c", "d"), [2]);
-        assert_eq!(ids("f", "h"), []);
-        assert_eq!(ids("e", "i"), [2, 3]);
-        assert_eq!(ids("z", ""), [3]);
-    }
-
-    #[test]
-    fn a_split_ends_the_delegate_before_the_children_can_be_seen() {
-        let meta = StoreMeta::new();
-        meta.replace(None, &[region(1, "", "")]);
-        let delegate = Arc::new(Delegate::new(region(1, "", ""), Peer::default(), Term(6)));
-        delegate.renew(MonoTime(100));
-        meta.set_delegate(RegionId(1), Some(delegate.clone()));
-        let seen = meta.version();
-        assert!(delegate.covers(MonoTime(99)));
-        meta.replace(Some(RegionId(1)), &[region(2, "", "m"), region(1, "m", "")]);
-        assert!(
-            !delegate.covers(MonoTime(99)) && meta.version() != seen && meta.delegate(RegionId(1)).is_none()
-        );
-    }
-
-    #[test]
-    fn a_reservation_keeps_others_out_until_it_is_released() {
-        let meta = StoreMeta::new();
-        meta.replace(None, &[region(1, "", "c")]);
-        assert!(!meta.reserve(RegionId(2), &KeyRange::new("b", "d")));
-        assert!(meta.reserve(RegionId(2), &KeyRange::new("c", "e")));
-        assert!(!meta.reserve(RegionId(3), &KeyRange::new("d", "")));
-        meta.release(RegionId(2));
-        assert!(meta.reserve(RegionId(3), &KeyRange::new("d", "")));
-    }
-
-    #[test]
-    fn a_region_is_not_born_while_it_is_entombed_nor_the_other_way_around() {
-        let (meta, id) = (StoreMeta::new(), RegionId(7));
-        assert!(meta.claim_birth(id));
-        assert!(!meta.claim_removal(id, PeerId(3)), "the peer may just be coming");
-        meta.end_birth(id);
-        assert!(meta.claim_removal(id, PeerId(3)) && meta.claim_removal(id, PeerId(5)));
-        meta.end_removal(id, PeerId(3));
-        assert_eq!(meta.removal_claimed(id), Some(PeerId(5)), "the second tombstone is still on its way");
-        assert!(!meta.claim_birth(id));
-        meta.end_removal(id, PeerId(5));
-        assert!(meta.claim_birth(id) && meta.removal_claimed(id).is_none());
     }
 }

@@ -13,10 +13,13 @@ mod error;
 mod hooks;
 mod logging;
 mod mailbox;
+#[cfg(test)]
+mod mailbox_tests;
 mod measure;
 pub mod pd;
 mod status;
 pub mod store;
+mod sync;
 
 pub use clock::BootClock;
 pub use config::{

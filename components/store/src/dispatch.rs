@@ -1,10 +1,10 @@
 //! Requests of clients: checked, admitted, and sent where they are served.
 
 use crate::config::Config;
+use crate::inflight::Inflight;
 use engine::Pressure;
 use raftstore::{Input, ReadRequest, Token, WriteItem, worker_of};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use types::{ENTRY_SIZE_MAX, KEY_SIZE_MAX, KeyRange, MonoTime, RegionId, VALUE_SIZE_MAX};
 use wire::kv::{BusyReason, KvCommand, KvError, KvReply, KvRequest, WriteOp};
 use wire::store::StoreMessage;
@@ -35,31 +35,6 @@ pub enum Routed {
         /// Bytes that count as in flight until the request is answered: give them back to [`Inflight`].
         bytes: usize,
     },
-}
-
-/// Bytes of writes that are under way in a store. A clone counts in the same place.
-#[derive(Clone, Default, Debug)]
-pub struct Inflight(Arc<AtomicUsize>);
-
-impl Inflight {
-    /// Gives bytes back, when their request is answered.
-    pub fn release(&self, bytes: usize) {
-        self.0.fetch_sub(bytes, Ordering::AcqRel);
-    }
-
-    /// Bytes under way.
-    #[must_use]
-    pub fn bytes(&self) -> usize {
-        self.0.load(Ordering::Acquire)
-    }
-
-    fn take(&self, bytes: usize, max: usize) -> bool {
-        let taken = self.0.fetch_update(Ordering::AcqRel, Ordering::Acquire, |now| {
-            // One request is always let in, however large.
-            (now == 0 || now + bytes <= max).then_some(now + bytes)
-        });
-        taken.is_ok()
-    }
 }
 
 /// Checks and admits requests. One per thread that receives them; a clone counts in the same place.

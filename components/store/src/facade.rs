@@ -1,27 +1,25 @@
 //! A whole store in one thread: the actors, a mailbox for each, and nothing that chooses who runs next.
 
+use crate::aside::{Aside, AsideStep};
 use crate::config::Config;
 use crate::dispatch::{Dispatcher, Routed, region_addressed};
 use crate::execute::{ReadLimits, execute};
-use crate::fetch::fetch_entries;
 use crate::ident::StoreIdent;
-use crate::ingest::{Ingest, IngestStep};
 use crate::local_read::LocalReader;
 use crate::log_writer::{LogWriter, Merged};
 use crate::pd_agent::{PdAgent, PdCall};
 use crate::seeded_bug::SeededBug;
 use crate::snapshot_build::{SnapshotBuilder, SnapshotSource};
 use crate::snapshot_receive::SnapshotReceiver;
-use crate::split_check::check_split;
 use engine::{Cf, Engine, EngineError, Op, WriteBatch};
 use env::Clock;
 use raftstore::{
-    Applier, ApplyTask, Background, Input, Persisted, StoreMeta, Token, TurnEffects, Worker, WorkerShare,
-    recover, worker_of,
+    Applier, ApplyTask, Input, Persisted, StoreMeta, Token, TurnEffects, Worker, WorkerShare, recover,
+    worker_of,
 };
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
-use types::{MonoTime, PeerId, RegionId, StoreId};
+use types::{MonoTime, RegionId, StoreId};
 use wire::kv::{KvError, KvReply, KvRequest};
 use wire::pd::{PdError, PdReply, StoreStats};
 use wire::store::{DiskState, SnapshotKey, SnapshotPiece, SnapshotVerdict, StoreMessage};
@@ -133,11 +131,6 @@ pub enum Actor {
     PdAgent,
 }
 
-enum Job<E> {
-    Task(Background),
-    Ingest(Ingest<E>),
-}
-
 /// One store without threads. Whoever drives it hands in [`Event`]s, runs its [`Actor`]s in any order it likes, does what
 /// the [`Effect`]s say, and carries out the log's writes ([`Store::begin_log`]).
 pub struct Store<E: Engine> {
@@ -153,7 +146,7 @@ pub struct Store<E: Engine> {
     appliers: Vec<Applier<E>>,
     apply_inboxes: Vec<Vec<ApplyTask>>,
     log: LogWriter,
-    background: VecDeque<Job<E>>,
+    background: VecDeque<Aside<E>>,
     builder: SnapshotBuilder<E>,
     receiver: SnapshotReceiver<E>,
     agent: PdAgent,
@@ -498,7 +491,7 @@ impl<E: Engine> Store<E> {
             let answer = answer.unwrap_or(Err(KvError::RegionNotFound { region_id: ready.region.id }));
             self.reply(ready.request.token, answer);
         }
-        self.background.extend(background.into_iter().map(Job::Task));
+        self.background.extend(background.into_iter().map(Aside::new));
         for wanted in snapshots {
             let (region_id, to) = (wanted.key.region_id, wanted.key.to_peer);
             match self.builder.take(wanted.key, wanted.message) {
@@ -518,51 +511,16 @@ impl<E: Engine> Store<E> {
 
     fn work_aside(&mut self, now: MonoTime) -> Result<(), EngineError> {
         self.receiver.expire(now)?;
-        match self.background.pop_front() {
-            None => {}
-            Some(Job::Ingest(mut ingest)) => {
-                let region_id = ingest.region_id();
-                match ingest.step()? {
-                    IngestStep::More => self.background.push_back(Job::Ingest(ingest)),
-                    IngestStep::Done => self.input(region_id, Input::Ingested { region_id }),
-                    IngestStep::FileLost(_) => self.input(region_id, Input::FilesLost { region_id }),
-                }
+        let Some(task) = self.background.pop_front() else { return Ok(()) };
+        let builder = &mut self.builder;
+        match task.step(&self.engine, |region_id, to| builder.build(region_id, to, now))? {
+            AsideStep::More(task) => self.background.push_back(task),
+            AsideStep::Done(None) => {}
+            AsideStep::Done(Some((region_id, input))) => self.input(region_id, input),
+            AsideStep::FileLost { region_id, file: _ } => {
+                self.input(region_id, Input::FilesLost { region_id });
             }
-            Some(Job::Task(task)) => match task {
-                Background::BuildSnapshot { region_id, to } => self.build_snapshot(region_id, to, now)?,
-                Background::Ingest { record } => {
-                    self.background.push_back(Job::Ingest(Ingest::new(self.engine.clone(), record)));
-                }
-                Background::CheckSplit { region, split_bytes } => {
-                    let measured = check_split(&self.engine.snapshot(), &region, split_bytes)?;
-                    self.input(
-                        region.id,
-                        Input::SplitChecked {
-                            region_id: region.id,
-                            epoch: region.epoch,
-                            size_bytes: measured.size_bytes,
-                            keys: measured.keys,
-                            split_keys: measured.split_keys,
-                        },
-                    );
-                }
-                Background::RemoveFiles(names) => {
-                    for name in names {
-                        self.engine.remove_sst(&name)?;
-                    }
-                }
-                Background::FetchEntries { region_id, request } => {
-                    let input = fetch_entries(&self.engine, region_id, request)?;
-                    self.input(region_id, input);
-                }
-            },
         }
-        Ok(())
-    }
-
-    fn build_snapshot(&mut self, region_id: RegionId, to: PeerId, now: MonoTime) -> Result<(), EngineError> {
-        let snapshot = self.builder.build(region_id, to, now)?;
-        self.input(region_id, Input::SnapshotBuilt { region_id, to, snapshot });
         Ok(())
     }
 }

@@ -10,7 +10,7 @@ use types::RegionId;
 ///
 /// # Errors
 /// [`EngineError`]: the store must stop.
-pub fn fetch_entries<E: Engine>(
+pub(crate) fn fetch_entries<E: Engine>(
     engine: &E,
     region_id: RegionId,
     request: FetchRequest,

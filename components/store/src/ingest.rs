@@ -6,7 +6,7 @@ use types::RegionId;
 
 /// How far an ingestion has come.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub enum IngestStep {
+pub(crate) enum IngestStep {
     /// There is more to do.
     More,
     /// All is in place.
@@ -18,7 +18,7 @@ pub enum IngestStep {
 /// Puts the files of a snapshot in place, step by step: each may be the last before a crash, and all may be done again.
 /// `Applying` is durable before the first.
 #[derive(Debug)]
-pub struct Ingest<E> {
+pub(crate) struct Ingest<E> {
     engine: E,
     record: RegionRecord,
     files: Vec<(Cf, String)>,
@@ -28,7 +28,7 @@ pub struct Ingest<E> {
 impl<E: Engine> Ingest<E> {
     /// For a region whose record says `Applying`.
     #[must_use]
-    pub fn new(engine: E, mut record: RegionRecord) -> Self {
+    pub(crate) fn new(engine: E, mut record: RegionRecord) -> Self {
         let files = match std::mem::replace(&mut record.state, PeerState::Normal) {
             PeerState::Applying { files } => files
                 .into_iter()
@@ -41,7 +41,7 @@ impl<E: Engine> Ingest<E> {
 
     /// The region.
     #[must_use]
-    pub fn region_id(&self) -> RegionId {
+    pub(crate) fn region_id(&self) -> RegionId {
         self.record.region.id
     }
 
@@ -49,7 +49,7 @@ impl<E: Engine> Ingest<E> {
     ///
     /// # Errors
     /// Any [`EngineError`] stops the store.
-    pub fn step(&mut self) -> Result<IngestStep, EngineError> {
+    pub(crate) fn step(&mut self) -> Result<IngestStep, EngineError> {
         self.step += 1;
         match self.step {
             1 => {

@@ -2,19 +2,20 @@
 //!
 //! Requests of clients are admitted, read at once where a lease allows it, or handed to the worker that owns the region
 //! ([`Dispatcher`]). Around the workers of `raftstore` stand actors that do what takes long, each a step function whose
-//! inputs and outputs are values: [`LogWriter`], [`SnapshotBuilder`], [`SnapshotReceiver`], [`Ingest`], [`check_split`],
-//! [`PdAgent`]. [`Store`] wires them together in one thread, with a mailbox for each, for drivers that choose the order
+//! inputs and outputs are values: [`LogWriter`], [`Aside`], [`SnapshotBuilder`], [`SnapshotReceiver`], [`PdAgent`]. [`Store`] wires them together in one thread, with a mailbox for each, for drivers that choose the order
 //! (the simulator); drivers with threads wire the same actors themselves.
 //!
 //! What it keeps true: work is refused before it is proposed, never after; every request gets exactly one answer. It
 //! knows no socket, no thread and no RocksDB. Start with [`Store`], then [`Dispatcher`].
 
+mod aside;
 mod config;
 mod dispatch;
 mod execute;
 mod facade;
 mod fetch;
 mod ident;
+mod inflight;
 mod ingest;
 mod join;
 mod local_read;
@@ -24,14 +25,15 @@ mod seeded_bug;
 mod snapshot_build;
 mod snapshot_receive;
 mod split_check;
+mod sync;
 
+pub use aside::{Aside, AsideStep, is_waited_for};
 pub use config::{Config, ConfigError};
-pub use dispatch::{Dispatcher, Inflight, Routed, region_addressed};
+pub use dispatch::{Dispatcher, Routed, region_addressed};
 pub use execute::{ReadLimits, execute};
 pub use facade::{Actor, Effect, Event, Store};
-pub use fetch::fetch_entries;
 pub use ident::{FORMAT_VERSION, IdentError, StoreIdent, read_ident};
-pub use ingest::{Ingest, IngestStep};
+pub use inflight::Inflight;
 pub use join::{Join, JoinStep};
 pub use local_read::LocalReader;
 pub use log_writer::{LogWriter, Merged};
@@ -39,4 +41,3 @@ pub use pd_agent::{PdAgent, PdCall};
 pub use seeded_bug::{Bugs, SeededBug};
 pub use snapshot_build::{SnapshotBuilder, SnapshotSource};
 pub use snapshot_receive::{Received, SnapshotReceiver};
-pub use split_check::{Measured, check_split};

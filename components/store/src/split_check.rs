@@ -5,13 +5,13 @@ use types::{Key, Region};
 
 /// A region, measured.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
-pub struct Measured {
+pub(crate) struct Measured {
     /// Bytes of its keys and values.
-    pub size_bytes: u64,
+    pub(crate) size_bytes: u64,
     /// How many keys.
-    pub keys: u64,
+    pub(crate) keys: u64,
     /// Where to cut it; empty if it is small enough.
-    pub split_keys: Vec<Key>,
+    pub(crate) split_keys: Vec<Key>,
 }
 
 /// Pieces that one split makes at most: a split holds up the region, and its entry must stay small.
@@ -24,7 +24,7 @@ const SPLIT_KEYS_MAX: usize = 16;
 ///
 /// # Errors
 /// [`EngineError`] when the data cannot be read.
-pub fn check_split<S: Snapshot>(
+pub(crate) fn check_split<S: Snapshot>(
     snapshot: &S,
     region: &Region,
     split_bytes: u64,

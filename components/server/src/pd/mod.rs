@@ -1,12 +1,14 @@
 //! The PD process: one thread that takes turns, its log, and a listener.
 
 mod page;
+mod published;
 mod service;
 mod turns;
 
 use self::page::PdPage;
+use self::published::{Published, Publisher, wall_ms};
 use self::service::PdService;
-use self::turns::{Asked, Published};
+use self::turns::Asked;
 use crate::config::{advertised, resolve, status_advertised};
 use crate::mailbox::Mailbox;
 use crate::status::{Page, Readiness};
@@ -19,15 +21,17 @@ use std::hash::{BuildHasher as _, RandomState};
 use std::sync::Arc;
 use std::time::Duration;
 use tracing::{info, warn};
-use transport::Server;
+use transport::{Responder, Server};
 use types::PeerId;
 
+/// Requests of one turn, at most.
+const TURN_INPUTS_MAX: usize = 4096;
 /// Connections are given this long to end by themselves, and no more than half of the deadline.
 const FAREWELL_MAX: Duration = Duration::from_secs(3);
 
 /// What the PD thread and the connections share.
 pub(crate) struct Shared {
-    pub(crate) inbox: Mailbox<Asked>,
+    pub(crate) inbox: Mailbox<Asked<Responder>>,
     pub(crate) published: Published,
 }
 
@@ -67,7 +71,11 @@ pub fn run(config: PdConfig, shutdown: Shutdown, hooks: Hooks) -> Result<(), Ser
     let turns = {
         let (shared, engine) = (shared.clone(), engine.clone());
         let thread = std::thread::Builder::new().name("pd".to_owned());
-        thread.spawn(move || turns::run(&shared, &engine, pd)).map_err(ServerError::System)?
+        let body = move || {
+            let mut watch = Publisher::new(&shared.published, &engine);
+            turns::run(&shared.inbox, &engine, pd, TURN_INPUTS_MAX, wall_ms, &mut watch);
+        };
+        thread.spawn(body).map_err(ServerError::System)?
     };
 
     let service = PdService { shared: shared.clone() };

@@ -1,7 +1,7 @@
 //! What a placement driver shows of itself.
 
 use super::Shared;
-use super::turns::{CODES, METHODS};
+use super::published::{CODES, METHODS};
 use crate::BootClock;
 use crate::measure::{Durations, Exposition, get};
 use crate::status::{Page, Readiness, build_info, transport_metrics};

@@ -3,13 +3,12 @@
 use super::counters::{Code, Counters, Method};
 use crate::BootClock;
 use crate::measure::add;
+use crate::sync::{AtomicUsize, Mutex, MutexGuard, Ordering};
 use env::Clock as _;
-use parking_lot::Mutex;
 use raftstore::Token;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::AtomicU64;
 use store::Inflight;
-use transport::Responder;
 use types::MonoTime;
 use wire::kv::{KvError, KvReply, KvResponse};
 
@@ -22,11 +21,30 @@ const SLOT_MASK: u64 = (1 << (GENERATION_SHIFT - SHARD_BITS)) - 1;
 /// An answer to a client.
 pub(crate) type Answer = Result<KvReply, KvError>;
 
+/// How a client is answered.
+pub(crate) trait Respond {
+    /// Gives the one answer.
+    fn respond(self, response: &KvResponse);
+
+    /// Does work that gives several answers, and wakes each connection once.
+    fn together<T>(work: impl FnOnce() -> T) -> T;
+}
+
+impl Respond for transport::Responder {
+    fn respond(self, response: &KvResponse) {
+        self.respond_kv(response);
+    }
+
+    fn together<T>(work: impl FnOnce() -> T) -> T {
+        transport::hold_wakes(work)
+    }
+}
+
 /// A request under way.
 #[derive(Debug)]
-pub(crate) struct Waiting {
+pub(crate) struct Waiting<R> {
     /// How to answer; `None` if the process asked itself.
-    pub(crate) responder: Option<Responder>,
+    pub(crate) responder: Option<R>,
     /// Which kind of request.
     pub(crate) method: Method,
     /// Bytes that count as in flight.
@@ -35,16 +53,15 @@ pub(crate) struct Waiting {
     pub(crate) since: MonoTime,
 }
 
-#[derive(Default)]
-struct Shard {
-    slots: Vec<(u32, Option<Waiting>)>,
+struct Shard<R> {
+    slots: Vec<(u32, Option<Waiting<R>>)>,
     free: Vec<u32>,
 }
 
 /// All requests under way. A token is good for one answer: a second one for it is a defect that is counted, and changes
 /// nothing.
-pub(crate) struct Answers {
-    shards: [Mutex<Shard>; SHARDS],
+pub(crate) struct Answers<R> {
+    shards: [Mutex<Shard<R>>; SHARDS],
     next_shard: AtomicUsize,
     pending: AtomicUsize,
     pending_max: usize,
@@ -54,10 +71,10 @@ pub(crate) struct Answers {
     stray: AtomicU64,
 }
 
-impl Answers {
+impl<R: Respond> Answers<R> {
     pub(crate) fn new(pending_max: usize, inflight: Inflight, counters: Arc<Counters>) -> Self {
         Self {
-            shards: std::array::from_fn(|_| Mutex::default()),
+            shards: std::array::from_fn(|_| Mutex::new(Shard { slots: Vec::new(), free: Vec::new() })),
             next_shard: AtomicUsize::new(0),
             pending: AtomicUsize::new(0),
             pending_max,
@@ -65,6 +82,10 @@ impl Answers {
             counters,
             stray: AtomicU64::new(0),
         }
+    }
+
+    fn lock(&self, shard: usize) -> MutexGuard<'_, Shard<R>> {
+        self.shards[shard].lock().expect("no one panics while it holds a shard")
     }
 
     /// True if no more requests are to be taken on.
@@ -85,9 +106,9 @@ impl Answers {
         self.next_shard.fetch_add(1, Ordering::Relaxed) % SHARDS
     }
 
-    pub(crate) fn insert(&self, shard: usize, waiting: Waiting) -> Token {
+    pub(crate) fn insert(&self, shard: usize, waiting: Waiting<R>) -> Token {
         self.pending.fetch_add(1, Ordering::Relaxed);
-        let mut slots = self.shards[shard].lock();
+        let mut slots = self.lock(shard);
         let slot = slots.free.pop().unwrap_or_else(|| {
             slots.slots.push((0, None));
             u32::try_from(slots.slots.len() - 1).expect("bounded by pending_max")
@@ -98,9 +119,9 @@ impl Answers {
         (u64::from(*generation) << GENERATION_SHIFT) | (u64::from(slot) << SHARD_BITS) | shard as u64
     }
 
-    fn remove(&self, token: Token) -> Option<Waiting> {
+    fn remove(&self, token: Token) -> Option<Waiting<R>> {
         let slot = ((token >> SHARD_BITS) & SLOT_MASK) as usize;
-        let mut shard = self.shards[token as usize % SHARDS].lock();
+        let mut shard = self.lock(token as usize % SHARDS);
         let (generation, place) = shard.slots.get_mut(slot)?;
         if u64::from(*generation) != token >> GENERATION_SHIFT {
             return None;
@@ -115,7 +136,7 @@ impl Answers {
     /// When the request arrived, while it is under way.
     pub(crate) fn since(&self, token: Token) -> Option<MonoTime> {
         let slot = ((token >> SHARD_BITS) & SLOT_MASK) as usize;
-        let shard = self.shards[token as usize % SHARDS].lock();
+        let shard = self.lock(token as usize % SHARDS);
         let (generation, place) = shard.slots.get(slot)?;
         place
             .as_ref()
@@ -130,7 +151,7 @@ impl Answers {
             return;
         }
         let now = BootClock.now();
-        transport::hold_wakes(|| {
+        R::together(|| {
             for (token, answer) in answers {
                 match self.remove(token) {
                     Some(waiting) => self.give(waiting, answer, now),
@@ -141,7 +162,7 @@ impl Answers {
     }
 
     /// Answers a request that has no token.
-    pub(crate) fn give(&self, waiting: Waiting, answer: Answer, now: MonoTime) {
+    pub(crate) fn give(&self, waiting: Waiting<R>, answer: Answer, now: MonoTime) {
         let Waiting { responder, method, bytes, since } = waiting;
         if bytes > 0 {
             self.inflight.release(bytes);
@@ -154,16 +175,16 @@ impl Answers {
                 add(self.counters.busy(*reason), 1);
             }
         }
-        responder.respond_kv(&KvResponse::from(answer));
+        responder.respond(&KvResponse::from(answer));
     }
 
     /// Answers whatever is left, at the end of the process: nobody will know what became of it.
     pub(crate) fn abandon(&self) -> usize {
         let now = BootClock.now();
         let mut abandoned = 0;
-        for shard in &self.shards {
-            let left: Vec<Waiting> =
-                shard.lock().slots.iter_mut().filter_map(|(_, place)| place.take()).collect();
+        for shard in 0..SHARDS {
+            let left: Vec<Waiting<R>> =
+                self.lock(shard).slots.iter_mut().filter_map(|(_, place)| place.take()).collect();
             self.pending.fetch_sub(left.len(), Ordering::Relaxed);
             abandoned += left.len();
             for waiting in left {
@@ -171,34 +192,5 @@ impl Answers {
             }
         }
         abandoned
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn waiting(bytes: usize) -> Waiting {
-        Waiting { responder: None, method: Method::Write, bytes, since: MonoTime(7) }
-    }
-
-    #[test]
-    fn a_token_is_good_for_one_answer_and_its_slot_for_the_next_request() {
-        let counters = Arc::new(Counters::default());
-        let answers = Answers::new(2, Inflight::default(), counters);
-        let first = answers.insert(3, waiting(0));
-        assert_eq!(answers.since(first), Some(MonoTime(7)));
-        answers.answer_all([(first, Ok(KvReply::Written))]);
-        assert_eq!((answers.pending(), answers.stray()), (0, 0));
-        let second = answers.insert(3, waiting(0));
-        assert_ne!(first, second);
-        answers.answer_all([(first, Ok(KvReply::Written))]);
-        assert_eq!((answers.pending(), answers.stray(), answers.since(first)), (1, 1, None));
-        let third = answers.insert(4, waiting(0));
-        assert!(answers.is_full());
-        answers.answer_all([(second, Ok(KvReply::Written)), (third, Ok(KvReply::Written))]);
-        assert_eq!((answers.pending(), answers.stray()), (0, 1));
-        answers.insert(5, waiting(0));
-        assert_eq!((answers.abandon(), answers.pending()), (1, 0));
     }
 }

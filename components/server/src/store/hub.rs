@@ -3,6 +3,7 @@
 use super::agent::Agent;
 use super::answers::{Answer, Answers};
 use super::counters::{Counters, Said};
+use super::log::Logged;
 use super::pressure::PressureCache;
 use crate::BootClock;
 use crate::mailbox::Mailbox;
@@ -11,16 +12,16 @@ use engine_rocks::{RocksEngine, RocksSnapshot};
 use env::Clock as _;
 use parking_lot::Mutex;
 use raftstore::{
-    ApplyTask, Background, Input, LogTask, ReadRequest, ReadyRead, StoreMeta, Token, TurnEffects,
-    WorkerStats, worker_of,
+    ApplyTask, Background, Input, ReadRequest, ReadyRead, StoreMeta, Token, TurnEffects, WorkerStats,
+    worker_of,
 };
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
-use store::{ReadLimits, SnapshotBuilder, execute, region_addressed};
+use store::{ReadLimits, SnapshotBuilder, execute, is_waited_for, region_addressed};
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
-use transport::{Receipt, StoreLinks};
-use types::{MonoTime, RegionId, StoreId};
+use transport::{Receipt, Responder, StoreLinks};
+use types::{RegionId, StoreId};
 use wire::kv::{KvCommand, KvError};
 use wire::pd::StoreStats;
 use wire::store::{DiskState, SnapshotKey, SnapshotPiece, StoreMessage};
@@ -76,14 +77,6 @@ impl Workers {
     pub(crate) fn is_stalled(&self) -> bool {
         self.stalled.iter().any(|stalled| stalled.load(Ordering::Relaxed))
     }
-}
-
-/// A turn's writes on their way to the log.
-pub(crate) struct Logged {
-    pub(crate) worker: usize,
-    pub(crate) task: LogTask,
-    /// When the turn ended.
-    pub(crate) since: MonoTime,
 }
 
 /// A read that is served aside.
@@ -144,7 +137,7 @@ pub(crate) struct Hub {
     pub(crate) quick: Mailbox<Background>,
     pub(crate) arriving: Mailbox<Arriving>,
     pub(crate) reads: Mailbox<PendingRead>,
-    pub(crate) answers: Answers,
+    pub(crate) answers: Answers<Responder>,
     pub(crate) links: Arc<StoreLinks>,
     pub(crate) agent: Agent,
     pub(crate) builder: Mutex<SnapshotBuilder<RocksEngine>>,
@@ -201,11 +194,9 @@ impl Hub {
             }
         }
         for task in background {
-            match task {
-                Background::BuildSnapshot { .. } | Background::FetchEntries { .. } => self.quick.push(task),
-                Background::Ingest { .. } | Background::CheckSplit { .. } | Background::RemoveFiles(_) => {
-                    self.slow.push(task);
-                }
+            match is_waited_for(&task) {
+                true => self.quick.push(task),
+                false => self.slow.push(task),
             }
         }
         for wanted in snapshots {

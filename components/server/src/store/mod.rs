@@ -2,15 +2,21 @@
 
 mod agent;
 mod answers;
+#[cfg(test)]
+mod answers_tests;
+mod apply;
 mod counters;
 mod disk;
+mod ending;
 mod hub;
+mod log;
 mod page;
 mod pressure;
 mod service;
 mod snapshots;
 mod stop;
 mod threads;
+mod turns;
 
 use self::agent::{Addresses, Agent};
 use self::answers::Answers;
@@ -231,9 +237,9 @@ impl Started {
             threads.spawn(format!("apply-{index}"), move || threads::apply(&own, index, applier))?;
         }
         let own = hub.clone();
-        threads.spawn("quick".to_owned(), move || threads::work_quickly(&own))?;
+        threads.spawn("quick".to_owned(), move || threads::work_aside(&own, &own.quick))?;
         let own = hub.clone();
-        threads.spawn("slow".to_owned(), move || threads::work_slowly(&own))?;
+        threads.spawn("slow".to_owned(), move || threads::work_aside(&own, &own.slow))?;
         let receiver = SnapshotReceiver::new(
             hub.engine.clone(),
             hub.meta.clone(),

@@ -1,18 +1,19 @@
-#![expect(clippy::disallowed_methods, reason = "the driver owns the threads, and waits for them")]
 //! The threads of a store, and their end in good order.
 
 use super::Started;
 use super::answers::Waiting;
 use super::counters::Method;
+use super::ending::{Ended, Group, LOOK_AGAIN, wind_down};
 use super::hub::Hub;
 use super::page::StorePage;
 use super::service::StoreService;
+use crate::mailbox::Mailbox;
+use crate::sync::{JoinHandle, pause};
 use crate::{BootClock, ServerError, StoreConfig};
 use engine::Engine as _;
 use env::Clock as _;
 use raftstore::Input;
 use std::sync::Arc;
-use std::thread::JoinHandle;
 use std::time::Duration;
 use tokio::runtime::Runtime;
 use tokio::task::AbortHandle;
@@ -20,8 +21,6 @@ use tracing::{info, warn};
 use transport::Server;
 use types::MonoTime;
 
-/// How often something is looked at that is about to end.
-const LOOK_AGAIN: Duration = Duration::from_millis(5);
 /// Handing leaders over may take this long, and no more than a third of the deadline.
 const HAND_OVER_MAX: Duration = Duration::from_secs(5);
 /// Connections are given this long to end by themselves, and no more than a third of the deadline.
@@ -76,12 +75,12 @@ pub(crate) fn stop(
     let Threads { mut handles, workers, tasks } = threads;
     tasks.iter().for_each(AbortHandle::abort);
     watch.stop.close();
-    hub.workers.inboxes.iter().for_each(crate::mailbox::Mailbox::close);
     let aside = handles.split_off(workers);
-    let mut ended = wait_for(&handles, deadline);
-    hub.close_aside();
-    ended &= wait_for(&aside, deadline);
-    let unanswered = hub.answers.abandon();
+    let groups = [
+        Group { handles: &handles, tell: &|| hub.workers.inboxes.iter().for_each(Mailbox::close) },
+        Group { handles: &aside, tell: &|| hub.close_aside() },
+    ];
+    let Ended { all: ended, unanswered } = wind_down(&groups, &hub.answers, deadline);
     if unanswered > 0 {
         info!(requests = unanswered, "requests were answered as undetermined");
     }
@@ -143,7 +142,7 @@ fn hand_over(hub: &Arc<Hub>, deadline: MonoTime) {
     }
     let leads = || leading(hub, |region| region.peers.len() > 1);
     while leads() > 0 && BootClock.now() < deadline {
-        std::thread::sleep(LOOK_AGAIN);
+        pause(LOOK_AGAIN);
     }
     info!(asked, left = leads(), "handed leaders over");
 }
@@ -167,17 +166,6 @@ fn wake_leaders(hub: &Hub, deadline: MonoTime) {
         stats.hibernated == 0 && leading(hub, |_| true) as u64 >= stats.leaders
     };
     while !ready() && BootClock.now() < deadline {
-        std::thread::sleep(LOOK_AGAIN);
+        pause(LOOK_AGAIN);
     }
-}
-
-/// True once all have ended; false when the deadline was first.
-fn wait_for(handles: &[JoinHandle<()>], deadline: MonoTime) -> bool {
-    while !handles.iter().all(JoinHandle::is_finished) {
-        if BootClock.now() >= deadline {
-            return false;
-        }
-        std::thread::sleep(LOOK_AGAIN);
-    }
-    true
 }

@@ -1,0 +1,26 @@
+//! What a mailbox promises to one thread at a time.
+
+use crate::mailbox::{Drained, Mailbox};
+use std::time::Duration;
+
+#[test]
+fn a_receiver_gets_batches_in_order_and_then_the_end() {
+    let mailbox = Mailbox::default();
+    mailbox.push(1);
+    mailbox.push_all(&mut vec![2, 3]);
+    mailbox.close();
+    mailbox.push(4);
+    let mut taken = Vec::new();
+    assert!(matches!(mailbox.drain(&mut taken, 2, None), Drained::Open { since: Some(_) }));
+    assert_eq!(std::mem::take(&mut taken), [1, 2]);
+    assert!(matches!(mailbox.drain(&mut taken, 2, None), Drained::Open { .. }));
+    assert_eq!(std::mem::take(&mut taken), [3]);
+    assert_eq!(mailbox.drain(&mut taken, 2, None), Drained::Closed);
+}
+
+#[test]
+fn a_wait_ends_when_its_time_is_over() {
+    let mailbox = Mailbox::<u8>::default();
+    let drained = mailbox.drain(&mut Vec::new(), 1, Some(Duration::from_nanos(1)));
+    assert_eq!(drained, Drained::Open { since: None });
+}

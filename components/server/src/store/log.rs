@@ -1,0 +1,70 @@
+//! The loop of the log writer: one batch and one sync for all that workers have handed over meanwhile.
+
+use super::counters::Counters;
+use crate::BootClock;
+use crate::logging::fatal;
+use crate::mailbox::{Drained, Mailbox};
+use crate::measure::add;
+use engine::Engine;
+use env::Clock as _;
+use raftstore::{Input, LogTask, Persisted};
+use store::LogWriter;
+use types::{MonoTime, StoreId};
+use wire::store::StoreMessage;
+
+/// A turn's writes on their way to the log.
+pub(crate) struct Logged {
+    pub(crate) worker: usize,
+    pub(crate) task: LogTask,
+    /// When the turn ended.
+    pub(crate) since: MonoTime,
+}
+
+/// Writes the log until its mailbox is closed and empty: all that workers have handed over in one batch, one sync, and
+/// then what waited for it, messages by `send` and the rest to the workers' inboxes.
+///
+/// Of what is handed over, at most `tasks_max` turns are merged at once.
+pub(crate) fn write_log<E: Engine>(
+    log: &Mailbox<Logged>,
+    engine: &E,
+    inboxes: &[Mailbox<Input>],
+    counters: &Counters,
+    tasks_max: usize,
+    send: impl Fn(Vec<(StoreId, StoreMessage)>),
+) {
+    let mut tasks: Vec<Logged> = Vec::new();
+    let mut writer = LogWriter::new();
+    let mut times = Vec::new();
+    while log.drain(&mut tasks, tasks_max, None) != Drained::Closed {
+        for Logged { worker, task, since } in tasks.drain(..) {
+            times.push(since);
+            writer.push(worker, task);
+        }
+        let merged = writer.take();
+        if !merged.batch.is_empty() {
+            engine.write(&merged.batch).unwrap_or_else(|error| fatal("writing the log", &error));
+            add(&counters.log_writes, 1);
+            add(&counters.log_bytes, merged.batch.size_bytes() as u64);
+        }
+        if merged.must_sync {
+            let begun = BootClock.now();
+            engine.sync().unwrap_or_else(|error| fatal("syncing the log", &error));
+            counters.log_sync.span(begun, BootClock.now());
+            add(&counters.log_syncs, 1);
+        }
+        add(&counters.log_tasks, merged.tasks as u64);
+        send(merged.messages);
+        let mut inputs: Vec<Vec<Input>> = inboxes.iter().map(|_| Vec::new()).collect();
+        for (worker, persisted) in merged.persisted {
+            add(&counters.log_appends, persisted.tokens.len() as u64);
+            if persisted != Persisted::default() {
+                inputs[worker].push(Input::Persisted(persisted));
+            }
+        }
+        for (inbox, inputs) in inboxes.iter().zip(&mut inputs) {
+            inbox.push_all(inputs);
+        }
+        let now = BootClock.now();
+        times.drain(..).for_each(|since| counters.append.span(since, now));
+    }
+}
