@@ -9,6 +9,7 @@
 )]
 
 mod bench;
+mod scenario;
 mod soak;
 mod teeth;
 
@@ -42,6 +43,8 @@ enum Command {
     Replay(ReplayArguments),
     /// Make a schedule smaller that fails, as long as it fails alike.
     Shrink(ShrinkArguments),
+    /// Play what a file says, and see what it says must be seen.
+    Scenario(scenario::Arguments),
     /// Break the product's rules one by one, and see that each is found.
     Teeth(teeth::Arguments),
     /// Measure how many seeds of a large cluster run in a minute.
@@ -198,6 +201,7 @@ fn main() -> ExitCode {
         Command::Soak(arguments) => soak::soak(&arguments),
         Command::Replay(arguments) => replay(&arguments),
         Command::Shrink(arguments) => shrink_one(&arguments),
+        Command::Scenario(arguments) => scenario::scenario(&arguments),
         Command::Teeth(arguments) => teeth::teeth(&arguments),
         Command::Bench(arguments) => bench::bench(&arguments),
     }

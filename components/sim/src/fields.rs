@@ -46,6 +46,11 @@ impl<'a> Fields<'a> {
         self.0.remove(name).ok_or_else(|| Unreadable(format!("{name} is missing")))
     }
 
+    /// Whether somebody has given this.
+    pub(crate) fn has(&self, name: &str) -> bool {
+        self.0.contains_key(name)
+    }
+
     pub(crate) fn number<T: FromStr>(&mut self, name: &str) -> Result<T, Unreadable> {
         let text = self.text(name)?;
         text.parse().map_err(|_| Unreadable(format!("{name}: {text:?} is not a number that fits")))

@@ -28,6 +28,7 @@ mod plan;
 mod queue;
 pub mod reference;
 mod run;
+pub mod scenario;
 mod schedule;
 pub mod script;
 mod setup;

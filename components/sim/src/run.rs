@@ -323,7 +323,7 @@ pub(crate) fn run_and_tell(
     }
 }
 
-fn message_of(payload: &(dyn std::any::Any + Send)) -> String {
+pub(crate) fn message_of(payload: &(dyn std::any::Any + Send)) -> String {
     let text = payload.downcast_ref::<String>().map(String::as_str);
     text.or_else(|| payload.downcast_ref::<&str>().copied()).unwrap_or("no message").to_owned()
 }

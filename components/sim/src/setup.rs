@@ -30,7 +30,7 @@ pub struct Setup {
 
 impl Setup {
     /// As the product is set up where nobody says otherwise, with one store.
-    fn usual() -> Self {
+    pub(crate) fn usual() -> Self {
         Self {
             stores: 1,
             late_stores: 0,
@@ -78,6 +78,11 @@ impl Setup {
 }
 
 impl Setup {
+    fn validate(&self) -> Result<(), Unreadable> {
+        self.store.validate().map_err(|error| Unreadable(format!("the stores: {error}")))?;
+        self.pd.validate().map_err(|error| Unreadable(format!("the placement driver: {error}")))
+    }
+
     /// Five stores, and a region for each key.
     pub(crate) fn enlarge(&mut self, workload: &mut WorkloadConfig) {
         (self.stores, self.late_stores, self.pd_members) = (5, 0, 3);
@@ -100,9 +105,22 @@ macro_rules! tunables {
                 let mut setup = Self::usual();
                 $(setup.$($path).+ = fields.$kind($name)?;)*
                 setup.links.lane = if fields.flag("streams")? { PEER_LANE } else { Lane::Datagram };
-                setup.store.validate().map_err(|error| Unreadable(format!("the stores: {error}")))?;
-                setup.pd.validate().map_err(|error| Unreadable(format!("the placement driver: {error}")))?;
+                setup.validate()?;
                 Ok(setup)
+            }
+
+            /// Changes what is named, by the same names.
+            ///
+            /// # Errors
+            /// [`Unreadable`].
+            pub(crate) fn amend(&mut self, fields: &mut Fields<'_>) -> Result<(), Unreadable> {
+                $(if fields.has($name) {
+                    self.$($path).+ = fields.$kind($name)?;
+                })*
+                if fields.has("streams") {
+                    self.links.lane = if fields.flag("streams")? { PEER_LANE } else { Lane::Datagram };
+                }
+                self.validate()
             }
         }
 

@@ -13,13 +13,14 @@
 mod client;
 mod topic;
 
-pub use client::{Answer, CallId, Reply};
+pub use client::{Answer, CallError, CallId, Reply};
 pub use topic::Topic;
 
 use crate::check::invariants::Broken;
 use crate::check::{DEFAULT_STEPS_MAX, Operation, Verdict, linearizable};
 use crate::client_process::RUN;
 use crate::cluster::{Cluster, LeaseView, RegionView};
+use crate::disk::DiskHurt;
 use crate::gate::{GateId, Passage};
 use crate::kernel::{CrashKind, Kernel, MachineConfig, NodeId};
 use crate::network::{Lane, NetworkConfig};
@@ -35,9 +36,11 @@ use parking_lot::Mutex;
 use std::sync::Arc;
 use std::time::Duration;
 use types::{Key, PeerRole, RegionId, StoreId};
+use wire::pd::Order as Change;
 
-/// The placement driver's only member.
-const PD: NodeId = NodeId(51);
+/// The placement driver's members begin here, and the clients.
+const MEMBERS: u32 = 51;
+const CLIENTS: u32 = 101;
 
 /// What a script is played on.
 #[derive(Clone, Debug)]
@@ -46,26 +49,47 @@ pub struct ScriptConfig {
     pub seed: u64,
     /// How many stores there are: nodes 1, 2 and so on.
     pub stores: u32,
+    /// How many of them, the last, are off until [`Script::restart`].
+    pub late: u32,
+    /// How many members the placement driver has: nodes 51, 52 and so on.
+    pub members: u32,
     /// How many clients: nodes 101, 102 and so on. Each knows nothing until its first call, and keeps what it learns.
     pub clients: u32,
+    /// How long a call of a client may take.
+    pub deadline: Duration,
     /// How stores behave.
     pub store: store::Config,
+    /// How the placement driver does.
+    pub pd: pd::Config,
+    /// How they talk to each other.
+    pub links: StoreLinks,
     /// Rules that all stores break.
     pub bugs: Vec<SeededBug>,
     /// What becomes of the trace.
     pub trace: TraceMode,
+    /// Only lines of the trace with this text.
+    pub filter: Option<String>,
 }
 
 impl Default for ScriptConfig {
-    /// Three stores as the product sets them up, with three clients.
+    /// Three stores and a placement driver as the product sets them up, with three clients. Messages between stores travel
+    /// one by one as datagrams, so that each can be stopped alone; none is lost unless the script says so.
     fn default() -> Self {
+        let hand_over_max = Duration::from_micros(50);
+        let (lane, one_by_one) = (Lane::Datagram, true);
         Self {
             seed: 0,
             stores: 3,
+            late: 0,
+            members: 1,
             clients: 3,
+            deadline: Duration::from_secs(20),
             store: store::Config { workers: 1, appliers: 1, ..store::Config::default() },
+            pd: pd::Config::default(),
+            links: StoreLinks { lane, one_by_one, hand_over_max, stall_one_in: 0, damage_one_in: 0 },
             bugs: Vec::new(),
             trace: TraceMode::Off,
+            filter: None,
         }
     }
 }
@@ -74,48 +98,67 @@ impl Default for ScriptConfig {
 pub struct Script {
     cluster: Cluster,
     stores: Vec<NodeId>,
+    members: Vec<NodeId>,
+    clients: Vec<NodeId>,
+    /// How many copies a region is to have.
+    copies: usize,
     book: AddressBook,
     desk: Arc<Mutex<Desk>>,
     broken: Vec<Broken>,
+    /// Processes that have ended by themselves, with the reasons.
+    ended: Vec<(NodeId, String)>,
     marks: u64,
 }
 
 impl Script {
-    /// A cluster that has just been switched on. Messages travel one by one as datagrams, so that each can be stopped
-    /// alone; none is lost unless the script says so.
+    /// A cluster that has just been switched on.
     #[must_use]
     pub fn new(config: &ScriptConfig) -> Self {
-        let trace = Trace::new(config.trace, None);
+        let trace = Trace::new(config.trace, config.filter.clone());
         let mut cluster = Cluster::new(Kernel::new(config.seed, NetworkConfig::default(), trace));
-        let links = StoreLinks {
-            lane: Lane::Datagram,
-            one_by_one: true,
-            hand_over_max: Duration::from_micros(50),
-            stall_one_in: 0,
-            damage_one_in: 0,
-        };
         let machine = MachineConfig::default();
         #[cfg_attr(not(feature = "seeded_bugs"), expect(unused_mut, reason = "bugs are planted in them"))]
-        let (mut store, mut pd) = (config.store.clone(), pd::Config::default());
+        let (mut store, mut pd, mut client_bugs) =
+            (config.store.clone(), config.pd.clone(), client_core::Bugs::default());
         #[cfg(feature = "seeded_bugs")]
         for bug in &config.bugs {
-            // Scripts say themselves what their clients do.
-            plant(*bug, &mut store, &mut pd, &mut client_core::Bugs::default());
+            plant(*bug, &mut store, &mut pd, &mut client_bugs);
         }
-        let of_driver = [SeededBug::StoreReleasesEarly, SeededBug::ClockBeforeDrain];
+        // Those that the drivers of stores and members are asked for; of each there is room for one.
+        let of_driver = [
+            SeededBug::StoreReleasesEarly,
+            SeededBug::ClockBeforeDrain,
+            SeededBug::SyncBegunBeforeWrite,
+            SeededBug::PdReleasesEarly,
+        ];
         let of_driver = config.bugs.iter().copied().find(|bug| of_driver.contains(bug));
-        cluster.add(PD, &machine, Box::new(PdNode::new(PD, vec![PD], pd, links, None)));
-        let stores: Vec<NodeId> = (1..=config.stores).map(NodeId).collect();
-        let book = AddressBook::default();
-        for id in &stores {
-            let node = StoreNode::new(store.clone(), links, Arc::clone(&book), vec![PD], of_driver);
+        let nodes = |first: u32, count: u32| (first..first + count).map(NodeId).collect::<Vec<_>>();
+        let (stores, members) = (nodes(1, config.stores), nodes(MEMBERS, config.members));
+        let copies = config.pd.replicas;
+        for id in &members {
+            let node = PdNode::new(*id, members.clone(), pd.clone(), config.links, of_driver);
             cluster.add(*id, &machine, Box::new(node));
         }
-        let desk = Arc::new(Mutex::new(Desk::default()));
-        for id in (101..101 + config.clients).map(NodeId) {
-            cluster.add(id, &machine, Box::new(ScriptClient::new(Arc::clone(&desk), vec![PD])));
+        let book = AddressBook::default();
+        let late = stores.len() - stores.len().min(config.late as usize);
+        for (number, id) in stores.iter().enumerate() {
+            let (book, members) = (Arc::clone(&book), members.clone());
+            let node = Box::new(StoreNode::new(store.clone(), config.links, book, members, of_driver));
+            if number < late {
+                cluster.add(*id, &machine, node);
+            } else {
+                cluster.add_off(*id, &machine, node);
+            }
         }
-        Self { cluster, stores, book, desk, broken: Vec::new(), marks: 0 }
+        let desk = Arc::new(Mutex::new(Desk::default()));
+        let clients = nodes(CLIENTS, config.clients);
+        for id in &clients {
+            let (desk, members) = (Arc::clone(&desk), members.clone());
+            let node = ScriptClient::new(desk, members, config.deadline, client_bugs);
+            cluster.add(*id, &machine, Box::new(node));
+        }
+        let (broken, ended, marks) = Default::default();
+        Self { cluster, stores, members, clients, copies, book, desk, broken, ended, marks }
     }
 
     // ---- time ----
@@ -138,7 +181,9 @@ impl Script {
         let kernel = self.cluster.kernel_mut();
         kernel.mark_at(kernel.now() + limit, mark);
         while !holds(self) {
-            match self.cluster.step() {
+            let step = self.cluster.step();
+            self.ended.extend(self.cluster.ended());
+            match step {
                 Ok(Some(token)) if token == mark => return holds(self),
                 Ok(_) => {}
                 Err(broken) => self.broken.push(broken),
@@ -156,12 +201,13 @@ impl Script {
         assert!(came, "{}: waited in vain until {what}; {:?}", self.now(), self.cluster.regions());
     }
 
-    /// Lets time pass until the first region is led, and has voters on every store (or on three, if there are more).
+    /// Lets time pass until the first region is led, and has as many voters as it is to have, or as there are stores.
     ///
     /// # Panics
     /// When that does not come about.
     pub fn boot(&mut self) {
-        let copies = self.stores.len().min(3);
+        let up = self.stores.iter().filter(|node| self.cluster.kernel().is_up(**node)).count();
+        let copies = up.min(self.copies);
         self.wait_for("the first region has its copies", |script| {
             let views = script.cluster.regions();
             let leader = views.iter().find(|view| view.leads_in.is_some());
@@ -192,6 +238,18 @@ impl Script {
         &self.stores
     }
 
+    /// The nodes of the placement driver's members.
+    #[must_use]
+    pub fn members(&self) -> &[NodeId] {
+        &self.members
+    }
+
+    /// The clients' nodes.
+    #[must_use]
+    pub fn clients(&self) -> &[NodeId] {
+        &self.clients
+    }
+
     /// The other stores' nodes.
     #[must_use]
     pub fn others(&self, than: &[NodeId]) -> Vec<NodeId> {
@@ -217,6 +275,13 @@ impl Script {
             .max_by_key(|(_, view)| (view.region.epoch.version, view.leads_in))
     }
 
+    /// A node's copy of the region of this key, as of what it has applied.
+    #[must_use]
+    pub fn copy_on(&self, node: NodeId, key: &str) -> Option<RegionView> {
+        let key = encoded(key);
+        self.regions_of(node).into_iter().find(|view| view.region.range.contains(&key))
+    }
+
     /// The lease by which a node would answer a read of this key now.
     #[must_use]
     pub fn lease_on(&self, node: NodeId, key: &str) -> Option<LeaseView> {
@@ -228,6 +293,20 @@ impl Script {
     #[must_use]
     pub fn broken(&self) -> &[Broken] {
         &self.broken
+    }
+
+    /// Processes that have ended by themselves so far, with the reasons. They are started again before long.
+    #[must_use]
+    pub fn ended(&self) -> &[(NodeId, String)] {
+        &self.ended
+    }
+
+    /// The member of the placement driver that was elected last.
+    #[must_use]
+    pub fn pd_leader(&self) -> Option<NodeId> {
+        let mut latest = self.cluster.observer().elections.latest();
+        let (_, _, peer) = latest.find(|(group, ..)| *group == RegionId::ZERO)?;
+        u32::try_from(peer.get()).ok().map(NodeId)
     }
 
     // ---- faults ----
@@ -285,6 +364,12 @@ impl Script {
     /// Starts a node's process again.
     pub fn restart(&mut self, node: NodeId) {
         let result = self.cluster.restart(node);
+        self.broken.extend(result.err());
+    }
+
+    /// Something happens to a node's disk.
+    pub fn hurt_disk(&mut self, node: NodeId, hurt: DiskHurt) {
+        let result = self.cluster.hurt_disk(node, hurt);
         self.broken.extend(result.err());
     }
 
@@ -347,6 +432,50 @@ impl Script {
         self.call(client, Order::Put(Bytes::copy_from_slice(key), Bytes::copy_from_slice(value)))
     }
 
+    /// A client begins to remove a key.
+    pub fn delete(&mut self, client: NodeId, key: &str) -> CallId {
+        self.call(client, Order::Delete(Bytes::copy_from_slice(key.as_bytes())))
+    }
+
+    /// A client begins to set a key to `new` if it holds `expected`; `None` is nothing.
+    pub fn swap(&mut self, client: NodeId, key: &str, expected: Option<&str>, new: Option<&str>) -> CallId {
+        let bytes = |text: &str| Bytes::copy_from_slice(text.as_bytes());
+        self.call(client, Order::Swap(bytes(key), expected.map(bytes), new.map(bytes)))
+    }
+
+    /// A client begins to read all keys, in order or in reverse.
+    pub fn scan(&mut self, client: NodeId, reverse: bool) -> CallId {
+        self.call(client, Order::Scan(reverse))
+    }
+
+    /// A client asks for a timestamp.
+    pub fn timestamp(&mut self, client: NodeId) -> CallId {
+        self.call(client, Order::Timestamp)
+    }
+
+    /// A client begins to write and read these keys in turn, resting so long between two; until [`Script::end_load`].
+    pub fn load(&mut self, client: NodeId, keys: &[String], rest: Duration) -> CallId {
+        self.desk.lock().load_is_over = false;
+        let keys = keys.iter().map(|key| Bytes::copy_from_slice(key.as_bytes())).collect();
+        self.call(client, Order::Load(keys, rest))
+    }
+
+    /// Whoever writes and reads until told otherwise stops after what is under way.
+    pub fn end_load(&mut self) {
+        self.desk.lock().load_is_over = true;
+    }
+
+    /// How many operations of clients were done.
+    #[must_use]
+    pub fn done(&self) -> usize {
+        self.desk.lock().done()
+    }
+
+    /// A client asks the placement driver who leads the region of a key.
+    pub fn locate(&mut self, client: NodeId, key: &str) -> CallId {
+        self.call(client, Order::Locate(encoded(key)))
+    }
+
     /// Lets time pass until the placement driver tells `client` that the region of a key is led by `leader`; so a client
     /// that knows nothing finds it at once.
     ///
@@ -355,7 +484,7 @@ impl Script {
     pub fn wait_until_known(&mut self, client: NodeId, key: &str, leader: NodeId) {
         let store = self.store_of(leader);
         for _ in 0..1_000 {
-            let call = self.call(client, Order::Locate(encoded(key)));
+            let call = self.locate(client, key);
             if self.wait(call) == Ok(Reply::Leader(store)) {
                 return;
             }
@@ -378,10 +507,31 @@ impl Script {
         self.call(client, Order::Transfer(region, store))
     }
 
+    /// A client has the placement driver change the members of a region.
+    pub fn change_members(&mut self, client: NodeId, region: RegionId, change: Change) -> CallId {
+        self.call(client, Order::Members(region, change))
+    }
+
+    /// A client has the placement driver give up what it is about to do to a region.
+    pub fn cancel_operator(&mut self, client: NodeId, region: RegionId) -> CallId {
+        self.call(client, Order::CancelOperator(region))
+    }
+
+    /// A client has a region's log cut as far as its leader has applied it.
+    pub fn compact_log(&mut self, client: NodeId, region: RegionId) -> CallId {
+        self.call(client, Order::CompactLog(region))
+    }
+
     /// The store that a node is; `None` before it has joined.
     #[must_use]
     pub fn store_of(&self, node: NodeId) -> Option<StoreId> {
         self.book.lock().iter().find(|(_, at)| **at == node).map(|(store, _)| *store)
+    }
+
+    /// The node that is this store, if any is.
+    #[must_use]
+    pub fn node_of(&self, store: StoreId) -> Option<NodeId> {
+        self.book.lock().get(&store).copied()
     }
 
     /// What came of a call; `None` while it is under way.

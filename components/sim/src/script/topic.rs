@@ -30,6 +30,10 @@ pub enum Topic {
     TimeoutNow,
     /// A snapshot's first words.
     Snapshot,
+    /// A piece of a snapshot.
+    SnapshotPiece,
+    /// What became of a snapshot, told by its receiver.
+    SnapshotVerdict,
     /// A follower's read, or the answer.
     ReadIndex,
     /// Between stores, about peers that were removed.
@@ -42,6 +46,36 @@ pub enum Topic {
     Write,
     /// A client wants a region split, or its leader moved.
     Admin,
+    /// The placement driver is asked for something.
+    PdRequest,
+    /// The answer to that.
+    PdAnswer,
+}
+
+impl Topic {
+    /// All there are, with their names in scenarios.
+    pub const ALL: [(Self, &str); 20] = [
+        (Self::Append, "append"),
+        (Self::AppendAnswer, "append-answer"),
+        (Self::Heartbeat, "heartbeat"),
+        (Self::HeartbeatAnswer, "heartbeat-answer"),
+        (Self::PreVote, "pre-vote"),
+        (Self::Vote, "vote"),
+        (Self::TransferVote, "transfer-vote"),
+        (Self::VoteAnswer, "vote-answer"),
+        (Self::TimeoutNow, "timeout-now"),
+        (Self::Snapshot, "snapshot"),
+        (Self::SnapshotPiece, "snapshot-piece"),
+        (Self::SnapshotVerdict, "snapshot-verdict"),
+        (Self::ReadIndex, "read-index"),
+        (Self::Removed, "removed"),
+        (Self::Hibernation, "hibernation"),
+        (Self::Read, "read"),
+        (Self::Write, "write"),
+        (Self::Admin, "admin"),
+        (Self::PdRequest, "pd-request"),
+        (Self::PdAnswer, "pd-answer"),
+    ];
 }
 
 /// What a frame is about; empty for those that no script is interested in.
@@ -61,6 +95,10 @@ pub(super) fn topics_of(frame: &Frame) -> Vec<Topic> {
                 }
             }]
         }
+        FrameKind::SnapshotPiece => vec![Topic::SnapshotPiece],
+        FrameKind::SnapshotVerdict => vec![Topic::SnapshotVerdict],
+        FrameKind::PdRequest => vec![Topic::PdRequest],
+        FrameKind::PdResponse => vec![Topic::PdAnswer],
         _ => Vec::new(),
     }
 }
