@@ -105,6 +105,8 @@ impl RocksEngine {
             snapshots: inner.number(Cf::Default, property::NUM_SNAPSHOTS),
             running_flushes: inner.number(Cf::Default, property::NUM_RUNNING_FLUSHES),
             running_compactions: inner.number(Cf::Default, property::NUM_RUNNING_COMPACTIONS),
+            is_write_stopped: inner.number(Cf::Default, property::IS_WRITE_STOPPED) > 0,
+            delayed_write_rate: inner.number(Cf::Default, property::ACTUAL_DELAYED_WRITE_RATE),
             background_errors: inner.number(Cf::Default, property::BACKGROUND_ERRORS),
             families: Cf::ALL.iter().map(|cf| inner.family_stats(*cf)).collect(),
         }

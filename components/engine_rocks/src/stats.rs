@@ -23,6 +23,10 @@ pub struct EngineStats {
     pub running_flushes: u64,
     /// Compactions running now.
     pub running_compactions: u64,
+    /// Writes are stopped until compaction has caught up.
+    pub is_write_stopped: bool,
+    /// Writes are slowed down to so many bytes a second, for the same reason; zero: they are not.
+    pub delayed_write_rate: u64,
     /// Errors of background work; any at all has poisoned the engine.
     pub background_errors: u64,
     /// Each family, in the order of [`Cf::ALL`].

@@ -71,12 +71,54 @@ pub struct StoreRegions {
     pub leaders: BTreeSet<RegionId>,
 }
 
+/// How many regions are how well, as their leaders tell.
+#[derive(Clone, Default, PartialEq, Eq, Debug)]
+pub struct Health {
+    /// Those with a peer that does not answer.
+    pub with_down_peers: usize,
+    /// Those with a peer that lags behind.
+    pub with_pending_peers: usize,
+    /// How many there are with so many peers.
+    by_peers: BTreeMap<usize, usize>,
+}
+
+impl Health {
+    /// How many regions have fewer than `replicas` peers, and how many have more.
+    #[must_use]
+    pub fn off_target(&self, replicas: usize) -> (usize, usize) {
+        let more = (Bound::Excluded(replicas), Bound::Unbounded);
+        (
+            self.by_peers.range(..replicas).map(|(_, count)| count).sum(),
+            self.by_peers.range(more).map(|(_, count)| count).sum(),
+        )
+    }
+
+    fn add(&mut self, info: &RegionInfo) {
+        self.with_down_peers += usize::from(!info.down_peers.is_empty());
+        self.with_pending_peers += usize::from(!info.pending_peers.is_empty());
+        *self.by_peers.entry(info.region.peers.len()).or_default() += 1;
+    }
+
+    fn subtract(&mut self, info: &RegionInfo) {
+        self.with_down_peers -= usize::from(!info.down_peers.is_empty());
+        self.with_pending_peers -= usize::from(!info.pending_peers.is_empty());
+        let peers = info.region.peers.len();
+        let count = self.by_peers.get_mut(&peers).expect("counted when it came");
+        *count -= 1;
+        if *count == 0 {
+            self.by_peers.remove(&peers);
+        }
+    }
+}
+
 /// All regions known.
 #[derive(Clone, Default, Debug)]
 pub struct Directory {
     by_id: BTreeMap<RegionId, RegionInfo>,
     by_start: BTreeMap<Key, RegionId>,
     by_store: BTreeMap<StoreId, StoreRegions>,
+    /// Invariant: of those in `by_id`.
+    health: Health,
 }
 
 impl Directory {
@@ -116,6 +158,8 @@ impl Directory {
                 return Verdict::Unchanged;
             }
             if epoch == known_epoch && info.leader == known.leader {
+                self.health.subtract(known);
+                self.health.add(&info);
                 *known = info;
                 return Verdict::Updated;
             }
@@ -203,6 +247,12 @@ impl Directory {
         self.by_id.len()
     }
 
+    /// How well they are.
+    #[must_use]
+    pub fn health(&self) -> &Health {
+        &self.health
+    }
+
     /// True before the first heartbeat.
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -230,12 +280,14 @@ impl Directory {
         }
         self.by_store.entry(info.leader.store_id).or_default().leaders.insert(id);
         self.by_start.insert(info.region.range.start.clone(), id);
+        self.health.add(&info);
         self.by_id.insert(id, info);
     }
 
     fn remove(&mut self, id: RegionId) {
         let Some(info) = self.by_id.remove(&id) else { return };
         self.by_start.remove(&info.region.range.start);
+        self.health.subtract(&info);
         for store_id in info.region.peers.iter().map(|peer| peer.store_id) {
             let store = self.by_store.get_mut(&store_id).expect("a region is entered at each of its stores");
             store.peers.remove(&id);
@@ -284,6 +336,9 @@ impl Directory {
         }
         let indexed = self.by_store.iter().map(|(id, store)| (*id, (store.peers.len(), store.leaders.len())));
         assert_eq!(by_store, indexed.collect(), "INV-PD-DIRECTORY: counts by store");
+        let mut health = Health::default();
+        self.by_id.values().for_each(|info| health.add(info));
+        assert_eq!(health, self.health, "INV-PD-DIRECTORY: counts by health");
     }
 }
 

@@ -93,6 +93,14 @@ pub struct PdStatus {
     pub store_count: usize,
     /// How many regions are known.
     pub region_count: usize,
+    /// How many of those have fewer peers than they should.
+    pub regions_missing_peers: usize,
+    /// How many have more.
+    pub regions_extra_peers: usize,
+    /// How many have a peer that does not answer.
+    pub regions_down_peers: usize,
+    /// How many have a peer that lags behind.
+    pub regions_pending_peers: usize,
     /// How many operators run.
     pub operators_running: usize,
     /// How many were ever started under this leadership.
@@ -247,6 +255,11 @@ impl<E: Engine> Pd<E> {
             status.is_serving = true;
             status.is_scheduling = lead.is_prepared;
             status.region_count = lead.directory.len();
+            let health = lead.directory.health();
+            (status.regions_missing_peers, status.regions_extra_peers) =
+                health.off_target(self.config.replicas);
+            status.regions_down_peers = health.with_down_peers;
+            status.regions_pending_peers = health.with_pending_peers;
             status.operators_running = lead.operators.running().count();
             status.operators_started = started;
             status.operators_finished = finished;

@@ -74,7 +74,16 @@ impl Page for PdPage {
             e.gauge("flotilla_pd_stores", help, &[("state", state)], count as f64);
         }
         let help = "Regions that the placement driver has heard of.";
-        e.gauge("flotilla_pd_regions", help, &[("state", "known")], status.region_count as f64);
+        e.gauge("flotilla_pd_regions", help, &[], status.region_count as f64);
+        let help = "Regions of which a peer is missing or superfluous, silent or behind; for long, it means that the cluster does not heal itself.";
+        for (state, count) in [
+            ("miss_peer", status.regions_missing_peers),
+            ("extra_peer", status.regions_extra_peers),
+            ("down_peer", status.regions_down_peers),
+            ("pending_peer", status.regions_pending_peers),
+        ] {
+            e.gauge("flotilla_pd_unhealthy_regions", help, &[("state", state)], count as f64);
+        }
         let help = "Operators that run now.";
         e.gauge("flotilla_pd_operators_running", help, &[], status.operators_running as f64);
         let help = "Operators of this leadership, by what became of them.";

@@ -441,6 +441,11 @@ fn engine_metrics(e: &mut Exposition, stats: &EngineStats) {
     ] {
         e.gauge(name, help, &[DB], value as f64);
     }
+    let help = "One while RocksDB takes no writes until compaction has caught up.";
+    let stopped = f64::from(u8::from(stats.is_write_stopped));
+    e.gauge("flotilla_rocksdb_write_stopped", help, &[DB], stopped);
+    let help = "Bytes a second to which RocksDB slows writes down until compaction has caught up; zero while it does not.";
+    e.gauge("flotilla_rocksdb_delayed_write_bytes_per_second", help, &[DB], stats.delayed_write_rate as f64);
     let help = "Bytes of batches written.";
     e.counter("flotilla_rocksdb_bytes_total", help, &[DB, ("kind", "written")], stats.written_bytes);
     e.counter("flotilla_rocksdb_syncs_total", "Syncs of the write-ahead log.", &[DB], stats.syncs);
