@@ -12,6 +12,7 @@
 mod bad_input;
 mod demo;
 mod kill;
+mod monitoring;
 mod partition;
 mod support;
 mod tour;
