@@ -8,7 +8,7 @@ use crate::state::{Command, Outcome};
 use crate::tso::{Oracle, WallClock};
 use crate::{ClusterView, Config, Directory, Error, StoreView};
 use engine::{Engine, WriteBatch};
-use env::{Dice as _, SplitMix};
+use env::{Dice as _, SplitMix, sim_point};
 use raft::{ConfState, EntryId, Message, Role};
 use std::collections::BTreeMap;
 use types::{ClusterId, LogIndex, MonoTime, PeerId, StoreId, Term};
@@ -314,7 +314,9 @@ impl<E: Engine> Pd<E> {
             self.replies.push((token, PdResponse::Err(refusal)));
             return;
         };
-        if lead.waiting() + self.waiting.len() >= self.config.pending_requests_max {
+        if lead.waiting() + self.waiting.len() >= self.config.pending_requests_max
+            || sim_point!("pd.refuse_request")
+        {
             self.replies.push((token, PdResponse::Err(PdError::ServerIsBusy { backoff_ms: 100 })));
             return;
         }
@@ -324,7 +326,9 @@ impl<E: Engine> Pd<E> {
         match answer {
             crate::serve::Answer::Now(response) => self.replies.push((token, response)),
             crate::serve::Answer::Later => {}
-            crate::serve::Answer::Propose(command) => self.propose(&command, Waiting::Request(token)),
+            crate::serve::Answer::Propose(command) => {
+                self.propose(&command, Waiting::Request(token));
+            }
             crate::serve::Answer::NotLeader => {
                 let refusal = self.not_leader();
                 self.replies.push((token, PdResponse::Err(refusal)));
@@ -338,9 +342,11 @@ impl<E: Engine> Pd<E> {
         PdError::NotLeader { leader }
     }
 
-    /// Offers a command to the group. Whoever waits for it is told at once if it is not taken.
-    fn propose(&mut self, command: &Command, waiting: Waiting) {
-        match self.group.propose(command) {
+    /// Offers a command to the group. Whoever waits for it is told at once if it is not taken. Returns whether it is.
+    fn propose(&mut self, command: &Command, waiting: Waiting) -> bool {
+        let offered = self.group.propose(command);
+        let is_taken = offered.is_ok();
+        match offered {
             Ok(at) => {
                 let old = self.waiting.insert(at.index, (at.term, waiting));
                 if let Some((_, old)) = old {
@@ -353,6 +359,7 @@ impl<E: Engine> Pd<E> {
             }
             Err(_) => self.fail(waiting, None),
         }
+        is_taken
     }
 
     fn fail(&mut self, waiting: Waiting, error: Option<PdError>) {
@@ -466,7 +473,10 @@ impl<E: Engine> Pd<E> {
         }
         if self.group.state().cluster_id().is_zero() {
             let cluster_id = ClusterId(self.dice.fork("cluster id").next_u64().max(1));
-            self.propose(&Command::Init { cluster_id }, Waiting::Nobody);
+            // Whoever is served learns which cluster this is, so the window must not be there without a name before it.
+            if !self.propose(&Command::Init { cluster_id }, Waiting::Nobody) {
+                return self.fail(Waiting::Tso, None);
+            }
         }
         let start_ms = self.wall_ms.max(self.group.state().tso_upper_ms() + 1);
         let upper_ms = start_ms + self.config.tso_window.as_millis() as u64;

@@ -16,6 +16,7 @@ use crate::{
     Storage, StorageError,
 };
 use bytes::Bytes;
+use env::sim_point;
 use std::collections::VecDeque;
 use types::{LogIndex, PeerId};
 
@@ -115,7 +116,7 @@ impl<S: Storage> RawNode<S> {
         }
         // Within a tick a quorum does not become stale, so one question serves all proposals of a turn.
         if leader.fresh_tick != self.tick {
-            if self.is_quorum_stale() {
+            if self.is_quorum_stale() || sim_point!("raft.refuse_proposal") {
                 return Err(Dropped::QuorumStale);
             }
             let tick = self.tick;
@@ -249,7 +250,8 @@ impl<S: Storage> RawNode<S> {
     fn build_append(&self, to: PeerId, next: LogIndex, high: LogIndex) -> Result<LogSlice, StorageError> {
         let (prev, context) = (next.prev(), FetchContext { to, term: self.term });
         let prev = EntryId::new(self.log.term(prev)?, prev);
-        let entries = self.log.entries(next, high, self.config.max_size_per_message(), context)?;
+        let bytes_max = if sim_point!("raft.lone_entry") { 0 } else { self.config.max_size_per_message() };
+        let entries = self.log.entries(next, high, bytes_max, context)?;
         LogSlice::new(self.term, prev, entries)
             .map_err(|what| StorageError::Other(format!("a log that {what}")))
     }

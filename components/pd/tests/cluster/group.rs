@@ -1,7 +1,8 @@
 //! Three members: one leads, time goes on over its loss, and those left behind catch up by snapshot.
 
 use crate::driver::Driver;
-use env::Dice as _;
+use env::points::arm;
+use env::{Dice as _, SplitMix};
 use pd::Config;
 use std::time::Duration;
 use types::{PeerId, Timestamp};
@@ -106,4 +107,23 @@ fn a_leader_that_is_cut_off_stops_answering_before_its_successor_begins() {
     let (last_of_old, first_of_new) =
         (last_of_old.expect("it had a lease"), first_of_new.expect("another leads"));
     assert!(last_of_old < first_of_new, "{last_of_old:?} and {first_of_new:?}");
+}
+
+#[test]
+fn nobody_is_served_by_a_group_that_has_no_name_yet() {
+    // The command that gives the cluster its id was refused for a moment, the first window of timestamps behind it was
+    // not: stores that asked then were told the cluster zero, kept that, and were refused ever after.
+    let mut refused = 0;
+    for seed in 0..20 {
+        let armed = arm(&["raft.refuse_proposal"], &SplitMix::new(seed));
+        let mut driver = Driver::new(Config::default(), 1, seed);
+        for _ in 0..200 {
+            driver.pass(STEP);
+            let status = driver.pd(0).status();
+            assert!(!status.is_serving || !status.cluster_id.is_zero(), "seed {seed}: {status:?}");
+        }
+        assert!(driver.serving().is_some(), "seed {seed}: it is offered again");
+        refused += armed.take_fired().len();
+    }
+    assert!(refused > 0);
 }
