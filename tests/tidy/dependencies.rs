@@ -40,6 +40,7 @@ const LIMITS: &[Limit] = &[
             "client_core",
             "store",
             "sim",
+            "cmd/flotilla-sim",
         ],
         never: &["tokio", "mio", "rustls", "openssl-sys", "rocksdb", "librocksdb-sys"],
         reason: "logic does no I/O: runtimes, sockets, TLS and RocksDB belong to the drivers and their adapters",
@@ -299,6 +300,12 @@ text";
         let packages = [package("raftstore", &["wire"], &[]), package("wire", &[], &["helper"])];
         let found = outside_violations(&packages, &lock);
         assert_eq!(found.len(), 2, "both crates link it, one through the other: {found:?}");
+        let simulator = [package("cmd/flotilla-sim", &[], &["clap", "helper"])];
+        assert_eq!(
+            outside_violations(&simulator, &lock).len(),
+            1,
+            "nor is there one in the simulator's binary"
+        );
     }
 
     #[test]

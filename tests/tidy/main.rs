@@ -10,5 +10,6 @@ mod documents;
 mod doors;
 mod features;
 mod length;
+mod points;
 mod repository;
 mod words;

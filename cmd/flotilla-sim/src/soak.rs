@@ -42,6 +42,8 @@ struct Sum {
     void: BTreeMap<&'static str, u64>,
     faults: BTreeMap<&'static str, FaultCount>,
     network: NetworkCounts,
+    /// By point: in how many runs it was armed, and how often it fired.
+    points: BTreeMap<&'static str, (u64, u64)>,
     depths: Depths,
     /// The deepest that any one run got.
     deepest: Depths,
@@ -102,6 +104,11 @@ impl Sum {
         sum.garbled += garbled;
         sum.cut_off += cut_off;
         sum.broken += broken;
+        for (name, fired) in &report.points {
+            let (armed, sum) = self.points.entry(name).or_default();
+            *armed += 1;
+            *sum += fired;
+        }
         fold(&mut self.depths, &report.depths, |a, b| a + b);
         fold(&mut self.deepest, &report.depths, u64::max);
     }
@@ -130,6 +137,10 @@ impl Sum {
              were gone, {stragglers} out of broken connections, {garbled} damaged, {cut_off} cut off; {broken} \
              connections broke"
         );
+        println!("  points (fired / runs in which they were armed):");
+        for (name, (armed, fired)) in &self.points {
+            println!("    {name:32} {fired:8} / {armed}");
+        }
         println!("  got to (all runs / the deepest):");
         for ((name, sum), (_, most)) in rows(&self.depths).into_iter().zip(rows(&self.deepest)) {
             println!("    {name:16} {sum:9} / {most}");

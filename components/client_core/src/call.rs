@@ -10,6 +10,7 @@ use crate::region_cache::Route;
 use crate::router::Joining;
 use crate::seeded_bug::SeededBug;
 use crate::store_book::Entry;
+use env::sim_point;
 use std::sync::Arc;
 use std::time::Duration;
 use types::{Epoch, MonoTime, Region, RegionId, StoreId};
@@ -252,6 +253,7 @@ impl Core {
         match error {
             KvError::NotLeader { leader, .. } => {
                 let cause = Cause::NoLeader { region_id };
+                let leader = leader.filter(|_| !sim_point!("client_core.ignore_leader_hint"));
                 let Some(leader) = leader.filter(|leader| leader.store_id != store_id) else {
                     self.try_next(route);
                     return self.again(call, Class::NoLeader, cause).await;

@@ -1,6 +1,7 @@
 //! What we believe of the regions: a map by start key, never trusted, always cheap to correct.
 
 use crate::seeded_bug::{Bugs, SeededBug};
+use env::sim_point;
 use std::collections::BTreeMap;
 use std::ops::Bound::{Excluded, Included, Unbounded};
 use std::sync::Arc;
@@ -72,7 +73,8 @@ impl RegionCache {
     /// The region that holds `key`.
     pub(crate) fn at(&self, key: &[u8]) -> Option<Route> {
         let (_, cached) = self.regions.range::<[u8], _>((Unbounded, Included(key))).next_back()?;
-        cached.region.range.contains(key).then(|| cached.route())
+        let is_known = cached.region.range.contains(key) && !sim_point!("client_core.miss_region");
+        is_known.then(|| cached.route())
     }
 
     /// The region that holds the keys just below `end`; an empty `end` is the end of all keys.

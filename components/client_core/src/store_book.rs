@@ -1,5 +1,6 @@
 //! Where stores are reached.
 
+use env::sim_point;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -33,7 +34,10 @@ impl StoreBook {
     pub(crate) fn entry(&self, store_id: StoreId, now: MonoTime) -> Entry {
         let is_fresh = self.read_at.is_some_and(|read_at| now.since(read_at) < REFRESH_INTERVAL);
         match self.addresses.get(&store_id) {
-            Some(address) if is_fresh || !self.doubted.contains(&store_id) => {
+            Some(address)
+                if (is_fresh || !self.doubted.contains(&store_id))
+                    && !sim_point!("client_core.doubt_address") =>
+            {
                 Entry::Known(Arc::clone(address))
             }
             Some(address) => Entry::Ask(Some(Arc::clone(address))),

@@ -1,5 +1,7 @@
 //! Ids reserved through the log and not handed out yet.
 
+use env::sim_point;
+
 /// A range of ids that the log has reserved for this leadership. What is left when it ends is lost; ids are plenty.
 #[derive(Clone, Default, Debug)]
 pub(crate) struct IdPool {
@@ -24,6 +26,9 @@ impl IdPool {
         }
         let first = self.next;
         self.next += count;
+        if sim_point!("pd.waste_ids") {
+            self.next = self.end;
+        }
         Some(first)
     }
 

@@ -6,7 +6,7 @@ use crate::state::{Command, State};
 use crate::tso::Oracle;
 use crate::view::StoreHealth;
 use crate::{ClusterView, Config, Directory, StoreView, Verdict, plan};
-use env::SplitMix;
+use env::{SplitMix, sim_point};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 use types::{Epoch, KeyRange, MonoTime, PeerId, Region, RegionId, StoreId, Term};
@@ -405,7 +405,7 @@ impl Lead {
                 Verdict::Unchanged => {}
             }
             let info = self.directory.get(id).expect("an accepted region is in the directory");
-            if info.leader == leader {
+            if info.leader == leader && !sim_point!("pd.say_nothing") {
                 instructions.extend(self.operators.observe(info, &self.stores, now, config));
             }
         }

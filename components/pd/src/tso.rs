@@ -5,6 +5,7 @@
 //! changes of leadership, whatever the wall clock does. An oracle is made when a leadership begins to serve and dropped
 //! when it ends; it is never reset, so no request can meet one that was left over.
 
+use env::sim_point;
 use std::time::Duration;
 use types::{MonoTime, Timestamp};
 
@@ -62,7 +63,9 @@ impl Oracle {
     pub(crate) fn wanted_upper_ms(&self, window: Duration) -> Option<u64> {
         let window_ms = window.as_millis() as u64;
         let reached = self.physical_ms.max(self.clock.trusted_ms());
-        (self.upper_ms < reached + window_ms / 2).then_some(reached + window_ms)
+        let is_time = self.upper_ms < reached + window_ms / 2;
+        let is_early = self.upper_ms < reached + window_ms && sim_point!("pd.extend_window_early");
+        (is_time || is_early).then_some(reached + window_ms)
     }
 
     fn advance(&mut self) {

@@ -3,6 +3,7 @@
 use crate::{EntryCache, LoadError, keys};
 use codec::{Decode, Encode, codec_struct};
 use engine::{Cf, Engine, WriteBatch};
+use env::sim_point;
 use raft::{
     Append, ConfState, Entry, EntryId, FetchContext, HardState, InitialState, PersistToken, Snapshot,
     Storage, StorageError,
@@ -226,6 +227,7 @@ impl<E: Engine> GroupLog<E> {
 
     /// Drops cached entries up to `index`, and older ones beyond `bytes_max`; never one that the engine does not have.
     pub fn evict_cache(&mut self, index: LogIndex, bytes_max: u64) {
+        let bytes_max = if sim_point!("raft_log.drop_cache") { 0 } else { bytes_max };
         self.cache.evict_to(index.min(self.written));
         self.cache.shrink_to(bytes_max, self.written);
     }
@@ -380,6 +382,8 @@ impl<E: Engine> Storage for GroupLog<E> {
         if low >= high {
             return Ok(());
         }
+        // The first is given in any case.
+        let bytes_max = if sim_point!("raft_log.short_page") { 0 } else { bytes_max };
         if self.cache.first_index().is_some_and(|first| first <= low) {
             self.cache.read(low, high, bytes_max, out);
             return Ok(());

@@ -9,6 +9,7 @@ use crate::seeded_bug::SeededBug;
 use crate::write::busy;
 use codec::Encode;
 use engine::Engine;
+use env::sim_point;
 use raft::{ConfChange, ConfChangeKind, ConfChangeOp, EntryId, Storage as _, TransferError, Transition};
 use std::time::Duration;
 use types::{Epoch, Key, MonoTime, Peer, PeerId, StoreId};
@@ -242,6 +243,11 @@ impl<E: Engine> PeerState<E> {
         if !keys.is_empty() {
             self.request_split(turn, epoch, keys, None);
         }
+        if sim_point!("raftstore.hand_over")
+            && let Some(heir) = self.heir(&[])
+        {
+            drop(self.transfer(heir));
+        }
     }
 
     /// Proposes to forget the part of the log that nobody needs, or that has grown beyond its bound.
@@ -262,7 +268,9 @@ impl<E: Engine> PeerState<E> {
         let to = if too_long {
             // Half of it stays, so that a peer that lags a little need not take a snapshot.
             replicated.max(first + held / 2).min(bound)
-        } else if replicated.distance_from(first) >= config.log_gc_entries_min {
+        } else if replicated.distance_from(first) >= config.log_gc_entries_min
+            || sim_point!("raftstore.compact_early")
+        {
             replicated
         } else {
             return;

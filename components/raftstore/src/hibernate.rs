@@ -19,6 +19,7 @@
 
 use crate::peer::{PeerState, Turn};
 use engine::Engine;
+use env::sim_point;
 use raft::{Body, Role, VoteKind, Wake};
 use types::{LogIndex, Peer, PeerId, StoreId, Term};
 use wire::store::StoreMessage;
@@ -95,7 +96,7 @@ impl<E: Engine> PeerState<E> {
             }
             Rest::Drowsy { left, until } => {
                 let (agreed, late) = (left.is_empty(), *until <= turn.ticks);
-                if late || !self.wants_sleep(turn) {
+                if late || !self.wants_sleep(turn) || sim_point!("raftstore.stay_awake") {
                     self.stay_awake(turn);
                 } else if agreed {
                     self.fall_asleep(turn, self.other_stores());

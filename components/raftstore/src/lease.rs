@@ -8,6 +8,7 @@ use crate::meta::Delegate;
 use crate::peer::{PeerState, Turn};
 use crate::seeded_bug::SeededBug;
 use engine::Engine;
+use env::sim_point;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use types::MonoTime;
@@ -51,6 +52,9 @@ impl<E: Engine> PeerState<E> {
             return;
         }
         let Some(lease) = self.raft.lease() else { return };
+        if sim_point!("raftstore.let_lease_run_out") {
+            return;
+        }
         // Until an entry of this term is applied, writes that earlier leaders acknowledged may be missing here.
         let unapplied = turn.shared.config.bugs.has(SeededBug::LeaseBeforeOwnTermApplied);
         if self.applying.applied.term != lease.term && !unapplied {

@@ -14,6 +14,7 @@ use crate::records::{ApplyRecord, RegionRecord, RemovedPeer};
 use crate::schedule::Counted;
 use crate::seeded_bug::SeededBug;
 use engine::Engine;
+use env::sim_point;
 use raft::{Counters, EntryId, RawNode, Ready, Role};
 use raft_log::{GroupLog, LoadError};
 use std::collections::{BTreeMap, VecDeque};
@@ -312,6 +313,7 @@ impl<E: Engine> PeerState<E> {
     pub(crate) fn not_leader(&self) -> KvError {
         let lead = self.raft.status().lead;
         let leader = self.region.peer(lead).copied().filter(|_| lead != self.me.id);
+        let leader = leader.filter(|_| !sim_point!("raftstore.forget_leader_hint"));
         KvError::NotLeader { region_id: self.region.id, leader }
     }
 

@@ -7,6 +7,7 @@ use crate::seeded_bug::SeededBug;
 use bytes::Bytes;
 use codec::Encode;
 use engine::Engine;
+use env::sim_point;
 use raft::Dropped;
 use types::{Epoch, KeyRange, MonoTime};
 use wire::kv::{BusyReason, KvError, WriteOp};
@@ -77,9 +78,11 @@ impl<E: Engine> PeerState<E> {
             let mut items = Vec::new();
             let mut deadlines = Vec::new();
             let mut bytes = 0;
-            while let Some(write) = queued.next_if(|write| {
-                items.is_empty() || bytes + write.item.size_bytes() <= turn.shared.config.entry_bytes_max
-            }) {
+            let bytes_max =
+                if sim_point!("raftstore.lone_write") { 0 } else { turn.shared.config.entry_bytes_max };
+            while let Some(write) =
+                queued.next_if(|write| items.is_empty() || bytes + write.item.size_bytes() <= bytes_max)
+            {
                 if !item_inside(&write.item, &range) {
                     let error = self.epoch_not_match(&turn.shared);
                     turn.answer(write.token, Err(error));

@@ -8,6 +8,7 @@ use crate::disk::DiskConfig;
 use crate::faults::{Action, DiskFailure, Fault, Shape};
 use crate::kernel::{CrashKind, NodeId};
 use crate::network::NetworkConfig;
+use crate::points;
 use crate::time::SimTime;
 use crate::workload::Change;
 use env::{Dice, SplitMix};
@@ -123,6 +124,8 @@ pub struct Plan {
     pub network: NetworkConfig,
     /// How the disks do.
     pub disk: DiskConfig,
+    /// Points in the product's logic that are armed until the end of the safety phase.
+    pub points: Vec<&'static str>,
     /// When what begins, in order of time.
     pub actions: Vec<Action>,
 }
@@ -131,7 +134,8 @@ impl Plan {
     /// A plan in which nothing goes wrong.
     #[must_use]
     pub fn calm() -> Self {
-        Self { network: NetworkConfig::default(), disk: DiskConfig::default(), actions: Vec::new() }
+        let (network, disk) = (NetworkConfig::default(), DiskConfig::default());
+        Self { network, disk, points: Vec::new(), actions: Vec::new() }
     }
 
     /// A plan for one seed, whose last fault begins before `until`.
@@ -163,7 +167,7 @@ impl Plan {
             actions.push(Action { at, fault: Fault::Start { node: *node } });
         }
         actions.sort_by_key(|action| action.at);
-        Self { network, disk, actions }
+        Self { network, disk, points: points::draw(&dice.fork("points")), actions }
     }
 }
 

@@ -11,6 +11,7 @@ use crate::network::NetworkCounts;
 use crate::nodes::{AddressBook, PdNode, SeededBug, StoreNode};
 use crate::observer::Depths;
 use crate::plan::{Targets, draw_drift};
+use crate::points::PointCounts;
 use crate::reference::{Flaw, ReferencePd, ReferenceStore};
 use crate::schedule::Schedule;
 #[cfg(feature = "seeded_bugs")]
@@ -19,6 +20,7 @@ use crate::time::SimTime;
 use crate::trace::{Trace, TraceHash, TraceMode};
 use crate::workload::{Session, Tally};
 use env::SplitMix;
+use env::points::{Armed, arm};
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -109,6 +111,8 @@ pub struct Report {
     pub faults: BTreeMap<&'static str, FaultCount>,
     /// How often the network misbehaved by itself.
     pub network: NetworkCounts,
+    /// How often the points have fired that were armed.
+    pub points: PointCounts,
     /// What the cluster got to.
     pub depths: Depths,
 }
@@ -260,6 +264,9 @@ struct Run {
     liveness: Duration,
     /// The system has regions.
     is_replicated: bool,
+    /// The points that may fire.
+    armed: Armed,
+    points: PointCounts,
 }
 
 /// Runs a seed.
@@ -309,6 +316,7 @@ pub(crate) fn run_and_tell(
             tally: session.tally,
             faults,
             network: kernel.network_counts(),
+            points: run.points.clone(),
             depths: run.cluster.observer().depths(),
         }),
         Err(fail) => Err(Box::new(Failure {
@@ -332,6 +340,8 @@ impl Run {
     fn new(schedule: &Schedule, trace: Trace) -> Self {
         let Schedule { seed, system, setup, plan, .. } = schedule;
         let root = SplitMix::new(*seed);
+        // Before anything runs: nodes start as they are added.
+        let armed = arm(&plan.points, &root.fork("points"));
         let session = Arc::new(Mutex::new(Session::new(schedule.workload.clone())));
         #[cfg_attr(not(feature = "seeded_bugs"), expect(unused_mut, reason = "bugs are planted in them"))]
         let (mut config, mut pd, mut client_bugs) =
@@ -378,13 +388,24 @@ impl Run {
         let nemesis = Nemesis::new(plan.clone(), Arc::clone(&session), &mut cluster);
         cluster.kernel_mut().mark_at(SimTime::ZERO + schedule.safety, HEAL);
         let is_replicated = matches!(system, System::Cluster(_));
-        Self { cluster, session, nemesis, clients, liveness: schedule.liveness, is_replicated }
+        Self {
+            cluster,
+            session,
+            nemesis,
+            clients,
+            liveness: schedule.liveness,
+            is_replicated,
+            armed,
+            points: plan.points.iter().map(|name| (*name, 0)).collect(),
+        }
     }
 
     fn phases(&mut self) -> Result<(), Fail> {
         let mut deadline = SimTime::MAX;
         loop {
-            let token = self.cluster.step().map_err(Fail::Invariant)?;
+            let token = self.cluster.step();
+            self.note_fired();
+            let token = token.map_err(Fail::Invariant)?;
             let ended = self.cluster.ended();
             if !ended.is_empty() {
                 self.nemesis.saw_ended(ended);
@@ -393,6 +414,7 @@ impl Run {
                 None => {}
                 Some(HEAL) => {
                     self.session.lock().is_over = true;
+                    self.armed.disarm();
                     self.nemesis.heal(&mut self.cluster).map_err(Fail::Invariant)?;
                     for client in &self.clients {
                         // One that has nothing left to do looks up.
@@ -422,6 +444,16 @@ impl Run {
                     self.nemesis.on_moment(&mut self.cluster, token).map_err(Fail::Invariant)?;
                 }
             }
+        }
+    }
+
+    /// Points that have fired are part of what happened.
+    fn note_fired(&mut self) {
+        for name in self.armed.take_fired() {
+            *self.points.get_mut(name).expect("only what is armed fires") += 1;
+            let kernel = self.cluster.kernel_mut();
+            kernel.trace_mut().hash_mut().fold_bytes(name.as_bytes());
+            kernel.note(|| format!("{name} fires"));
         }
     }
 

@@ -12,6 +12,7 @@ use crate::kernel::NodeId;
 use crate::network::NetworkConfig;
 use crate::nodes::SeededBug;
 use crate::plan::{Plan, Targets};
+use crate::points;
 use crate::reference::Flaw;
 use crate::run::{RunOptions, Scale, System};
 use crate::setup::Setup;
@@ -245,6 +246,7 @@ struct Parts {
     workload: Option<WorkloadConfig>,
     network: Option<NetworkConfig>,
     disk: Option<DiskConfig>,
+    points: Option<Vec<&'static str>>,
     fails: Option<String>,
     actions: Vec<Action>,
 }
@@ -256,6 +258,11 @@ impl Parts {
             return put(&mut self.fails, first, rest.to_owned());
         }
         let mut words = rest.split_whitespace();
+        if first == "points" {
+            let known =
+                |name| points::named(name).ok_or_else(|| Unreadable(format!("no point is called {name:?}")));
+            return put(&mut self.points, first, words.map(known).collect::<Result<_, _>>()?);
+        }
         if let Some(at) = first.strip_prefix("at=") {
             let at = parse_duration(at).ok_or_else(|| Unreadable(format!("{at:?} is no time")))?;
             let at = SimTime::ZERO + at;
@@ -304,6 +311,7 @@ impl Parts {
         let plan = Plan {
             network: there(self.network, "network")?,
             disk: there(self.disk, "disk")?,
+            points: self.points.unwrap_or_default(),
             actions: self.actions,
         };
         let schedule = Schedule {
@@ -367,6 +375,9 @@ impl fmt::Display for Schedule {
         writeln!(f, "workload {workload}")?;
         writeln!(f, "network {}", plan.network)?;
         writeln!(f, "disk {}", plan.disk)?;
+        if !plan.points.is_empty() {
+            writeln!(f, "points {}", plan.points.join(" "))?;
+        }
         if let Some(fails) = fails {
             writeln!(f, "fails {fails}")?;
         }
@@ -434,6 +445,11 @@ mod tests {
                 "a second line \"disk\"",
             ),
             (with("something=1"), last + 1, "begins no line of a schedule"),
+            (
+                with("points store.refuse_write store.explode"),
+                last + 1,
+                "no point is called \"store.explode\"",
+            ),
         ];
         for (text, line, reason) in cases {
             let error = Schedule::parse(&text).expect_err(reason);

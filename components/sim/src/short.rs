@@ -82,7 +82,7 @@ const KINDS: &[Kind] =
 /// What goes wrong in a short run.
 pub(crate) fn plan(root: &SplitMix, targets: &Targets, until: SimTime, timeout: Duration) -> Plan {
     let mut dice = root.fork("short plan");
-    let Plan { mut network, disk, mut actions } = Plan::draw(&root.fork("faults"), targets, until);
+    let Plan { mut network, disk, points, mut actions } = Plan::draw(&root.fork("faults"), targets, until);
     if dice.chance(1, 2) {
         network = NetworkConfig::default();
     }
@@ -118,7 +118,7 @@ pub(crate) fn plan(root: &SplitMix, targets: &Targets, until: SimTime, timeout: 
     }
     actions.retain(|action| action.at < until);
     actions.sort_by_key(|action| action.at);
-    Plan { network, disk, actions }
+    Plan { network, disk, points, actions }
 }
 
 /// Some of them, in any order.

@@ -1,6 +1,6 @@
 //! Makes a schedule that fails smaller, as long as the same checker finds something.
 //!
-//! Delta debugging: first actions go, in halves, quarters and so on, then clients, then requests, then what is left is made
+//! Delta debugging: first actions go, in halves, quarters and so on, then points, then clients, then requests, then what is left is made
 //! shorter, then the network is made better. Every draw of a run comes from a stream that is named by what it is for, so a
 //! smaller schedule is nearly the same run. What is kept after one round may allow for more in the next.
 
@@ -47,6 +47,7 @@ fn shrink_while(
     loop {
         let before = shrinker.best.clone();
         shrinker.actions();
+        shrinker.points();
         shrinker.clients();
         shrinker.requests();
         shrinker.durations();
@@ -101,6 +102,18 @@ impl Shrinker<'_> {
                 break;
             }
             size = size.div_ceil(2);
+        }
+    }
+
+    /// Tries without any point, then without each of them.
+    fn points(&mut self) {
+        let mut candidate = self.best.clone();
+        candidate.plan.points.clear();
+        self.try_one(candidate);
+        for point in self.best.plan.points.clone() {
+            let mut candidate = self.best.clone();
+            candidate.plan.points.retain(|other| *other != point);
+            self.try_one(candidate);
         }
     }
 

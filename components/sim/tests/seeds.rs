@@ -1,6 +1,7 @@
 //! Fixed seeds of the whole product, at every change: many short ones, some long ones, and some twice.
 
-use sim::{Report, RunOptions, run};
+use sim::{POINTS, Report, RunOptions, run};
+use std::collections::BTreeSet;
 
 /// Runs seeds until one fails.
 fn all_pass(seeds: std::ops::Range<u64>, options: &RunOptions) -> Vec<Report> {
@@ -23,6 +24,20 @@ fn long_seeds_pass() {
     let reports = all_pass(0..40, &RunOptions::default());
     let done: u64 = reports.iter().map(|report| report.tally.done).sum();
     assert!(done > 4_000, "runs in which little happens prove little: {done} operations");
+    // Some points need a coincidence: these runs have most, a few more have the others.
+    let fired = |reports: &[Report]| {
+        let points = reports.iter().flat_map(|report| &report.points);
+        points.filter(|(_, count)| **count > 0).map(|(name, _)| *name).collect::<BTreeSet<_>>()
+    };
+    let mut met = fired(&reports);
+    let mut more = 40..120;
+    while met.len() < POINTS.len()
+        && let Some(seed) = more.next()
+    {
+        met.extend(fired(&all_pass(seed..seed + 1, &RunOptions::default())));
+    }
+    let silent: Vec<_> = POINTS.iter().filter(|point| !met.contains(point.name)).collect();
+    assert!(silent.is_empty(), "never fired: {silent:?}");
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use crate::config::Config;
 use crate::inflight::Inflight;
 use engine::Pressure;
+use env::sim_point;
 use raftstore::{Input, ReadRequest, Token, WriteItem, worker_of};
 use std::sync::Arc;
 use types::{ENTRY_SIZE_MAX, KEY_SIZE_MAX, KeyRange, MonoTime, RegionId, VALUE_SIZE_MAX};
@@ -121,6 +122,9 @@ impl Dispatcher {
             || pressure.pending_compaction_bytes > config.pending_compaction_bytes_max
         {
             return Err(BusyReason::WriteStall);
+        }
+        if sim_point!("store.refuse_write") {
+            return Err(BusyReason::Memory);
         }
         match self.inflight.take(bytes, config.inflight_bytes_max) {
             true => Ok(()),

@@ -12,7 +12,7 @@ use crate::seeded_bug::SeededBug;
 use crate::snapshot_build::{SnapshotBuilder, SnapshotSource};
 use crate::snapshot_receive::SnapshotReceiver;
 use engine::{Cf, Engine, EngineError, Op, WriteBatch};
-use env::Clock;
+use env::{Clock, sim_point};
 use raftstore::{
     Applier, ApplyTask, Input, Persisted, StoreMeta, Token, TurnEffects, Worker, WorkerShare, recover,
     worker_of,
@@ -351,11 +351,21 @@ impl<E: Engine> Store<E> {
     pub fn run(&mut self, actor: Actor, now: MonoTime) -> Result<(), EngineError> {
         match actor {
             Actor::Worker(index) => {
-                let effects = self.workers[index].turn(now, &mut self.inboxes[index]);
+                let inbox = &mut self.inboxes[index];
+                let later = if sim_point!("store.short_turn") {
+                    inbox.split_off(inbox.len() / 2)
+                } else {
+                    Vec::new()
+                };
+                let effects = self.workers[index].turn(now, inbox);
+                *inbox = later;
                 self.take(index, effects);
             }
             Actor::Applier(index) => {
-                let tasks = std::mem::take(&mut self.apply_inboxes[index]);
+                let mut tasks = std::mem::take(&mut self.apply_inboxes[index]);
+                if sim_point!("store.apply_one") {
+                    self.apply_inboxes[index] = tasks.split_off(1.min(tasks.len()));
+                }
                 let applied = self.appliers[index].apply(tasks)?;
                 if self.config.bugs.has(SeededBug::ApplyIndexInAnotherBatch) {
                     let (records, data) = records_and_data(&applied.batch);

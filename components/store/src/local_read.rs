@@ -80,10 +80,9 @@ impl<E: Engine> LocalReader<E> {
             return Ok(None);
         }
         let snapshot = self.snapshot.get_or_insert_with(|| self.engine.snapshot());
-        sim_point!("local_read_between_snapshot_and_clock");
         let now = clock.now();
         let covered = delegate.covers(now) || self.bugs.has(SeededBug::LeaseNeverEnds);
-        if self.meta.version() != self.seen || !covered {
+        if self.meta.version() != self.seen || !covered || sim_point!("store.read_by_turn") {
             return Ok(None);
         }
         delegate.note_use();

@@ -1,6 +1,7 @@
 //! One write and one sync for all that has come while the last one was under way.
 
 use engine::WriteBatch;
+use env::sim_point;
 use raftstore::{LogTask, Persisted};
 use types::StoreId;
 use wire::store::StoreMessage;
@@ -40,7 +41,7 @@ impl LogWriter {
         } else {
             self.next.batch.append(&task.batch);
         }
-        self.next.must_sync |= task.must_sync;
+        self.next.must_sync |= task.must_sync || sim_point!("store.sync_needlessly");
         self.next.persisted.push((worker, task.persisted));
         self.next.messages.extend(task.messages_after);
         self.next.tasks += 1;

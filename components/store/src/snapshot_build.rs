@@ -6,6 +6,7 @@
 use crate::snapshot_receive::Checksum;
 use bytes::Bytes;
 use engine::{Cf, Engine, EngineError};
+use env::sim_point;
 use raftstore::{RaftSnapshot, raft_snapshot, records_in};
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -92,7 +93,8 @@ impl<E: Engine> SnapshotBuilder<E> {
 
     fn take_view(&mut self, key: SnapshotKey) -> Option<View<E::Snapshot>> {
         let at = self.views.iter().position(|view| view.key == key)?;
-        self.views.remove(at)
+        let view = self.views.remove(at);
+        if sim_point!("store.lose_view") { None } else { view }
     }
 }
 

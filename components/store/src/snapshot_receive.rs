@@ -3,6 +3,7 @@
 use crate::seeded_bug::{Bugs, SeededBug};
 use bytes::Bytes;
 use engine::{Cf, Engine, EngineError, SstWriter};
+use env::sim_point;
 use raftstore::{ReceivedSnapshot, SnapshotData, StoreMeta, check_snapshot};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -171,7 +172,7 @@ impl<E: Engine> SnapshotReceiver<E> {
         if let Err(reason) = check_snapshot(key, &region, &message) {
             return Ok(refuse(key, reason));
         }
-        if self.incoming.len() >= self.incoming_max {
+        if self.incoming.len() >= self.incoming_max || sim_point!("store.refuse_snapshot") {
             return Ok(refuse(key, "as many snapshots as are allowed are arriving already"));
         }
         // Looked at again, for good, when all of it is here; this saves sending what cannot be used.
