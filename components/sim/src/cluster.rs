@@ -1,6 +1,6 @@
 //! Nodes on a kernel: who gets what the kernel says has happened.
 
-use crate::check::invariants::{Broken, leases_are_disjoint};
+use crate::check::invariants::{Broken, leases_are_disjoint, regions_cover_all_keys};
 use crate::disk::DiskHurt;
 use crate::kernel::{CrashKind, Kernel, MachineConfig, NodeId, Occurrence};
 use crate::network::{ConnectionId, Lane};
@@ -74,6 +74,14 @@ pub trait Node {
     /// Why its process ends now, by itself; told once.
     fn stops(&mut self) -> Option<String> {
         None
+    }
+
+    /// Looks at all that it has and holds, whatever has happened since it was looked at last; it is up.
+    ///
+    /// # Errors
+    /// What does not hold.
+    fn audit(&self, _observer: &mut Observer) -> Result<(), Broken> {
+        Ok(())
     }
 
     /// Shows what must hold, after each thing that happened to the node while it is up. `now` is true time, `clock` what
@@ -351,6 +359,25 @@ impl Cluster {
             leases_are_disjoint(&all)?;
         }
         Ok(())
+    }
+
+    /// Checks everything, not only what something has just happened to.
+    ///
+    /// # Errors
+    /// An invariant that does not hold.
+    pub fn check_all(&mut self) -> Result<(), Broken> {
+        for (id, node) in &self.nodes {
+            if self.kernel.is_up(*id) {
+                node.audit(&mut self.observer)?;
+            }
+        }
+        // A split is applied in one batch, so of whatever was seen the newest leaves nothing out.
+        let newest = self.observer.epochs.newest();
+        if !newest.is_empty() {
+            regions_cover_all_keys(&newest)?;
+        }
+        let leases: Vec<LeaseView> = self.nodes.keys().flat_map(|id| self.leases(*id)).collect();
+        leases_are_disjoint(&leases)
     }
 
     /// The leases by which a node would answer reads now; none if it is down.

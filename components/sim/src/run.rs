@@ -256,6 +256,9 @@ const HEAL: u64 = 1 << 33;
 /// Look whether the liveness phase is over.
 const LOOK: u64 = HEAL + 1;
 
+/// Everything is checked once in so many events; in between, what something has happened to.
+const CHECK_ALL_EVERY: u64 = 1_000;
+
 struct Run {
     cluster: Cluster,
     session: Arc<Mutex<Session>>,
@@ -401,11 +404,15 @@ impl Run {
     }
 
     fn phases(&mut self) -> Result<(), Fail> {
-        let mut deadline = SimTime::MAX;
+        let (mut deadline, mut check_at) = (SimTime::MAX, CHECK_ALL_EVERY);
         loop {
             let token = self.cluster.step();
             self.note_fired();
             let token = token.map_err(Fail::Invariant)?;
+            if self.cluster.kernel().trace().events() >= check_at {
+                check_at += CHECK_ALL_EVERY;
+                self.cluster.check_all().map_err(Fail::Invariant)?;
+            }
             let ended = self.cluster.ended();
             if !ended.is_empty() {
                 self.nemesis.saw_ended(ended);
@@ -429,7 +436,7 @@ impl Run {
                     let mut missing = session.probe_failure.clone();
                     if is_served {
                         match self.has_converged() {
-                            Ok(()) => return Ok(()),
+                            Ok(()) => return self.cluster.check_all().map_err(Fail::Invariant),
                             Err(broken) => missing = Some(broken.to_string()),
                         }
                     }

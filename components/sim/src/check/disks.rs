@@ -21,7 +21,7 @@ struct LogState {
 codec_struct!(LogState { hard_state, last });
 
 /// The log records that one store's disk holds for certain.
-#[derive(Clone, Default, Debug)]
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
 pub struct DurableLogs(BTreeMap<Bytes, Bytes>);
 
 /// What a batch changed in the logs.
@@ -95,6 +95,12 @@ impl DurableLogs {
     pub fn vote(&self, group: RegionId) -> Option<(Term, Option<PeerId>)> {
         let HardState { term, vote, .. } = self.state(group)?.hard_state;
         Some((term, (!vote.is_zero()).then_some(vote)))
+    }
+
+    /// Where a group's log ends; `None` if it has written nothing.
+    #[must_use]
+    pub fn last(&self, group: RegionId) -> Option<LogIndex> {
+        Some(self.state(group)?.last.index)
     }
 
     /// A group's entry.

@@ -396,6 +396,25 @@ impl Epochs {
         })
     }
 
+    /// Whether some store has applied exactly this.
+    #[must_use]
+    pub fn knows(&self, region: &Region) -> bool {
+        self.by_epoch.get(&(region.id, region.epoch)) == Some(region)
+    }
+
+    /// Each region as of its newest epoch.
+    #[must_use]
+    pub fn newest(&self) -> Vec<Region> {
+        let mut newest: BTreeMap<RegionId, &Region> = BTreeMap::new();
+        for region in self.by_epoch.values() {
+            let seen = newest.entry(region.id).or_insert(region);
+            if seen.epoch.is_older_than(region.epoch) {
+                *seen = region;
+            }
+        }
+        newest.into_values().cloned().collect()
+    }
+
     /// How many regions there were.
     #[must_use]
     pub fn regions(&self) -> u64 {

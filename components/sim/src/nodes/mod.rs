@@ -1,6 +1,7 @@
 //! The product's processes as nodes: what threads, sockets and RocksDB do in `server`, done here one step at a time.
 
 mod alarm;
+mod audit;
 mod pd;
 mod pd_calls;
 mod sight;

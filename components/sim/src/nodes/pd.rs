@@ -293,6 +293,20 @@ impl Node for PdNode {
         true
     }
 
+    fn audit(&self, observer: &mut Observer) -> Result<(), Broken> {
+        let Some(directory) = self.process.as_ref().and_then(|process| process.pd.directory()) else {
+            return Ok(());
+        };
+        directory.check_invariants();
+        for info in directory.from_id(RegionId::ZERO) {
+            if !observer.epochs.knows(&info.region) {
+                let facts = format!("the directory has {:?}, which no store has ever applied", info.region);
+                return Err(Broken { invariant: "INV-PD-DIRECTORY (told by stores)", facts });
+            }
+        }
+        Ok(())
+    }
+
     fn observe(&mut self, _now: SimTime, _clock: MonoTime, observer: &mut Observer) -> Result<(), Broken> {
         let Some(process) = &self.process else { return Ok(()) };
         if let Some(why) = self.engine.poisoned() {

@@ -87,6 +87,11 @@ impl Sight {
         self.durable.extend(self.unsynced.drain(..covered));
     }
 
+    /// What was written and not synced, in order.
+    pub(super) fn unsynced(&self) -> &[WriteBatch] {
+        &self.unsynced
+    }
+
     /// A message of a group leaves.
     pub(super) fn sends(&mut self, region: RegionId, message: &Message) {
         self.promises.extend(Promise::of(message).map(|promise| (region, message.from, promise)));
@@ -398,10 +403,7 @@ impl Sight {
             if let Some((_, status)) = groups.get(&region.id) {
                 self.show_acknowledged(region.id, apply.applied, status, now, observer)?;
             }
-            let mut hash = TraceHash::default();
-            hash.fold_bytes(&region.to_bytes());
-            fold_data(engine, &region.range, &mut hash);
-            let applied = Applied { term: apply.applied.term, checksum: hash.value() };
+            let applied = applied_state(engine, region, &apply);
             observer.states.state(region.id, record.peer_id, apply.applied.index, applied)?;
         }
         Ok(())
@@ -514,6 +516,14 @@ fn checksum(bytes: &[u8]) -> u64 {
     let mut hash = TraceHash::default();
     hash.fold_bytes(bytes);
     hash.value()
+}
+
+/// All that a store holds of a region, as of the entries applied.
+pub(super) fn applied_state(engine: &MemEngine, region: &Region, apply: &ApplyRecord) -> Applied {
+    let mut hash = TraceHash::default();
+    hash.fold_bytes(&region.to_bytes());
+    fold_data(engine, &region.range, &mut hash);
+    Applied { term: apply.applied.term, checksum: hash.value() }
 }
 
 /// Folds all data of a range.

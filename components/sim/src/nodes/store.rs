@@ -8,6 +8,7 @@ use crate::frame::{frame, kind_of, payload_of};
 use crate::kernel::{CrashKind, NodeId};
 use crate::network::{ConnectionId, Lane};
 use crate::nodes::alarm::Alarm;
+use crate::nodes::audit::audit;
 use crate::nodes::pd_calls::{Ended, PdCalls};
 use crate::nodes::sight::{Sight, leases};
 use crate::nodes::snapshots::{Sent, Transfers};
@@ -766,6 +767,15 @@ impl Node for StoreNode {
         match &self.process {
             Some(Process { phase: Phase::Running(store), .. }) => leases(store, clock),
             _ => Vec::new(),
+        }
+    }
+
+    fn audit(&self, observer: &mut Observer) -> Result<(), Broken> {
+        match &self.process {
+            Some(Process { phase: Phase::Running(store), .. }) => {
+                audit(&self.sight, store, &self.engine, observer)
+            }
+            _ => Ok(()),
         }
     }
 
