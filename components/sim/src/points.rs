@@ -37,6 +37,7 @@ pub const POINTS: &[Point] = &[
     point("raftstore.stay_awake", "a region that was about to sleep does not"),
     point("store.apply_one", "an applier takes one task of those that wait"),
     point("store.lose_view", "the view for a region snapshot is gone when it is to be sent"),
+    point("store.measure_later", "a region's size is looked at after the other work that is done aside"),
     point("store.read_by_turn", "a read goes through its region's worker although a lease covers it"),
     point("store.refuse_snapshot", "a region snapshot is refused as if too many were arriving"),
     point("store.refuse_write", "a write is refused as if too many were under way"),

@@ -41,6 +41,8 @@ impl Setup {
                 lane: PEER_LANE,
                 one_by_one: false,
                 hand_over_max: Duration::ZERO,
+                threads: 0,
+                pause_one_in: 0,
                 stall_one_in: 0,
                 damage_one_in: 0,
             },
@@ -65,10 +67,17 @@ impl Setup {
                 lane: if dice.chance(1, 2) { Lane::Datagram } else { PEER_LANE },
                 one_by_one: dice.chance(1, 2),
                 hand_over_max: Duration::from_micros(20 << dice.below(8)),
+                threads: 0,
+                pause_one_in: 0,
                 stall_one_in: if dice.chance(1, 3) { 1_000 } else { 0 },
                 damage_one_in: 0,
             },
         };
+        // Drawn aside, so that the rest does not depend on it: how the work of a store is spread over threads, and in how
+        // many steps they do it.
+        let mut threads = dice.fork("threads");
+        setup.links.threads = threads.below(4);
+        setup.links.pause_one_in = [0, 0, 2, 8][usize::try_from(threads.below(4)).expect("an index")];
         // More than there are stores are never complete, so nothing that is lost could be given up.
         setup.pd.replicas = setup.pd.replicas.min(setup.stores as usize);
         setup.store.validate().expect("drawn within what is valid");
@@ -104,6 +113,8 @@ macro_rules! tunables {
             pub(crate) fn parse(fields: &mut Fields<'_>) -> Result<Self, Unreadable> {
                 let mut setup = Self::usual();
                 $(setup.$($path).+ = fields.$kind($name)?;)*
+                setup.links.threads = fields.number_or_none("threads")?;
+                setup.links.pause_one_in = fields.number_or_none("pause-one-in")?;
                 setup.links.lane = if fields.flag("streams")? { PEER_LANE } else { Lane::Datagram };
                 setup.validate()?;
                 Ok(setup)
@@ -127,6 +138,7 @@ macro_rules! tunables {
         impl fmt::Display for Setup {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 $(write!(f, concat!($name, "={} "), tunables!(@text $kind self.$($path).+))?;)*
+                write!(f, "threads={} pause-one-in={} ", self.links.threads, self.links.pause_one_in)?;
                 write!(f, "streams={}", self.links.lane == PEER_LANE)
             }
         }

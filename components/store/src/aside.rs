@@ -4,6 +4,7 @@ use crate::fetch::fetch_entries;
 use crate::ingest::{Ingest, IngestStep};
 use crate::split_check::{Measured, check_split};
 use engine::{Engine, EngineError};
+use env::sim_point;
 use raftstore::{Background, Input, RaftSnapshot};
 use types::{PeerId, RegionId};
 
@@ -77,6 +78,10 @@ impl<E: Engine> Aside<E> {
             }
             Background::FetchEntries { region_id, request } => {
                 Some((region_id, fetch_entries(engine, region_id, request)?))
+            }
+            // Whoever wants to know has time.
+            task @ Background::CheckSplit { .. } if sim_point!("store.measure_later") => {
+                return Ok(AsideStep::More(Self(Job::Task(task))));
             }
             Background::CheckSplit { region, split_bytes } => {
                 let Measured { size_bytes, keys, split_keys } =

@@ -1,6 +1,6 @@
 //! A whole store in one thread: the actors, a mailbox for each, and nothing that chooses who runs next.
 
-use crate::aside::{Aside, AsideStep};
+use crate::aside::{Aside, AsideStep, is_waited_for};
 use crate::config::Config;
 use crate::dispatch::{Dispatcher, Routed, region_addressed};
 use crate::execute::{ReadLimits, execute};
@@ -14,8 +14,8 @@ use crate::snapshot_receive::SnapshotReceiver;
 use engine::{Cf, Engine, EngineError, Op, WriteBatch};
 use env::{Clock, sim_point};
 use raftstore::{
-    Applier, ApplyTask, Input, Persisted, StoreMeta, Token, TurnEffects, Worker, WorkerShare, recover,
-    worker_of,
+    Applier, ApplyBatch, ApplyTask, Input, Persisted, StoreMeta, Token, TurnEffects, Worker, WorkerShare,
+    recover, worker_of,
 };
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -125,7 +125,9 @@ pub enum Actor {
     Worker(usize),
     /// An applier applies what it was handed.
     Applier(usize),
-    /// Work that is done aside goes on by one step.
+    /// What somebody waits for is read: the view for a region snapshot, or log entries for a follower.
+    Lookup,
+    /// Work that takes long goes on by one step: the files of a region snapshot, the size of a region.
     Background,
     /// PD is told what there is to tell.
     PdAgent,
@@ -146,6 +148,7 @@ pub struct Store<E: Engine> {
     appliers: Vec<Applier<E>>,
     apply_inboxes: Vec<Vec<ApplyTask>>,
     log: LogWriter,
+    lookups: VecDeque<Aside<E>>,
     background: VecDeque<Aside<E>>,
     builder: SnapshotBuilder<E>,
     receiver: SnapshotReceiver<E>,
@@ -205,6 +208,7 @@ impl<E: Engine> Store<E> {
                 .collect(),
             apply_inboxes: (0..config.appliers).map(|_| Vec::new()).collect(),
             log: LogWriter::new(),
+            lookups: VecDeque::new(),
             background: VecDeque::new(),
             builder: SnapshotBuilder::new(
                 engine.clone(),
@@ -234,7 +238,7 @@ impl<E: Engine> Store<E> {
                 .cloned()
                 .collect();
             let effects = store.workers[index].resume(now, &own).map_err(|error| error.to_string())?;
-            store.take(index, effects);
+            store.release(index, effects);
         }
         Ok(store)
     }
@@ -327,6 +331,9 @@ impl<E: Engine> Store<E> {
         let appliers = (0..self.appliers.len()).filter(|index| !self.apply_inboxes[*index].is_empty());
         let mut runnable: Vec<Actor> =
             workers.map(Actor::Worker).chain(appliers.map(Actor::Applier)).collect();
+        if !self.lookups.is_empty() {
+            runnable.push(Actor::Lookup);
+        }
         if !self.background.is_empty() || self.receiver.next_deadline() <= now {
             runnable.push(Actor::Background);
         }
@@ -344,43 +351,24 @@ impl<E: Engine> Store<E> {
         workers.chain(others).min().unwrap_or(MonoTime::MAX)
     }
 
-    /// Lets an actor take its turn.
+    /// Lets an actor take its turn. A driver with threads takes a worker's turn and an applier's batch in the steps that
+    /// follow this, between which other threads run.
     ///
     /// # Errors
     /// [`EngineError`]: the store must stop.
     pub fn run(&mut self, actor: Actor, now: MonoTime) -> Result<(), EngineError> {
         match actor {
             Actor::Worker(index) => {
-                let inbox = &mut self.inboxes[index];
-                let later = if sim_point!("store.short_turn") {
-                    inbox.split_off(inbox.len() / 2)
-                } else {
-                    Vec::new()
-                };
-                let effects = self.workers[index].turn(now, inbox);
-                *inbox = later;
-                self.take(index, effects);
+                let inputs = self.drain(index);
+                let effects = self.step(index, now, inputs);
+                self.release(index, effects);
             }
             Actor::Applier(index) => {
-                let mut tasks = std::mem::take(&mut self.apply_inboxes[index]);
-                if sim_point!("store.apply_one") {
-                    self.apply_inboxes[index] = tasks.split_off(1.min(tasks.len()));
-                }
-                let applied = self.appliers[index].apply(tasks)?;
-                if self.config.bugs.has(SeededBug::ApplyIndexInAnotherBatch) {
-                    let (records, data) = records_and_data(&applied.batch);
-                    self.engine.write(&records)?;
-                    self.engine.write(&data)?;
-                } else {
-                    self.engine.write(&applied.batch)?;
-                }
-                for (token, answer) in applied.replies {
-                    self.reply(token, answer);
-                }
-                for outcome in applied.outcomes {
-                    self.input(outcome.region_id, Input::Applied(vec![outcome]));
-                }
+                let applied = self.apply(index)?;
+                self.write_applied(&applied)?;
+                self.release_applied(applied);
             }
+            Actor::Lookup => self.look_up(now)?,
             Actor::Background => self.work_aside(now)?,
             Actor::PdAgent => {
                 let (workers, receiver) = (&self.workers, &self.receiver);
@@ -398,6 +386,96 @@ impl<E: Engine> Store<E> {
             }
         }
         Ok(())
+    }
+
+    /// A worker's turn begins: what it takes up. The clock is read after this.
+    pub fn drain(&mut self, worker: usize) -> Vec<Input> {
+        let inbox = &mut self.inboxes[worker];
+        let taken = if sim_point!("store.short_turn") { inbox.len() / 2 } else { inbox.len() };
+        let later = inbox.split_off(taken);
+        std::mem::replace(inbox, later)
+    }
+
+    /// A worker steps what it has taken up, at a reading of the clock that follows.
+    pub fn step(&mut self, worker: usize, now: MonoTime, mut inputs: Vec<Input>) -> TurnEffects<E> {
+        self.workers[worker].turn(now, &mut inputs)
+    }
+
+    /// A worker's turn ends: its effects reach those whom they concern.
+    pub fn release(&mut self, worker: usize, effects: TurnEffects<E>) {
+        let TurnEffects { log, messages, apply, replies, reads, background, snapshots, pd, create } = effects;
+        self.send(messages);
+        if !log.is_empty() {
+            self.log.push(worker, log);
+        }
+        for task in apply {
+            let applier = worker_of(region_of(&task), self.config.appliers);
+            self.apply_inboxes[applier].push(task);
+        }
+        for (token, answer) in replies {
+            self.reply(token, answer);
+        }
+        for ready in reads {
+            let answer = execute(&*ready.snapshot, &ready.region, &ready.request.command, self.limits);
+            // A read that fails on the disk is the store's end at the next write; the client may ask elsewhere.
+            let answer = answer.unwrap_or(Err(KvError::RegionNotFound { region_id: ready.region.id }));
+            self.reply(ready.request.token, answer);
+        }
+        for task in background {
+            let queue = if is_waited_for(&task) { &mut self.lookups } else { &mut self.background };
+            queue.push_back(Aside::new(task));
+        }
+        for wanted in snapshots {
+            let (region_id, to) = (wanted.key.region_id, wanted.key.to_peer);
+            match self.builder.take(wanted.key, wanted.message) {
+                Some(source) => {
+                    self.out.push(Effect::SendSnapshot { to: wanted.to_store, source: Box::new(source) });
+                }
+                None => self.input(region_id, Input::SnapshotSent { region_id, to, ok: false }),
+            }
+        }
+        for task in pd {
+            self.agent.push(task);
+        }
+        for peer in create {
+            self.input(peer.record.region.id, Input::CreatePeer(Box::new(peer)));
+        }
+    }
+
+    /// An applier applies what it was handed, to a batch.
+    ///
+    /// # Errors
+    /// [`EngineError`]: the store must stop.
+    pub fn apply(&mut self, applier: usize) -> Result<ApplyBatch, EngineError> {
+        let inbox = &mut self.apply_inboxes[applier];
+        let taken = if sim_point!("store.apply_one") { inbox.len().min(1) } else { inbox.len() };
+        let later = inbox.split_off(taken);
+        let tasks = std::mem::replace(inbox, later);
+        self.appliers[applier].apply(tasks)
+    }
+
+    /// The batch is written.
+    ///
+    /// # Errors
+    /// [`EngineError`]: the store must stop.
+    pub fn write_applied(&mut self, applied: &ApplyBatch) -> Result<(), EngineError> {
+        if self.config.bugs.has(SeededBug::ApplyIndexInAnotherBatch) {
+            let (records, data) = records_and_data(&applied.batch);
+            self.engine.write(&records)?;
+            self.engine.write(&data)
+        } else {
+            self.engine.write(&applied.batch)
+        }
+    }
+
+    /// Then the answers leave, and the workers learn of it.
+    pub fn release_applied(&mut self, applied: ApplyBatch) {
+        for (token, answer) in applied.replies {
+            self.reply(token, answer);
+        }
+        for outcome in applied.outcomes {
+            self.input(outcome.region_id, Input::Applied(vec![outcome]));
+        }
     }
 
     /// What the store asks of the outside, in order.
@@ -481,47 +559,18 @@ impl<E: Engine> Store<E> {
         self.out.extend(by_store.into_iter().map(|(to, messages)| Effect::Send { to, messages }));
     }
 
-    /// Hands a turn's effects to those whom they concern.
-    fn take(&mut self, worker: usize, effects: TurnEffects<E>) {
-        let TurnEffects { log, messages, apply, replies, reads, background, snapshots, pd, create } = effects;
-        self.send(messages);
-        if !log.is_empty() {
-            self.log.push(worker, log);
-        }
-        for task in apply {
-            let applier = worker_of(region_of(&task), self.config.appliers);
-            self.apply_inboxes[applier].push(task);
-        }
-        for (token, answer) in replies {
-            self.reply(token, answer);
-        }
-        for ready in reads {
-            let answer = execute(&*ready.snapshot, &ready.region, &ready.request.command, self.limits);
-            // A read that fails on the disk is the store's end at the next write; the client may ask elsewhere.
-            let answer = answer.unwrap_or(Err(KvError::RegionNotFound { region_id: ready.region.id }));
-            self.reply(ready.request.token, answer);
-        }
-        self.background.extend(background.into_iter().map(Aside::new));
-        for wanted in snapshots {
-            let (region_id, to) = (wanted.key.region_id, wanted.key.to_peer);
-            match self.builder.take(wanted.key, wanted.message) {
-                Some(source) => {
-                    self.out.push(Effect::SendSnapshot { to: wanted.to_store, source: Box::new(source) });
-                }
-                None => self.input(region_id, Input::SnapshotSent { region_id, to, ok: false }),
-            }
-        }
-        for task in pd {
-            self.agent.push(task);
-        }
-        for peer in create {
-            self.input(peer.record.region.id, Input::CreatePeer(Box::new(peer)));
-        }
+    fn look_up(&mut self, now: MonoTime) -> Result<(), EngineError> {
+        let task = self.lookups.pop_front();
+        task.map_or(Ok(()), |task| self.work_on(task, now))
     }
 
     fn work_aside(&mut self, now: MonoTime) -> Result<(), EngineError> {
         self.receiver.expire(now)?;
-        let Some(task) = self.background.pop_front() else { return Ok(()) };
+        let task = self.background.pop_front();
+        task.map_or(Ok(()), |task| self.work_on(task, now))
+    }
+
+    fn work_on(&mut self, task: Aside<E>, now: MonoTime) -> Result<(), EngineError> {
         let builder = &mut self.builder;
         match task.step(&self.engine, |region_id, to| builder.build(region_id, to, now))? {
             AsideStep::More(task) => self.background.push_back(task),

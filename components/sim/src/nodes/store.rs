@@ -1,5 +1,8 @@
 //! A store's process.
 
+mod log;
+mod threads;
+
 use crate::check::invariants::Broken;
 use crate::client::address_of;
 use crate::cluster::{DiskStock, LeaseView, Node, RegionView, World};
@@ -15,9 +18,11 @@ use crate::nodes::snapshots::{Sent, Transfers};
 use crate::nodes::{Moment, SeededBug, Thread, crash_engine};
 use crate::observer::Observer;
 use crate::time::SimTime;
+use ::store::{Actor, Config, Effect, Event, Join, JoinStep, Merged, PdCall, Store, StoreIdent, read_ident};
 use codec::frame::Frame;
-use engine::{Engine, MemEngine, SyncTicket};
+use engine::MemEngine;
 use env::{Dice, SplitMix};
+use log::LogStep;
 use parking_lot::Mutex;
 use raft::Role;
 use raftstore::{PeerState, Token, all_regions};
@@ -25,7 +30,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt::Display;
 use std::sync::Arc;
 use std::time::Duration;
-use store::{Actor, Config, Effect, Event, Join, JoinStep, Merged, PdCall, Store, StoreIdent, read_ident};
+use threads::Threads;
 use types::{MonoTime, RegionId, StoreId};
 use wire::FrameKind;
 use wire::kv::{KvCommand, KvError, KvReply, KvRequest, KvResponse};
@@ -44,13 +49,24 @@ pub struct StoreLinks {
     pub one_by_one: bool,
     /// How long a thread may take to notice that there is work.
     pub hand_over_max: Duration,
+    /// How many threads the actors share; zero: each has one of its own.
+    pub threads: u64,
+    /// Of so many steps of a thread, after one the rest of the world may go first; zero: after none.
+    pub pause_one_in: u64,
     /// Of so many turns, one is the last that its thread takes for a while; zero for none.
     pub stall_one_in: u64,
     /// Of so many pieces of snapshots, one is damaged before anything guards it; zero for none.
     pub damage_one_in: u64,
 }
 
-/// Wake-up: an actor may run.
+impl StoreLinks {
+    /// Whether something else may come before the next step of a thread that has begun something.
+    fn pauses(&self, world: &mut World<'_>) -> bool {
+        self.pause_one_in > 0 && world.dice().chance(1, self.pause_one_in)
+    }
+}
+
+/// Wake-up: an actor may run, or go on.
 const RUN: u64 = 0;
 /// Wake-up: a deadline of the store, of a call to the placement driver, or of the next attempt to join.
 const TIMER: u64 = 1;
@@ -114,8 +130,10 @@ struct Process {
     held: BTreeSet<Thread>,
     /// What the clock showed when the reader stopped running.
     reader_stopped: Option<MonoTime>,
+    /// What the actors are at.
+    threads: Threads,
     /// What the log writer is at.
-    log: Option<(Merged, SyncTicket)>,
+    log: Option<LogStep>,
     /// What was written since that began, if the log writer takes it for a part of that.
     log_joined: Vec<Merged>,
     transfers: Transfers,
@@ -130,7 +148,17 @@ struct Process {
 impl Process {
     /// True if the thread does not run.
     fn is_still(&self, thread: Thread, now: MonoTime) -> bool {
-        self.held.contains(&thread) || self.stalled.is_some_and(|(out, until)| out == thread && until > now)
+        self.held.contains(&thread)
+            || (self.stalled.is_some_and(|(_, until)| until > now) && self.is_hit(thread))
+    }
+
+    /// True if it is the thread that stalls.
+    fn is_hit(&self, thread: Thread) -> bool {
+        match (self.stalled, thread) {
+            (Some((Thread::Runs(one), _)), Thread::Runs(other)) => self.threads.is_shared(one, other),
+            (Some((hit, _)), thread) => hit == thread,
+            (None, _) => false,
+        }
     }
 
     /// Now and then a thread is the last to run for a while.
@@ -397,25 +425,19 @@ impl StoreNode {
         if process.transfers.wants_to_send() {
             process.pieces.soon(world, hand_over_max, PIECES);
         }
-        let Phase::Running(store) = &process.phase else { unreachable!("a store runs on") };
         let now = world.mono();
-        let joins = self.bug.is_some_and(|bug| bug.has(SeededBug::SyncBegunBeforeWrite));
-        let reader = (!process.requests.is_empty()).then_some(Thread::Reader);
-        let mut wanted: Vec<Thread> = store.runnable(now).into_iter().map(Thread::Runs).collect();
-        wanted.extend(reader);
+        let wanted = self.wanted(world);
+        let process = self.process.as_mut().expect("it is up");
         if wanted.iter().any(|thread| !process.is_still(*thread, now)) {
             process.run.soon(world, hand_over_max, RUN);
-        } else if let Some((thread, until)) = process.stalled
-            && wanted.contains(&thread)
+        } else if let Some((_, until)) = process.stalled
+            && wanted.iter().any(|thread| process.is_hit(*thread))
         {
             process.run.set(world, until, RUN);
         }
-        if (process.log.is_none() || joins)
-            && process.log_may_have_work
-            && !process.held.contains(&Thread::Log)
-        {
-            process.log_begin.soon(world, hand_over_max, LOG_BEGIN);
-        }
+        self.wake_log(world, hand_over_max, LOG_BEGIN);
+        let process = self.process.as_mut().expect("it is up");
+        let Phase::Running(store) = &process.phase else { unreachable!("a store runs on") };
         // An actor whose time has come is runnable, and was seen to above.
         let deadline =
             if store.next_deadline() > world.mono() { store.next_deadline() } else { MonoTime::MAX };
@@ -481,72 +503,35 @@ impl StoreNode {
         }
     }
 
+    /// The threads that have something to do.
+    fn wanted(&mut self, world: &mut World<'_>) -> Vec<Thread> {
+        let Process { phase, threads, requests, .. } = self.process.as_mut().expect("it is up");
+        let Phase::Running(store) = phase else { return Vec::new() };
+        let actors = threads.runnable(world, store, self.links.threads);
+        let reader = (!requests.is_empty()).then_some(Thread::Reader);
+        actors.into_iter().map(Thread::Runs).chain(reader).collect()
+    }
+
+    /// One of the threads that have something to do takes its next step.
     fn run(&mut self, world: &mut World<'_>) {
-        let (now, stalls) = (world.mono(), self.stalls());
-        let by_lease = !self.process().requests.is_empty();
-        self.serve_requests(world);
+        let (now, stalls, links) = (world.mono(), self.stalls(), self.links);
+        let mut wanted = self.wanted(world);
         let process = self.process.as_mut().expect("it is up");
         process.stalled = process.stalled.filter(|(_, until)| *until > now);
-        let Phase::Running(store) = &process.phase else { return };
-        let mut runnable = store.runnable(now);
-        runnable.retain(|actor| !process.is_still(Thread::Runs(*actor), now));
-        if runnable.is_empty() {
+        wanted.retain(|thread| !process.is_still(*thread, now));
+        if wanted.is_empty() {
             return;
         }
-        let actor = runnable[usize::try_from(world.dice().below(runnable.len() as u64)).expect("an index")];
+        let thread = wanted[usize::try_from(world.dice().below(wanted.len() as u64)).expect("an index")];
+        let Thread::Runs(actor) = thread else { return self.serve_requests(world) };
         world.note(|| format!("runs {actor:?}"));
         let Phase::Running(store) = &mut process.phase else { unreachable!("it was a moment ago") };
-        let result = store.run(actor, now);
+        let result = process.threads.run(store, actor, now, &mut || links.pauses(world));
         process.log_may_have_work = true;
-        process.may_stall(world, Thread::Runs(actor), stalls);
+        process.may_stall(world, thread, stalls);
         self.sight.has_changed |= !matches!(actor, Actor::PdAgent);
-        self.sight.in_turn = matches!(actor, Actor::Worker(_)) && !by_lease;
+        self.sight.in_turn = matches!(actor, Actor::Worker(_));
         self.survive(result);
-    }
-
-    fn begin_log(&mut self, world: &mut World<'_>) {
-        let engine = self.engine.clone();
-        let waits = !self.has_bug(SeededBug::StoreReleasesEarly);
-        let joins = self.has_bug(SeededBug::SyncBegunBeforeWrite);
-        let process = self.process.as_mut().expect("it is up");
-        let Phase::Running(store) = &mut process.phase else { return };
-        if (process.log.is_some() && !joins) || process.held.contains(&Thread::Log) {
-            return;
-        }
-        process.log_may_have_work = false;
-        let Some(merged) = store.begin_log() else { return };
-        let written = engine.write(&merged.batch);
-        if self.survive(written).is_none() {
-            return;
-        }
-        self.sight.wrote(&merged.batch);
-        let process = self.process.as_mut().expect("it is up");
-        let Phase::Running(store) = &mut process.phase else { unreachable!("it was a moment ago") };
-        if process.log.is_some() {
-            process.log_joined.push(merged);
-        } else if merged.must_sync && waits {
-            process.log = Some((merged, engine.begin_sync()));
-            world.wake_after_sync(LOG_END);
-        } else {
-            store.finish_log(merged);
-        }
-    }
-
-    fn end_log(&mut self) {
-        let engine = self.engine.clone();
-        let process = self.process.as_mut().expect("it is up");
-        let (merged, ticket) = process.log.take().expect("a sync is under way");
-        process.log_may_have_work = true;
-        let synced = engine.finish_sync(ticket);
-        if self.survive(synced).is_none() {
-            return;
-        }
-        let process = self.process.as_mut().expect("it is up");
-        self.sight.synced(process.log_joined.len());
-        if let Phase::Running(store) = &mut process.phase {
-            store.finish_log(merged);
-            process.log_joined.drain(..).for_each(|merged| store.finish_log(merged));
-        }
     }
 }
 
@@ -567,6 +552,7 @@ impl Node for StoreNode {
             stalled: None,
             held: BTreeSet::new(),
             reader_stopped: None,
+            threads: Threads::default(),
             log: None,
             log_joined: Vec::new(),
             transfers: Transfers::default(),
@@ -591,7 +577,9 @@ impl Node for StoreNode {
                 let connection = connection.expect("clients use streams");
                 let (arrived, arrived_true) = (world.mono(), world.true_now());
                 self.process().requests.push_back(Waiting { connection, frame, arrived, arrived_true });
-                self.serve_requests(world);
+                if !self.links.pauses(world) {
+                    self.serve_requests(world);
+                }
             }
             FrameKind::StoreBatch => {
                 let StoreBatch { from_store, disk, messages } = payload_of(&frame);
@@ -658,8 +646,8 @@ impl Node for StoreNode {
         }
         match token {
             RUN => self.run(world),
-            LOG_BEGIN => self.begin_log(world),
-            LOG_END => self.end_log(),
+            LOG_BEGIN => self.run_log(world),
+            LOG_END => self.end_sync(world),
             PIECES => {
                 let damage_one_in = self.links.damage_one_in;
                 let sent = self.process().transfers.send_piece(world, damage_one_in);
