@@ -124,6 +124,12 @@ impl StoreMeta {
         self.inner.lock().delegates.get(&region_id).cloned()
     }
 
+    /// All delegates.
+    #[must_use]
+    pub fn delegates(&self) -> Vec<Arc<Delegate>> {
+        self.inner.lock().delegates.values().cloned().collect()
+    }
+
     /// The region with this id.
     #[must_use]
     pub fn region(&self, region_id: RegionId) -> Option<Region> {

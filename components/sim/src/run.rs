@@ -103,6 +103,8 @@ pub struct Report {
     pub events: u64,
     /// How long it took, in its own time.
     pub simulated: SimTime,
+    /// How many stores there were at the end.
+    pub stores: u32,
     /// How many operations were recorded, and how requests ended.
     pub operations: usize,
     /// How requests ended.
@@ -315,6 +317,7 @@ pub(crate) fn run_and_tell(
             hash: kernel.trace().hash(),
             events: kernel.trace().events(),
             simulated: kernel.now(),
+            stores: schedule.setup.stores,
             operations: history.len(),
             tally: session.tally,
             faults,

@@ -92,12 +92,13 @@ impl Setup {
         self.pd.validate().map_err(|error| Unreadable(format!("the placement driver: {error}")))
     }
 
-    /// Five stores, and a region for each key.
+    /// Five stores, and a region for each key; clients that do some two thousand operations in a minute, half of them in
+    /// a cluster that has much to suffer.
     pub(crate) fn enlarge(&mut self, workload: &mut WorkloadConfig) {
         (self.stores, self.late_stores, self.pd_members) = (5, 0, 3);
         self.store.raftstore.region_split_bytes = 25;
-        workload.keys = 26;
-        workload.processes = 3;
+        workload.keys = 36;
+        workload.processes = 4;
         workload.rest_max = Duration::from_millis(500);
     }
 }

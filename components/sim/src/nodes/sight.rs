@@ -17,9 +17,10 @@ use engine::{Cf, Engine, MemEngine, Snapshot, WriteBatch};
 use raft::{Entry, EntryId, EntryKind, Message, Role, Status};
 use raft_log::keys;
 use raftstore::{
-    ApplyRecord, Command, Delegate, LOG_START, PeerState, RegionRecord, all_regions, region_record,
+    ApplyRecord, Command, Delegate, LOG_START, PeerState, RegionRecord, Worker, WorkerStats, all_regions,
+    region_record,
 };
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 use types::{KeyRange, LogIndex, MonoTime, Peer, PeerId, PeerRole, Region, RegionId, Term};
@@ -39,8 +40,12 @@ pub(super) struct Sight {
     truncated: BTreeMap<(RegionId, PeerId), LogIndex>,
     /// What was applied, by region and peer.
     applied: BTreeMap<(RegionId, PeerId), EntryId>,
-    /// What it leads, and in which term.
-    leading: BTreeSet<(RegionId, Term)>,
+    /// What it leads, as of the last time that an actor ran.
+    leaders_now: Vec<(RegionId, Status)>,
+    /// The last write of the engine after which what is on the disk was looked at.
+    sequence_shown: Option<u64>,
+    /// The version of the store-wide table at which its ranges were looked at.
+    version_shown: Option<u64>,
     /// Leases that it held, and until when.
     leases: BTreeMap<(RegionId, Term), MonoTime>,
     /// Peers that were here.
@@ -124,32 +129,32 @@ impl Sight {
             return Err(broken);
         }
         let store_id = store.store_id();
-        let (mut groups, mut leaders, mut candidates) = (BTreeMap::new(), Vec::new(), Vec::new());
-        let wants_all =
-            !self.durable.is_empty() || !self.promises.is_empty() || self.has_changed || !self.is_known;
-        let mut sleeps = (0, 0);
-        for worker in store.workers() {
-            let broken = |facts| Broken {
-                invariant: "an invariant of the store",
-                facts: format!("store {store_id}: {facts}"),
-            };
-            worker.check_invariants().map_err(broken)?;
-            let stats = worker.stats();
-            sleeps = (sleeps.0 + stats.sleeps, sleeps.1 + stats.sleeps_lost);
+        // Peers change when an actor has run, and at no other time.
+        let has_changed = self.has_changed || !self.is_known;
+        let wants_all = !self.durable.is_empty() || !self.promises.is_empty() || has_changed;
+        let (mut groups, mut candidates) = (BTreeMap::new(), Vec::new());
+        if has_changed {
+            self.leaders_now.clear();
+            self.count_sleeps(store, observer);
+        }
+        for worker in store.workers().iter().filter(|_| wants_all) {
+            if has_changed {
+                let broken = |facts| Broken {
+                    invariant: "an invariant of the store",
+                    facts: format!("store {store_id}: {facts}"),
+                };
+                worker.check_invariants().map_err(broken)?;
+            }
             worker.visit(&mut |region, status, _| {
                 match status.role {
-                    Role::Leader => leaders.push((region.id, status)),
-                    Role::Candidate => candidates.push((region.id, status)),
+                    Role::Leader if has_changed => self.leaders_now.push((region.id, status)),
+                    Role::Candidate if has_changed => candidates.push((region.id, status)),
                     _ => {}
                 }
-                if wants_all {
-                    groups.insert(region.id, (region.clone(), status));
-                }
+                groups.insert(region.id, (region.clone(), status));
             });
         }
-        let before = std::mem::replace(&mut self.sleeps, sleeps);
-        observer.told.sleeps += sleeps.0 - before.0;
-        observer.told.sleeps_lost += sleeps.1 - before.1;
+        let leaders = std::mem::take(&mut self.leaders_now);
         if !std::mem::replace(&mut self.is_known, true) {
             observer.epochs.restarted(store_id);
             observer.disks.insert(store_id, DurableLogs::scan(engine));
@@ -157,8 +162,7 @@ impl Sight {
                 self.show_vote(*region, status.id, store, observer)?;
             }
         }
-        self.leading = leaders.iter().map(|(region, status)| (*region, status.term)).collect();
-        for (region, status) in &leaders {
+        for (region, status) in leaders.iter().filter(|_| wants_all) {
             self.show_leader(*region, status, (now, engine), observer)?;
         }
         for (region, status) in &candidates {
@@ -189,16 +193,28 @@ impl Sight {
             }
         }
         self.show_leases(store, engine, &leaders, (now, clock), observer)?;
+        self.leaders_now = leaders;
         if wants_all {
             self.show_lives(&groups, store, observer)?;
         }
         if std::mem::take(&mut self.has_changed) {
-            let regions = store.meta().regions();
-            let ranges: Vec<_> = regions.into_iter().map(|region| (region.id, region.range)).collect();
-            ranges_are_disjoint(store_id, &ranges)?;
+            let version = store.meta().version();
+            if self.version_shown.replace(version) != Some(version) {
+                let regions = store.meta().regions();
+                let ranges: Vec<_> = regions.into_iter().map(|region| (region.id, region.range)).collect();
+                ranges_are_disjoint(store_id, &ranges)?;
+            }
             self.show_applied(&groups, store, (now, engine), observer)?;
         }
         Ok(())
+    }
+
+    fn count_sleeps(&mut self, store: &Store<MemEngine>, observer: &mut Observer) {
+        let add = |sum: (u64, u64), stats: WorkerStats| (sum.0 + stats.sleeps, sum.1 + stats.sleeps_lost);
+        let sleeps = store.workers().iter().map(Worker::stats).fold((0, 0), add);
+        let before = std::mem::replace(&mut self.sleeps, sleeps);
+        observer.told.sleeps += sleeps.0 - before.0;
+        observer.told.sleeps_lost += sleeps.1 - before.1;
     }
 
     fn show_vote(
@@ -336,7 +352,9 @@ impl Sight {
         observer: &mut Observer,
     ) -> Result<(), Broken> {
         let mut held = BTreeMap::new();
-        for LeaseView { region, term, peer_id, left, .. } in leases(store, clock) {
+        for delegate in store.meta().delegates().iter().filter(|delegate| delegate.covers(clock)) {
+            let (region, peer_id, term) = (&delegate.region, delegate.peer.id, delegate.term);
+            let left = delegate.lease_until().since(clock);
             if left > self.lease_max {
                 let facts =
                     format!("peer {peer_id} of region {} has a lease for another {left:?}", region.id);
@@ -354,9 +372,10 @@ impl Sight {
             }
             held.insert((region.id, term), until);
         }
-        let is_leader = |region| self.leading.contains(region);
+        let is_leader =
+            |(region, term)| leaders.iter().any(|(id, status)| *id == region && status.term == term);
         let expired =
-            self.leases.keys().filter(|lease| !held.contains_key(lease) && is_leader(lease)).count();
+            self.leases.keys().filter(|lease| !held.contains_key(lease) && is_leader(**lease)).count();
         observer.told.leases_expired += expired as u64;
         self.leases = held;
         Ok(())
@@ -375,6 +394,10 @@ impl Sight {
             if !known {
                 self.members.insert(*id, (region.peers.clone(), status.committed));
             }
+        }
+        let sequence = engine.durability().last_sequence;
+        if self.sequence_shown.replace(sequence) == Some(sequence) {
+            return Ok(());
         }
         let has_started = std::mem::take(&mut self.has_started);
         for (record, apply) in all_regions(engine).expect("no fault was injected") {
@@ -544,9 +567,7 @@ fn fold_data(engine: &MemEngine, range: &KeyRange, hash: &mut TraceHash) {
 
 /// The leases by which a store would answer reads if its clock showed `clock`.
 pub(super) fn leases(store: &Store<MemEngine>, clock: MonoTime) -> Vec<LeaseView> {
-    let meta = store.meta();
-    let delegates = meta.regions().into_iter().filter_map(|region| meta.delegate(region.id));
-    let valid = delegates.filter(|delegate| delegate.covers(clock));
+    let valid = store.meta().delegates().into_iter().filter(|delegate| delegate.covers(clock));
     let view = |delegate: Arc<Delegate>| LeaseView {
         store_id: store.store_id(),
         region: delegate.region.clone(),
