@@ -56,11 +56,6 @@ impl<'a> Fields<'a> {
         text.parse().map_err(|_| Unreadable(format!("{name}: {text:?} is not a number that fits")))
     }
 
-    /// A number that earlier schedules have not: zero is what they were written for.
-    pub(crate) fn number_or_none<T: FromStr + Default>(&mut self, name: &str) -> Result<T, Unreadable> {
-        if self.0.contains_key(name) { self.number(name) } else { Ok(T::default()) }
-    }
-
     pub(crate) fn flag(&mut self, name: &str) -> Result<bool, Unreadable> {
         let text = self.text(name)?;
         text.parse().map_err(|_| Unreadable(format!("{name}: {text:?} is neither true nor false")))

@@ -92,6 +92,17 @@ impl Setup {
         self.pd.validate().map_err(|error| Unreadable(format!("the placement driver: {error}")))
     }
 
+    /// What earlier schedules have not: each actor had a thread of its own then, and stopped nowhere.
+    fn amend_threads(&mut self, fields: &mut Fields<'_>) -> Result<(), Unreadable> {
+        if fields.has("threads") {
+            self.links.threads = fields.number("threads")?;
+        }
+        if fields.has("pause-one-in") {
+            self.links.pause_one_in = fields.number("pause-one-in")?;
+        }
+        Ok(())
+    }
+
     /// Five stores, and a region for each key; clients that do some two thousand operations in a minute, half of them in
     /// a cluster that has much to suffer.
     pub(crate) fn enlarge(&mut self, workload: &mut WorkloadConfig) {
@@ -114,8 +125,7 @@ macro_rules! tunables {
             pub(crate) fn parse(fields: &mut Fields<'_>) -> Result<Self, Unreadable> {
                 let mut setup = Self::usual();
                 $(setup.$($path).+ = fields.$kind($name)?;)*
-                setup.links.threads = fields.number_or_none("threads")?;
-                setup.links.pause_one_in = fields.number_or_none("pause-one-in")?;
+                setup.amend_threads(fields)?;
                 setup.links.lane = if fields.flag("streams")? { PEER_LANE } else { Lane::Datagram };
                 setup.validate()?;
                 Ok(setup)
@@ -132,6 +142,7 @@ macro_rules! tunables {
                 if fields.has("streams") {
                     self.links.lane = if fields.flag("streams")? { PEER_LANE } else { Lane::Datagram };
                 }
+                self.amend_threads(fields)?;
                 self.validate()
             }
         }

@@ -529,9 +529,9 @@ impl StoreNode {
         let result = process.threads.run(store, actor, now, &mut || links.pauses(world));
         process.log_may_have_work = true;
         process.may_stall(world, thread, stalls);
-        self.sight.has_changed |= !matches!(actor, Actor::PdAgent);
         self.sight.in_turn = matches!(actor, Actor::Worker(_));
-        self.survive(result);
+        let has_changed = self.survive(result);
+        self.sight.has_changed |= has_changed.unwrap_or(true);
     }
 }
 

@@ -64,6 +64,7 @@ impl Threads {
     }
 
     /// Lets an actor take its next step, and those after it too until `pauses` says that something else may come first.
+    /// Returns whether peers, or what is on the disk, may have changed.
     ///
     /// # Errors
     /// [`EngineError`]: the store must stop.
@@ -73,33 +74,39 @@ impl Threads {
         actor: Actor,
         now: MonoTime,
         pauses: &mut dyn FnMut() -> bool,
-    ) -> Result<(), EngineError> {
+    ) -> Result<bool, EngineError> {
+        let mut has_changed = false;
         loop {
             let next = match (actor, self.midway.remove(&actor)) {
                 (Actor::Worker(index), None) => Midway::Drained(store.drain(index)),
                 (Actor::Worker(_), Some(Midway::Drained(inputs))) => Midway::Timed(inputs, now),
                 (Actor::Worker(index), Some(Midway::Timed(inputs, at))) => {
+                    has_changed = true;
                     Midway::Stepped(Box::new(store.step(index, at, inputs)))
                 }
                 (Actor::Worker(index), Some(Midway::Stepped(effects))) => {
                     store.release(index, *effects);
-                    return Ok(());
+                    return Ok(has_changed);
                 }
                 (Actor::Applier(index), None) => Midway::Applied(store.apply(index)?),
                 (Actor::Applier(_), Some(Midway::Applied(applied))) => {
                     store.write_applied(&applied)?;
+                    has_changed = true;
                     Midway::Written(applied)
                 }
                 (Actor::Applier(_), Some(Midway::Written(applied))) => {
                     store.release_applied(applied);
-                    return Ok(());
+                    return Ok(has_changed);
                 }
-                (_, None) => return store.run(actor, now),
+                (_, None) => {
+                    store.run(actor, now)?;
+                    return Ok(!matches!(actor, Actor::PdAgent | Actor::Lookup));
+                }
                 (_, Some(_)) => unreachable!("{actor:?} is one step"),
             };
             self.midway.insert(actor, next);
             if pauses() {
-                return Ok(());
+                return Ok(has_changed);
             }
         }
     }
