@@ -11,6 +11,7 @@
 
 mod bad_input;
 mod demo;
+mod judged;
 mod kill;
 mod monitoring;
 mod partition;

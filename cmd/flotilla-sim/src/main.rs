@@ -15,7 +15,9 @@ mod teeth;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use env::{Dice, SplitMix};
-use sim::check::write_history;
+use sim::check::{
+    DEFAULT_STEPS_MAX, Operation, Outcome, Verdict, linearizable, parse_history, write_history,
+};
 use sim::nodes::SeededBug;
 use sim::reference::Flaw;
 use sim::{
@@ -41,6 +43,8 @@ enum Command {
     Soak(soak::Arguments),
     /// Run a schedule that an earlier failure has left.
     Replay(ReplayArguments),
+    /// Say whether what clients did can be explained: each key is a register that begins empty.
+    Check(CheckArguments),
     /// Make a schedule smaller that fails, as long as it fails alike.
     Shrink(ShrinkArguments),
     /// Play what a file says, and see what it says must be seen.
@@ -62,7 +66,7 @@ struct RunArguments {
     /// Print only lines that hold this text.
     #[arg(long, value_name = "TEXT", requires = "trace")]
     filter: Option<String>,
-    /// Write what clients did to this file.
+    /// Write what clients did to this file, as JSON lines; `flotilla-sim check FILE` judges it.
     #[arg(long, value_name = "FILE")]
     history: Option<PathBuf>,
     #[command(flatten)]
@@ -79,9 +83,18 @@ struct ReplayArguments {
     /// Print only lines that hold this text.
     #[arg(long, value_name = "TEXT", requires = "trace")]
     filter: Option<String>,
-    /// Write what clients did to this file.
+    /// Write what clients did to this file, as JSON lines; `flotilla-sim check FILE` judges it.
     #[arg(long, value_name = "FILE")]
     history: Option<PathBuf>,
+}
+
+#[derive(Args)]
+struct CheckArguments {
+    /// The history, as JSON lines: of a run here, or of `flotilla bench --history`.
+    file: PathBuf,
+    /// How many steps to spend on a key.
+    #[arg(long, default_value_t = DEFAULT_STEPS_MAX)]
+    steps_max: u64,
 }
 
 #[derive(Args)]
@@ -200,6 +213,7 @@ fn main() -> ExitCode {
         Command::Run(arguments) => run_one(&arguments),
         Command::Soak(arguments) => soak::soak(&arguments),
         Command::Replay(arguments) => replay(&arguments),
+        Command::Check(arguments) => check(&arguments),
         Command::Shrink(arguments) => shrink_one(&arguments),
         Command::Scenario(arguments) => scenario::scenario(&arguments),
         Command::Teeth(arguments) => teeth::teeth(&arguments),
@@ -208,10 +222,12 @@ fn main() -> ExitCode {
 }
 
 fn write_history_of(result: &Result<Report, Box<Failure>>, path: Option<&PathBuf>) -> std::io::Result<()> {
-    match (result, path) {
-        (Err(failure), Some(path)) => std::fs::write(path, write_history(&failure.history)),
-        _ => Ok(()),
-    }
+    let Some(path) = path else { return Ok(()) };
+    let history = match result {
+        Ok(report) => &report.history,
+        Err(failure) => &failure.history,
+    };
+    std::fs::write(path, write_history(history))
 }
 
 fn run_one(arguments: &RunArguments) -> ExitCode {
@@ -284,6 +300,36 @@ fn replay(arguments: &ReplayArguments) -> ExitCode {
         Err(failure) => {
             println!("{failure}");
             ExitCode::FAILURE
+        }
+    }
+}
+
+/// Judges a history: 0 if it can be explained, 1 if not, 2 if that cannot be said.
+fn check(arguments: &CheckArguments) -> ExitCode {
+    let text = match std::fs::read_to_string(&arguments.file) {
+        Ok(text) => text,
+        Err(error) => return refuse(&arguments.file, &error.to_string()),
+    };
+    let history = match parse_history(&text) {
+        Ok(history) => history,
+        Err(error) => return refuse(&arguments.file, &error.to_string()),
+    };
+    let count = |is: fn(&Operation) -> bool| history.iter().filter(|operation| is(operation)).count();
+    let failed = count(|operation| operation.outcome == Outcome::NotDone);
+    let unknown = count(|operation| operation.outcome == Outcome::Unknown);
+    let ok = history.len() - failed - unknown;
+    match linearizable(&history, arguments.steps_max) {
+        Verdict::Linearizable => {
+            println!("linearizable: {ok} operations are ok, {failed} failed, {unknown} are unknown");
+            ExitCode::SUCCESS
+        }
+        Verdict::Violation(violation) => {
+            println!("{violation}");
+            ExitCode::FAILURE
+        }
+        Verdict::Undecided { key } => {
+            let key = types::escape_key(&key);
+            refuse(&arguments.file, &format!("key {key} was given up after {} steps", arguments.steps_max))
         }
     }
 }

@@ -4,6 +4,7 @@ use crate::check::invariants::Broken;
 use crate::check::{Action, OpId, Outcome};
 use crate::client_process::{ClientMaker, ClientProcess};
 use crate::cluster::{Node, World};
+use crate::counters::number_of;
 use crate::executor::Handle;
 use crate::kernel::{CrashKind, NodeId};
 use crate::network::ConnectionId;
@@ -15,7 +16,7 @@ use client_core::{Admin, Core, Error, Keyspace, RawClient, ScanOptions};
 use codec::frame::Frame;
 use env::{Dice, SplitMix};
 use parking_lot::Mutex;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 use types::{KeyRange, MonoTime, Region, StoreId};
@@ -240,6 +241,11 @@ impl Task {
                 }
             }
             Request::Scan { reverse } => self.scan(reverse).await,
+            Request::Increment(key) => self.increment(key).await,
+            Request::ReadSlowly { reverse, page_pairs, rest_max } => {
+                let options = ScanOptions { reverse, page_pairs, ..ScanOptions::default() };
+                self.read_slowly(options, rest_max).await;
+            }
             Request::DeleteFrom(first) => {
                 let keys: Vec<_> =
                     self.session.lock().config.all_keys().filter(|key| *key >= first).collect();
@@ -277,6 +283,97 @@ impl Task {
                 assert!(found.is_empty(), "a scan yields keys that nobody wrote: {found:?}");
             }
             Err(_) => ids.into_iter().for_each(|id| self.complete(id, Outcome::NotDone)),
+        }
+    }
+}
+
+/// An increment that others have been faster than so often is given up.
+const INCREMENT_TRIES: usize = 5;
+/// A reader whose scan fails goes on where it stood, so many times.
+const READER_TRIES: usize = 4;
+
+impl Task {
+    /// Reads a counter, and swaps what it holds for one more.
+    async fn increment(&mut self, key: Bytes) {
+        let (id, floor) = (self.invoke(&key, Action::Get), self.session.lock().counters.floor(&key));
+        let mut seen = match self.client.get(key.clone()).await {
+            Ok(value) => value,
+            Err(_) => return self.complete(id, Outcome::NotDone),
+        };
+        self.complete(id, Outcome::Value(seen.clone()));
+        self.session.lock().read_counter(&key, floor, seen.as_ref());
+        for _ in 0..INCREMENT_TRIES {
+            let new = Some(Bytes::from((number_of(seen.as_ref()) + 1).to_string()));
+            let action = Action::CompareAndSwap { expected: seen.clone(), new: new.clone() };
+            let id = self.invoke(&key, action);
+            self.session.lock().counters.begun(&key);
+            let result = self.client.compare_and_swap(key.clone(), seen, new).await;
+            let outcome = match &result {
+                Ok(swap) => {
+                    Outcome::Swapped { succeeded: swap.succeeded, previous: Some(swap.previous.clone()) }
+                }
+                Err(error) => failed(error),
+            };
+            {
+                let counters = &mut self.session.lock().counters;
+                match &outcome {
+                    Outcome::Swapped { succeeded: true, .. } => counters.acknowledged(&key),
+                    Outcome::Unknown => {}
+                    _ => counters.refused(&key),
+                }
+            }
+            self.complete(id, outcome);
+            match result {
+                Ok(swap) if !swap.succeeded => seen = swap.previous,
+                _ => return,
+            }
+        }
+    }
+
+    /// A scan by somebody who rests between pairs while regions are cut and moved, and who goes on where they stood after
+    /// an error. Each key was read somewhen between the beginning and the pair that showed it, or showed that it is absent.
+    async fn read_slowly(&mut self, options: ScanOptions, rest_max: Duration) {
+        let mut keys: VecDeque<Bytes> = self.session.lock().config.all_keys().collect();
+        if options.reverse {
+            keys.make_contiguous().reverse();
+        }
+        let mut range = Some(KeyRange::new("key-", "key-~"));
+        let mut dice = self.generator.fork();
+        for _ in 0..READER_TRIES {
+            let Some(left) = range else { break };
+            // What an earlier try did not come to begins anew.
+            let mut reads: VecDeque<(Bytes, OpId)> =
+                keys.iter().map(|key| (key.clone(), self.invoke(key, Action::Get))).collect();
+            let mut scan = self.client.scan(left, options.clone()).expect("a valid range");
+            let is_through = loop {
+                let pair = match scan.next_pair().await {
+                    Ok(Some(pair)) => pair,
+                    Ok(None) => break true,
+                    Err(_) => break false,
+                };
+                loop {
+                    let Some((key, id)) = reads.pop_front() else {
+                        panic!("a scan yields {pair:?} twice, out of order, or though nobody wrote it")
+                    };
+                    keys.pop_front();
+                    if key == pair.key {
+                        self.read(&key, id, Some(pair.value));
+                        break;
+                    }
+                    self.read(&key, id, None);
+                }
+                self.handle.sleep(dice.duration(Duration::ZERO, rest_max)).await;
+            };
+            for (key, id) in reads {
+                match is_through {
+                    true => self.read(&key, id, None),
+                    false => self.complete(id, Outcome::NotDone),
+                }
+            }
+            if is_through {
+                break;
+            }
+            range = scan.remaining();
         }
     }
 }
@@ -414,21 +511,37 @@ async fn probe(client: RawClient, process: u64, session: Arc<Mutex<Session>>, ha
             }
             handle.sleep(Duration::from_millis(100)).await;
         }
-        loop {
-            let id = session.lock().invoke(process, &key, Action::Get);
-            match client.get(key.clone()).await {
-                Ok(value) => {
-                    session.lock().complete(id, Outcome::Value(value));
-                    break;
-                }
-                Err(error) => {
-                    let mut session = session.lock();
-                    session.complete(id, Outcome::NotDone);
-                    session.probe_failure = Some(error.to_string());
-                }
-            }
-            handle.sleep(Duration::from_millis(100)).await;
-        }
+        read_until_answered(&client, process, &session, &handle, &key).await;
+    }
+    let counters: Vec<_> = session.lock().config.counters().collect();
+    for key in counters {
+        let floor = session.lock().counters.floor(&key);
+        let value = read_until_answered(&client, process, &session, &handle, &key).await;
+        session.lock().read_counter(&key, floor, value.as_ref());
     }
     session.lock().probes_done += 1;
+}
+
+async fn read_until_answered(
+    client: &RawClient,
+    process: u64,
+    session: &Mutex<Session>,
+    handle: &Handle,
+    key: &Bytes,
+) -> Option<Bytes> {
+    loop {
+        let id = session.lock().invoke(process, key, Action::Get);
+        match client.get(key.clone()).await {
+            Ok(value) => {
+                session.lock().complete(id, Outcome::Value(value.clone()));
+                return value;
+            }
+            Err(error) => {
+                let mut session = session.lock();
+                session.complete(id, Outcome::NotDone);
+                session.probe_failure = Some(error.to_string());
+            }
+        }
+        handle.sleep(Duration::from_millis(100)).await;
+    }
 }

@@ -13,6 +13,7 @@ pub mod client;
 mod client_process;
 mod clock;
 mod cluster;
+mod counters;
 mod disk;
 mod executor;
 mod faults;
@@ -43,6 +44,7 @@ pub mod workload;
 
 pub use clock::NodeClock;
 pub use cluster::{Cluster, DiskStock, Node, RegionView, World};
+pub use counters::Counters;
 pub use disk::{Disk, DiskConfig, DiskHurt};
 pub use executor::{Completer, Completion, Executor, Handle, Sleep, promise};
 pub use faults::{Action, DiskFailure, Fault, Shape};

@@ -105,8 +105,6 @@ pub struct Report {
     pub simulated: SimTime,
     /// How many stores there were at the end.
     pub stores: u32,
-    /// How many operations were recorded, and how requests ended.
-    pub operations: usize,
     /// How requests ended.
     pub tally: Tally,
     /// What went wrong, by kind of fault.
@@ -117,6 +115,8 @@ pub struct Report {
     pub points: PointCounts,
     /// What the cluster got to.
     pub depths: Depths,
+    /// What clients did.
+    pub history: Vec<Operation>,
 }
 
 /// Operations that a run must have done to count.
@@ -142,7 +142,8 @@ impl Report {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { seed, hash, events, simulated, operations, tally, .. } = self;
+        let Self { seed, hash, events, simulated, history, tally, .. } = self;
+        let operations = history.len();
         let faults = |count: fn(&FaultCount) -> u64| self.faults.values().map(count).sum::<u64>();
         let (begun, took_effect) = (faults(|count| count.begun), faults(|count| count.took_effect));
         writeln!(
@@ -318,12 +319,12 @@ pub(crate) fn run_and_tell(
             events: kernel.trace().events(),
             simulated: kernel.now(),
             stores: schedule.setup.stores,
-            operations: history.len(),
             tally: session.tally,
             faults,
             network: kernel.network_counts(),
             points: run.points.clone(),
             depths: run.cluster.observer().depths(),
+            history: history.to_vec(),
         }),
         Err(fail) => Err(Box::new(Failure {
             seed,

@@ -2,6 +2,7 @@
 
 use crate::check::invariants::{Broken, Timestamps};
 use crate::check::{Action, OpId, Outcome, Recorder};
+use crate::counters::Counters;
 use crate::fields::{Fields, Unreadable, duration_text};
 use crate::kernel::NodeId;
 use crate::time::SimTime;
@@ -23,7 +24,7 @@ pub struct WorkloadConfig {
     /// How long an operation may take.
     pub deadline: Duration,
     /// Weights of [`Request`]'s variants, in their order.
-    pub weights: [u64; 8],
+    pub weights: [u64; KINDS],
     /// How many requests each process makes at most; for making a failure smaller.
     pub requests_max: u64,
     /// Of so many requests, a process makes one with a new client, which does not know yet where regions are; zero for
@@ -33,14 +34,28 @@ pub struct WorkloadConfig {
     pub timestamps: bool,
 }
 
+/// How many kinds of requests there are.
+pub(crate) const KINDS: usize = 10;
+/// How many there were when schedules were first kept.
+const KINDS_BEFORE: usize = 8;
+/// How many counters there are: few, so that many count the same.
+const COUNTERS: u64 = 2;
+/// A reader that takes its time rests up to so long between two pairs.
+const READER_REST_MAX: Duration = Duration::from_millis(1_500);
+
 impl WorkloadConfig {
     /// A workload for one seed.
     #[must_use]
     pub fn draw(dice: &mut SplitMix) -> Self {
         // Each kind of operation is left out of some runs, so that rare mixtures occur; gets and puts never are.
-        let mut weights = [30, 30, 5, 15, 6, 6, 6, 1];
-        for weight in &mut weights[2..] {
+        let mut weights = [30, 30, 5, 15, 6, 6, 6, 1, 0, 0];
+        for weight in &mut weights[2..KINDS_BEFORE] {
             *weight *= dice.below(3);
+        }
+        let mut rare = dice.fork("counters and readers");
+        if rare.chance(1, 2) {
+            weights[8] = 8 * rare.below(3);
+            weights[9] = 2 * rare.below(3);
         }
         Self {
             keys: 1 + dice.below(12),
@@ -62,16 +77,24 @@ impl WorkloadConfig {
         let keys = fields.number("keys")?;
         let text = fields.text("weights")?;
         let weights: Option<Vec<u64>> = text.split(',').map(|weight| weight.parse().ok()).collect();
-        let weights: Option<[u64; 8]> = weights.and_then(|weights| weights.try_into().ok());
-        let is_some = |weights: &[u64; 8]| weights.iter().all(|weight| *weight < 1 << 32) && weights[0] > 0;
+        let weights: Option<[u64; KINDS]> = weights.and_then(|mut weights| {
+            // Of requests that were unknown when the schedule was kept, there are none in it.
+            if weights.len() == KINDS_BEFORE {
+                weights.resize(KINDS, 0);
+            }
+            weights.try_into().ok()
+        });
+        let is_some =
+            |weights: &[u64; KINDS]| weights.iter().all(|weight| *weight < 1 << 32) && weights[0] > 0;
         let weights = weights.filter(is_some);
         if keys == 0 || keys > 1_000 {
             return Err(Unreadable(format!("keys: {keys} is not from 1 to 1000")));
         }
         Ok(Self {
             keys,
-            weights: weights
-                .ok_or_else(|| Unreadable(format!("weights: {text:?} is not eight numbers that fit")))?,
+            weights: weights.ok_or_else(|| {
+                Unreadable(format!("weights: {text:?} is not eight numbers, or ten, that fit"))
+            })?,
             processes: fields.number("processes")?,
             rest_max: fields.duration("rest-max")?,
             deadline: fields.duration("deadline")?,
@@ -85,6 +108,12 @@ impl WorkloadConfig {
     #[must_use]
     pub fn key(&self, number: u64) -> Bytes {
         Bytes::from(format!("key-{:02}", number % self.keys))
+    }
+
+    /// The names of all counters, in order. They lie before all other keys.
+    pub fn counters(&self) -> impl Iterator<Item = Bytes> + use<> {
+        let count = if self.weights[8] > 0 { COUNTERS } else { 0 };
+        (0..count).map(|number| Bytes::from(format!("count-{number}")))
     }
 
     /// All keys, in order.
@@ -173,6 +202,17 @@ pub enum Request {
     },
     /// Remove all keys of the workload from this one on.
     DeleteFrom(Bytes),
+    /// Count one more under a key, by reading and swapping until it works.
+    Increment(Bytes),
+    /// Read all keys of the workload as somebody does who takes their time.
+    ReadSlowly {
+        /// From the end.
+        reverse: bool,
+        /// So many pairs are asked for at once.
+        page_pairs: u32,
+        /// Rests up to so long between two pairs.
+        rest_max: Duration,
+    },
 }
 
 /// What one process draws its requests from.
@@ -193,7 +233,7 @@ impl Generator {
     pub fn new(mut config: WorkloadConfig, process: u64, mut dice: SplitMix) -> Self {
         match dice.below(4) {
             // Only reads: it never waits for a write that a deposed leader cannot finish, and so sees what that says.
-            0 => config.weights = [30, 0, 0, 0, 0, 5, 1, 0],
+            0 => config.weights = [30, 0, 0, 0, 0, 5, 1, 0, 0, config.weights[9]],
             // Writes at whoever leads by now: it neither waits for a deposed leader nor asks it again.
             1 if config.forgets_one_in > 0 => {
                 config.forgets_one_in = 1;
@@ -279,7 +319,17 @@ impl Generator {
             }
             5 => Request::BatchGet(self.keys()),
             6 => Request::Scan { reverse: self.dice.chance(1, 2) },
-            _ => Request::DeleteFrom(self.key()),
+            7 => Request::DeleteFrom(self.key()),
+            8 => {
+                let counters: Vec<_> = self.config.counters().collect();
+                let number = usize::try_from(self.dice.below(COUNTERS)).expect("an index");
+                Request::Increment(counters[number].clone())
+            }
+            _ => Request::ReadSlowly {
+                reverse: self.dice.chance(1, 2),
+                page_pairs: 1 + u32::try_from(self.dice.below(3)).expect("small"),
+                rest_max: self.dice.duration(Duration::ZERO, READER_REST_MAX),
+            },
         }
     }
 }
@@ -309,6 +359,8 @@ pub struct Session {
     pub probe_failure: Option<String>,
     /// Timestamps that were answered.
     pub timestamps: Timestamps,
+    /// What was counted.
+    pub counters: Counters,
     /// What clients have seen broken.
     pub broken: Option<Broken>,
 }
@@ -340,6 +392,7 @@ impl Session {
             probes_done: 0,
             probe_failure: None,
             timestamps: Timestamps::default(),
+            counters: Counters::default(),
             broken: None,
         }
     }
@@ -354,6 +407,13 @@ impl Session {
     /// A process asks.
     pub fn invoke(&mut self, process: u64, key: &Bytes, action: Action) -> OpId {
         self.recorder.invoke(self.now.0, process, key.clone(), action)
+    }
+
+    /// A counter was read, at a time when so many increments had been acknowledged.
+    pub fn read_counter(&mut self, key: &Bytes, floor: u64, value: Option<&Bytes>) {
+        if let Err(broken) = self.counters.read(key, floor, value) {
+            self.broken.get_or_insert(broken);
+        }
     }
 
     /// A process has its answer. Unknown outcomes stay open.
@@ -372,7 +432,7 @@ mod tests {
     #[test]
     fn every_value_is_written_once_and_every_kind_of_request_is_made() {
         let mut dice = SplitMix::new(1);
-        let config = WorkloadConfig { weights: [1; 8], ..WorkloadConfig::draw(&mut dice) };
+        let config = WorkloadConfig { weights: [1; KINDS], ..WorkloadConfig::draw(&mut dice) };
         let mut values = BTreeSet::new();
         let mut kinds = BTreeSet::new();
         for process in 0..3 {
@@ -391,6 +451,6 @@ mod tests {
                 }
             }
         }
-        assert_eq!(kinds.len(), 8, "{kinds:?}");
+        assert_eq!(kinds.len(), KINDS, "{kinds:?}");
     }
 }

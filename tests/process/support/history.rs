@@ -154,7 +154,7 @@ impl History {
             ));
             return;
         }
-        let file = directory.join("history.txt");
+        let file = directory.join("history.jsonl");
         std::fs::write(&file, write_history(&history)).expect("the history can be kept");
         match verdict {
             Verdict::Violation(violation) => panic!("{violation}\nthe history is in {}", file.display()),

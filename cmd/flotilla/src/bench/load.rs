@@ -2,12 +2,14 @@
 //! take what a schedule brings.
 
 use super::distribution::Zipfian;
+use super::hands::{Hands, Keys, Witness};
+use super::history::{Asked, Came, History};
 use super::pacer::Pacer;
-use super::workload::{Operation, Picker, Workload};
+use super::workload::{Picker, Workload};
 use crate::clock;
 use anyhow::bail;
 use bytes::Bytes;
-use client::{Error, KeyRange, RawClient, ScanOptions};
+use client::{Error, RawClient};
 use env::{Dice as _, SplitMix};
 use hdrhistogram::Histogram;
 use parking_lot::Mutex;
@@ -34,14 +36,8 @@ pub(crate) struct Load {
     pub(crate) rate: Option<NonZeroU32>,
 }
 
-/// All keys of a benchmark begin so.
-const PREFIX: &str = "bench/";
 /// How many keys are written at once before reads.
 const FILL_BATCH: u64 = 1000;
-
-fn key(number: u64) -> Key {
-    format!("{PREFIX}{number:016x}").into()
-}
 
 /// A value that does not compress: half the work of a benchmark should not be a matter of luck.
 fn value(size: usize, dice: &mut SplitMix) -> Bytes {
@@ -119,21 +115,38 @@ impl Counts {
 }
 
 /// Writes all keys, so that reads find them.
-pub(crate) async fn fill(client: &RawClient, load: &Load) -> anyhow::Result<()> {
+pub(crate) async fn fill(
+    client: &RawClient,
+    load: &Load,
+    history: Option<&Arc<History>>,
+) -> anyhow::Result<()> {
     let mut dice = SplitMix::new(1).fork("fill");
+    let keys = Keys::new(history.map(Arc::as_ref));
+    // A process beside the clients.
+    let mut witness = history.map(|history| Witness::new(Arc::clone(history), load.clients as u64));
     let mut first = 0;
     while first < load.keys {
         let end = load.keys.min(first + FILL_BATCH);
-        let pairs: Vec<(Key, Bytes)> =
-            (first..end).map(|number| (key(number), value(load.value_size, &mut dice))).collect();
-        client.batch_put(pairs).await?;
+        let mut value = || match &mut witness {
+            Some(witness) => witness.value(load.value_size),
+            None => value(load.value_size, &mut dice),
+        };
+        let pairs: Vec<(Key, Bytes)> = (first..end).map(|number| (keys.key(number), value())).collect();
+        let start = history.map_or(0, |history| history.now());
+        client.batch_put(pairs.clone()).await?;
+        if let Some(witness) = &witness {
+            for (key, value) in &pairs {
+                witness.note(key, Asked::Put(value), start, Came::Written);
+            }
+        }
         first = end;
     }
     Ok(())
 }
 
 /// Sets clients to work, spread over these connections; nothing is counted yet.
-pub(crate) fn start(connections: &[RawClient], load: Load) -> Running {
+pub(crate) fn start(connections: &[RawClient], load: Load, history: Option<&Arc<History>>) -> Running {
+    let names = Keys::new(history.map(Arc::as_ref));
     let keys = Arc::new(AtomicU64::new(load.keys));
     let zipfian = Zipfian::new(load.keys);
     let shared = Arc::new(Shared {
@@ -149,7 +162,9 @@ pub(crate) fn start(connections: &[RawClient], load: Load) -> Running {
         let mut dice = SplitMix::new(number as u64).fork("client");
         let value = value(load.value_size, &mut dice);
         let picker = Picker::new(load.workload, load.scan_pairs, dice, zipfian.clone(), Arc::clone(&keys));
-        tasks.spawn(work(client, picker, value, Arc::clone(&shared)));
+        let witness = history.map(|history| Witness::new(Arc::clone(history), number as u64));
+        let hands = Hands::new(client, names.clone(), value, witness);
+        tasks.spawn(work(hands, picker, Arc::clone(&shared)));
     }
     Running { shared, tasks, begin: clock::now() }
 }
@@ -228,9 +243,9 @@ impl Shared {
     }
 }
 
-async fn work(client: RawClient, mut picker: Picker, value: Bytes, shared: Arc<Shared>) {
+async fn work(mut hands: Hands, mut picker: Picker, shared: Arc<Shared>) {
     while let Some(intended) = shared.next().await {
-        let result = perform(&client, picker.next(), &value).await;
+        let result = hands.perform(picker.next()).await;
         let took = intended.elapsed();
         if !shared.counts(intended) {
             continue;
@@ -250,34 +265,18 @@ async fn work(client: RawClient, mut picker: Picker, value: Bytes, shared: Arc<S
     }
 }
 
-/// A key that is not there (an insert of it may be under way) is an answer like any other.
-async fn perform(client: &RawClient, operation: Operation, value: &Bytes) -> Result<(), Error> {
-    match operation {
-        Operation::Put { key: number } => client.put(key(number), value.clone()).await,
-        Operation::Get { key: number } => client.get(key(number)).await.map(|_| ()),
-        Operation::Scan { first, pairs } => {
-            let options = ScanOptions { limit: Some(pairs), ..ScanOptions::default() };
-            let range = KeyRange::new(key(first), KeyRange::prefix(PREFIX).end);
-            client.scan(range, options)?.into_vec().await.map(|_| ())
-        }
-        Operation::ReadThenPut { key: number } => {
-            client.get(key(number)).await?;
-            client.put(key(number), value.clone()).await
-        }
-    }
-}
-
 /// Runs a load for so long, after a warm-up that is not counted.
 pub(crate) async fn run(
     connections: &[RawClient],
     load: Load,
     warm_up: Duration,
     duration: Duration,
+    history: Option<&Arc<History>>,
 ) -> anyhow::Result<Numbers> {
     if load.workload.reads() {
-        fill(&connections[0], &load).await?;
+        fill(&connections[0], &load, history).await?;
     }
-    let mut running = start(connections, load);
+    let mut running = start(connections, load, history);
     clock::pause(warm_up).await;
     running.begin();
     clock::pause(duration).await;

@@ -1,6 +1,8 @@
 //! `flotilla bench`: what the cluster does per second, and what that costs.
 
 mod distribution;
+mod hands;
+mod history;
 mod load;
 mod pacer;
 mod suite;
@@ -9,11 +11,14 @@ mod workload;
 
 use crate::connect::Remote;
 use crate::outcome::Outcome;
+use anyhow::Context as _;
 use clap::Args;
+use history::History;
 use load::{Load, Numbers};
 use serde_json::{Value, json};
 use std::num::NonZeroU32;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 use suite::Suite;
 use workload::Workload;
@@ -59,6 +64,10 @@ pub(crate) struct Bench {
     /// How long it runs before that.
     #[arg(long, default_value = "1s", value_parser = humantime::parse_duration)]
     warm_up: Duration,
+    /// Write down what every client asked for and saw, as JSON lines, so that it can be judged whether the cluster kept its promises.
+    /// Values are then different from each other, and keys are used that held nothing before.
+    #[arg(long, value_name = "FILE", conflicts_with = "suite")]
+    history: Option<PathBuf>,
     /// Print JSON.
     #[arg(long)]
     json: bool,
@@ -83,7 +92,17 @@ pub(crate) async fn run(bench: Bench) -> anyhow::Result<Outcome> {
         scan_pairs: bench.scan_pairs,
         rate: bench.rate,
     };
-    let numbers = load::run(&connections, load, bench.warm_up, bench.duration).await?;
+    let history = match &bench.history {
+        Some(path) => {
+            let created = History::create(path);
+            Some(Arc::new(created.with_context(|| format!("{} cannot be written", path.display()))?))
+        }
+        None => None,
+    };
+    let numbers = load::run(&connections, load, bench.warm_up, bench.duration, history.as_ref()).await?;
+    if let Some(history) = &history {
+        history.finish().context("the history is not complete: it cannot be judged")?;
+    }
     if bench.json {
         println!("{}", as_json(&load, &numbers));
     } else {

@@ -177,7 +177,7 @@ async fn measure(suite: Suite, cluster: &Cluster) -> anyhow::Result<Vec<Row>> {
         scan_pairs: SCAN_PAIRS,
         rate: None,
     };
-    fill(&raw, &load(Workload::Put, 1)).await?;
+    fill(&raw, &load(Workload::Put, 1), None).await?;
     for (workload, clients) in [
         (Workload::Put, 1),
         (Workload::Put, 64),
@@ -241,7 +241,7 @@ async fn round(
     load: Load,
     rounds: &mut Rounds,
 ) -> anyhow::Result<()> {
-    let mut running = start(std::slice::from_ref(raw), load);
+    let mut running = start(std::slice::from_ref(raw), load, None);
     clock::pause(suite.warm_up()).await;
     let before = Sample::take(cluster).await?;
     running.begin();

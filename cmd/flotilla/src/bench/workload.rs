@@ -18,6 +18,8 @@ pub(crate) enum Workload {
     Get,
     /// Read the pairs that follow a key drawn at random.
     Scan,
+    /// All that can be done to single keys: 40 % reads, 30 % updates, 20 % compare-and-swap, 10 % deletes.
+    Register,
     /// YCSB A: half reads, half updates; popular keys come more often.
     YcsbA,
     /// YCSB B: 95 % reads, 5 % updates.
@@ -38,6 +40,7 @@ impl Workload {
             Self::Put => "put",
             Self::Get => "get",
             Self::Scan => "scan",
+            Self::Register => "register",
             Self::YcsbA => "ycsb_a",
             Self::YcsbB => "ycsb_b",
             Self::YcsbC => "ycsb_c",
@@ -61,6 +64,13 @@ pub(super) enum Operation {
     },
     /// An update, or an insert of a key that was not there.
     Put {
+        key: u64,
+    },
+    Delete {
+        key: u64,
+    },
+    /// An update, if the key still holds what the client has seen last.
+    Swap {
         key: u64,
     },
     Scan {
@@ -103,6 +113,10 @@ impl Picker {
             Workload::Put => Operation::Put { key: self.any() },
             Workload::Get => Operation::Get { key: self.any() },
             Workload::Scan => Operation::Scan { first: self.any(), pairs: self.scan_pairs },
+            Workload::Register if percent < 40 => Operation::Get { key: self.any() },
+            Workload::Register if percent < 70 => Operation::Put { key: self.any() },
+            Workload::Register if percent < 90 => Operation::Swap { key: self.any() },
+            Workload::Register => Operation::Delete { key: self.any() },
             Workload::YcsbA if percent < 50 => Operation::Put { key: self.popular() },
             Workload::YcsbB if percent < 5 => Operation::Put { key: self.popular() },
             Workload::YcsbD | Workload::YcsbE if percent < 5 => Operation::Put { key: self.insert() },
@@ -150,15 +164,17 @@ mod tests {
         (0..DRAWS).map(|_| picker.next()).collect()
     }
 
-    /// Percent of gets, puts, scans, and reads followed by puts.
-    fn mix(workload: Workload) -> [u64; 4] {
-        let mut counts = [0_u64; 4];
+    /// Percent of gets, puts, scans, reads followed by puts, swaps, and deletes.
+    fn mix(workload: Workload) -> [u64; 6] {
+        let mut counts = [0_u64; 6];
         for operation in draw(workload) {
             let kind = match operation {
                 Operation::Get { .. } => 0,
                 Operation::Put { .. } => 1,
                 Operation::Scan { .. } => 2,
                 Operation::ReadThenPut { .. } => 3,
+                Operation::Swap { .. } => 4,
+                Operation::Delete { .. } => 5,
             };
             counts[kind] += 1;
         }
@@ -168,15 +184,16 @@ mod tests {
 
     #[test]
     fn every_workload_mixes_as_its_name_says() {
-        assert_eq!(mix(Workload::Put), [0, 100, 0, 0]);
-        assert_eq!(mix(Workload::Get), [100, 0, 0, 0]);
-        assert_eq!(mix(Workload::Scan), [0, 0, 100, 0]);
-        assert_eq!(mix(Workload::YcsbA), [50, 50, 0, 0]);
-        assert_eq!(mix(Workload::YcsbB), [95, 5, 0, 0]);
-        assert_eq!(mix(Workload::YcsbC), [100, 0, 0, 0]);
-        assert_eq!(mix(Workload::YcsbD), [95, 5, 0, 0]);
-        assert_eq!(mix(Workload::YcsbE), [0, 5, 95, 0]);
-        assert_eq!(mix(Workload::YcsbF), [50, 0, 0, 50]);
+        assert_eq!(mix(Workload::Put), [0, 100, 0, 0, 0, 0]);
+        assert_eq!(mix(Workload::Get), [100, 0, 0, 0, 0, 0]);
+        assert_eq!(mix(Workload::Scan), [0, 0, 100, 0, 0, 0]);
+        assert_eq!(mix(Workload::Register), [40, 30, 0, 0, 20, 10]);
+        assert_eq!(mix(Workload::YcsbA), [50, 50, 0, 0, 0, 0]);
+        assert_eq!(mix(Workload::YcsbB), [95, 5, 0, 0, 0, 0]);
+        assert_eq!(mix(Workload::YcsbC), [100, 0, 0, 0, 0, 0]);
+        assert_eq!(mix(Workload::YcsbD), [95, 5, 0, 0, 0, 0]);
+        assert_eq!(mix(Workload::YcsbE), [0, 5, 95, 0, 0, 0]);
+        assert_eq!(mix(Workload::YcsbF), [50, 0, 0, 50, 0, 0]);
     }
 
     #[test]

@@ -6,9 +6,11 @@ mod disks;
 mod history;
 pub mod invariants;
 mod linearizable;
+mod lines;
 mod promises;
 
 pub use disks::{DurableLogs, LogChanges};
-pub use history::{Action, HistoryError, OpId, Operation, Outcome, Recorder, parse_history, write_history};
+pub use history::{Action, OpId, Operation, Outcome, Recorder};
 pub use linearizable::{DEFAULT_STEPS_MAX, Verdict, Violation, linearizable};
+pub use lines::{HistoryError, parse_history, write_history};
 pub use promises::Promise;
