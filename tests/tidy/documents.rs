@@ -90,6 +90,69 @@ fn invariant_violations(sources: &[Source]) -> Vec<String> {
     violations
 }
 
+/// Where the simulator's checkers are, one a file.
+const CHECKERS: &str = "components/sim/src/check/";
+
+/// Files there that are no checkers: what these have in common, or look at.
+const NO_CHECKERS: [&str; 7] = [
+    "broken.rs",
+    "durable_logs.rs",
+    "history.rs",
+    "linearizable_tests.rs",
+    "lines.rs",
+    "mod.rs",
+    "testing.rs",
+];
+
+/// Checkers whose first line does not say which rule they hold a run to, or names one whose row does not say so.
+fn checker_violations(sources: &[Source]) -> Vec<String> {
+    let table = sources.iter().find(|source| source.path == INVARIANTS);
+    let row_of = |name: &str| {
+        let start = format!("| {name} |");
+        table.and_then(|table| table.lines().find(|(_, line)| line.starts_with(&start))).map(|(_, line)| line)
+    };
+    let mut violations = Vec::new();
+    for source in sources.iter().filter(|source| source.path.starts_with(CHECKERS)) {
+        if NO_CHECKERS.contains(&&source.path[CHECKERS.len()..]) {
+            continue;
+        }
+        let names = invariant_names(source.text.lines().next().unwrap_or_default());
+        if names.is_empty() {
+            violations
+                .push(format!("{}:1: a checker's first line names the rule that it checks", source.path));
+        }
+        for name in names {
+            if !row_of(&name).is_some_and(|row| row.contains("`sim`: ")) {
+                violations.push(format!(
+                    "{INVARIANTS}: the row of {name} does not say that {} checks it",
+                    source.path
+                ));
+            }
+        }
+    }
+    violations
+}
+
+#[test]
+fn checkers_say_what_they_check() {
+    expect_none("checkers say what they check", &checker_violations(&sources()));
+}
+
+#[test]
+fn a_checker_without_a_rule_and_a_row_without_its_checker_are_found() {
+    let table =
+        Source::made_up(INVARIANTS, "| INV-RAFT-1 | one | `sim`: it |\n| INV-RAFT-2 | two | nobody |");
+    let file = |name: &str, text: &str| Source::made_up(&format!("{CHECKERS}{name}"), text);
+    let right = file("right.rs", "//! INV-RAFT-1: one.\n");
+    let helper = file("testing.rs", "//! What tests share.\n");
+    assert!(checker_violations(&[table.clone(), right, helper]).is_empty());
+    let wrong =
+        [file("silent.rs", "//! Checks.\n// INV-RAFT-1\n"), file("other.rs", "//! INV-RAFT-2: two.\n")];
+    let found = checker_violations(&[&[table][..], &wrong[..]].concat());
+    assert_eq!(found.len(), 2, "{found:?}");
+    assert!(found[0].contains("silent.rs:1") && found[1].contains("INV-RAFT-2"), "{found:?}");
+}
+
 #[test]
 fn links_lead_somewhere() {
     expect_none("links lead somewhere", &link_violations(&sources(), |path| root().join(path).exists()));

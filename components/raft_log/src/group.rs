@@ -14,10 +14,10 @@ use types::{LogIndex, PeerId, RegionId, Term};
 
 /// What is kept beside the entries of a group.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-struct LogState {
-    hard_state: HardState,
+pub(crate) struct LogState {
+    pub(crate) hard_state: HardState,
     /// The last entry of the log; the compacted position when there is none.
-    last: EntryId,
+    pub(crate) last: EntryId,
 }
 codec_struct!(LogState { hard_state, last });
 

@@ -14,8 +14,8 @@ use types::{LogIndex, RegionId};
 /// First byte of all log records.
 pub const LOG_PREFIX: u8 = 0x02;
 
-const ENTRY: u8 = 0x01;
-const STATE: u8 = 0x02;
+pub(crate) const ENTRY: u8 = 0x01;
+pub(crate) const STATE: u8 = 0x02;
 
 fn group_prefix(group: RegionId) -> [u8; 9] {
     let mut key = [LOG_PREFIX; 9];

@@ -11,6 +11,7 @@
 mod cache;
 mod error;
 mod group;
+pub mod inspect;
 pub mod keys;
 
 pub use cache::EntryCache;

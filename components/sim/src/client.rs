@@ -1,7 +1,6 @@
 //! Client nodes: the processes that use the product's client, and what they record.
 
-use crate::check::invariants::Broken;
-use crate::check::{Action, OpId, Outcome};
+use crate::check::{Action, Broken, OpId, Outcome};
 use crate::client_process::{ClientMaker, ClientProcess};
 use crate::cluster::{Node, World};
 use crate::counters::number_of;

@@ -1,6 +1,6 @@
 //! Counters that clients count up: what is read lies between what was acknowledged and what may have been done.
 
-use crate::check::invariants::Broken;
+use crate::check::Broken;
 use bytes::Bytes;
 use std::collections::BTreeMap;
 

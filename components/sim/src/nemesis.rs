@@ -3,7 +3,7 @@
 //! A fault that hits nothing proves nothing: a crash of what is down, a cut of links that nobody uses. So each counts
 //! twice: that it was begun, and that it took effect.
 
-use crate::check::invariants::Broken;
+use crate::check::Broken;
 use crate::cluster::Cluster;
 use crate::disk::{DiskConfig, DiskHurt};
 use crate::faults::{Action, DiskFailure, Fault};

@@ -1,9 +1,8 @@
 //! Sees every node, as no node can, and remembers what must not be contradicted later.
 
-use crate::check::DurableLogs;
-use crate::check::invariants::{
-    Acknowledged, AppliedChains, AppliedStates, Committed, ElectionSafety, Epochs, HardStates, Leases, Lives,
-    LogMatching,
+use crate::check::{
+    Acknowledged, AppliedChains, AppliedStates, Committed, Coverage, DurableLogs, ElectionSafety, Epochs,
+    HardStates, Leases, Lives, LogMatching,
 };
 use std::collections::BTreeMap;
 use types::StoreId;
@@ -25,6 +24,8 @@ pub struct Observer {
     pub states: AppliedStates,
     /// Regions and their epochs.
     pub epochs: Epochs,
+    /// Regions' ranges, in their newest versions.
+    pub coverage: Coverage,
     /// Writes that leaders have acknowledged.
     pub acknowledged: Acknowledged,
     /// Peers, from their making to their end.

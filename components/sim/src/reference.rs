@@ -3,7 +3,7 @@
 //! It proves the simulator. With it, clients, workload, faults and checkers are tried before and beside the real store;
 //! with one of its [`Flaw`]s planted, they have to notice.
 
-use crate::check::invariants::Broken;
+use crate::check::Broken;
 use crate::client::address_of;
 use crate::cluster::{Node, World};
 use crate::frame::{frame, kind_of, payload_of};

@@ -1,7 +1,6 @@
 //! One run: a cluster, a workload and a fault plan from one seed; first safety, then liveness, then the checkers.
 
-use crate::check::invariants::{Broken, has_converged};
-use crate::check::{DEFAULT_STEPS_MAX, Operation, Verdict, Violation, linearizable};
+use crate::check::{Broken, DEFAULT_STEPS_MAX, Operation, Verdict, Violation, has_converged, linearizable};
 use crate::client::ClientNode;
 use crate::client_process::RUN;
 use crate::cluster::{Cluster, Node};

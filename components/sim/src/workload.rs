@@ -1,7 +1,6 @@
 //! What clients do: operations on a few keys that many want at once, each written value unique.
 
-use crate::check::invariants::{Broken, Timestamps};
-use crate::check::{Action, OpId, Outcome, Recorder};
+use crate::check::{Action, Broken, OpId, Outcome, Recorder, Timestamps};
 use crate::counters::Counters;
 use crate::fields::{Fields, Unreadable, duration_text};
 use crate::kernel::NodeId;

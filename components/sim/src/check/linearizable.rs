@@ -1,4 +1,6 @@
-//! Linearizability of single keys: Wing and Gong's search, with Lowe's memory of visited configurations and
+//! INV-STORE-12: what clients saw is linearizable for each key, and what was refused is never seen.
+//!
+//! Wing and Gong's search, with Lowe's memory of visited configurations and
 //! P-compositionality (each key is checked alone; Horn and Kroening, "Faster linearizability checking via
 //! P-compositionality", 2015).
 //!

@@ -1,7 +1,6 @@
-//! What the messages of a group promise, and whether the sender's disk would keep it (INV-RAFT-12).
+//! INV-RAFT-12: what the messages of a group promise is on the sender's disk when they leave.
 
-use crate::check::DurableLogs;
-use crate::check::invariants::Broken;
+use super::{Broken, DurableLogs};
 use raft::{Body, Message, VoteKind};
 use raftstore::LOG_START;
 use types::{LogIndex, PeerId, RegionId, StoreId, Term};
@@ -65,7 +64,8 @@ impl Promise {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use raft::EntryId;
+    use crate::check::testing::log_batch;
+    use raft::{EntryId, HardState};
 
     #[test]
     fn what_is_not_on_the_disk_is_not_promised() {
@@ -79,5 +79,30 @@ mod tests {
         assert!(kept(Promise::Term(LOG_START.term)) && kept(Promise::Log(LOG_START.term, LOG_START.index)));
         assert!(!kept(Promise::Term(Term(9))) && !kept(Promise::Vote(LOG_START.term, PeerId(2))));
         assert!(!kept(Promise::Log(LOG_START.term, LOG_START.index.next())));
+    }
+
+    #[test]
+    fn what_is_on_the_disk_may_be_promised_and_nothing_beyond_it() {
+        let mut disk = DurableLogs::default();
+        let hard_state = HardState { term: Term(9), vote: PeerId(2), ..HardState::default() };
+        disk.write(&log_batch(RegionId(1), &[7, 9], hard_state));
+        let kept = |promise: Promise| promise.is_kept(RegionId(1), PeerId(1), StoreId(1), &disk).is_ok();
+        for promise in [
+            Promise::Term(Term(9)),
+            Promise::Vote(Term(9), PeerId(2)),
+            // In an earlier term it may have voted for anybody.
+            Promise::Vote(Term(8), PeerId(3)),
+            Promise::Log(Term(9), LogIndex(7)),
+        ] {
+            assert!(kept(promise), "{promise:?}");
+        }
+        for promise in [
+            Promise::Term(Term(10)),
+            Promise::Vote(Term(9), PeerId(3)),
+            Promise::Log(Term(9), LogIndex(8)),
+            Promise::Log(Term(10), LogIndex(7)),
+        ] {
+            assert!(!kept(promise), "{promise:?}");
+        }
     }
 }

@@ -2,8 +2,7 @@
 //!
 //! [`Sight`] sees what an event may have changed. Something that changed although nothing should have changed it shows here.
 
-use crate::check::DurableLogs;
-use crate::check::invariants::{Broken, leader_is_complete, ranges_are_disjoint};
+use crate::check::{Broken, DurableLogs, leader_is_complete, ranges_are_disjoint, require};
 use crate::nodes::sight::{Sight, applied_state};
 use crate::observer::Observer;
 use ::store::Store;
@@ -12,10 +11,6 @@ use raft::{Role, Status};
 use raftstore::{ApplyRecord, PeerState, RegionRecord, all_regions};
 use std::collections::BTreeMap;
 use types::{KeyRange, Region, RegionId, StoreId, escape_key};
-
-fn require(holds: bool, invariant: &'static str, facts: impl FnOnce() -> String) -> Result<(), Broken> {
-    if holds { Ok(()) } else { Err(Broken { invariant, facts: facts() }) }
-}
 
 /// Looks at a store that runs, and that was shown to the observers since anything last happened to it.
 pub(super) fn audit(

@@ -1,6 +1,6 @@
 //! A placement driver member's process.
 
-use crate::check::invariants::Broken;
+use crate::check::{Broken, ends_with_its_disk};
 use crate::client::address_of;
 use crate::cluster::{Node, World};
 use crate::disk::DiskHurt;
@@ -309,11 +309,7 @@ impl Node for PdNode {
 
     fn observe(&mut self, _now: SimTime, _clock: MonoTime, observer: &mut Observer) -> Result<(), Broken> {
         let Some(process) = &self.process else { return Ok(()) };
-        if let Some(why) = self.engine.poisoned() {
-            let facts =
-                format!("a member of the placement driver runs on although its disk has failed: {why}");
-            return Err(Broken { invariant: "INV-ENGINE-4 (a failed disk ends its store)", facts });
-        }
+        ends_with_its_disk(self.engine.poisoned().as_deref())?;
         let status = process.pd.status();
         let newest = observer.elections.newest_term(PD_GROUP);
         if std::mem::take(&mut self.has_told_time) && newest > status.term {

@@ -3,10 +3,11 @@
 //! Only what the event can have changed is looked at: logs when a sync has ended, data when something was applied,
 //! leases always, for they change with time alone.
 
-use crate::check::invariants::{
-    Applied, Broken, DurableLog, acknowledged_is_durable, leader_is_complete, ranges_are_disjoint,
+use crate::check::{
+    Applied, Broken, Change, DurableLog, DurableLogs, LeaseRounds, LogChanges, Promise,
+    acknowledged_is_durable, commits_in_its_own_term, leader_is_complete, no_campaign_over_a_change,
+    no_lease_over_a_change, no_read_over_a_split, ranges_are_disjoint,
 };
-use crate::check::{DurableLogs, LogChanges, Promise};
 use crate::cluster::LeaseView;
 use crate::observer::Observer;
 use crate::time::SimTime;
@@ -14,7 +15,7 @@ use crate::trace::TraceHash;
 use ::store::Store;
 use codec::{Decode, Encode};
 use engine::{Cf, Engine, MemEngine, Snapshot, WriteBatch};
-use raft::{Entry, EntryId, EntryKind, Message, Role, Status};
+use raft::{Body, Entry, EntryId, EntryKind, Message, Role, Status};
 use raft_log::keys;
 use raftstore::{
     ApplyRecord, Command, Delegate, LOG_START, PeerState, RegionRecord, Worker, WorkerStats, all_regions,
@@ -71,8 +72,10 @@ pub(super) struct Sight {
     members: BTreeMap<RegionId, (Vec<Peer>, LogIndex)>,
     /// How often its peers fell asleep, and how often that ended by a loss.
     sleeps: (u64, u64),
+    /// What its leaders have sent to earn leases, and who has answered.
+    rounds: LeaseRounds,
     /// A rule that the store's driver found broken.
-    pub(super) broken: Option<Broken>,
+    broken: Option<Broken>,
 }
 
 impl Sight {
@@ -97,9 +100,26 @@ impl Sight {
         &self.unsynced
     }
 
-    /// A message of a group leaves.
-    pub(super) fn sends(&mut self, region: RegionId, message: &Message) {
+    /// The store's driver has looked at a rule.
+    pub(super) fn saw(&mut self, result: Result<(), Broken>) {
+        if let Err(broken) = result {
+            self.broken.get_or_insert(broken);
+        }
+    }
+
+    /// A message of a group leaves, when the store's clock shows `clock`.
+    pub(super) fn sends(&mut self, region: RegionId, message: &Message, clock: MonoTime) {
+        if let Body::Heartbeat { round, .. } = message.body {
+            self.rounds.sends(region, message.term, round, clock);
+        }
         self.promises.extend(Promise::of(message).map(|promise| (region, message.from, promise)));
+    }
+
+    /// A message of a group has arrived.
+    pub(super) fn hears(&mut self, region: RegionId, message: &Message, clock: MonoTime) {
+        if let Body::HeartbeatResp { round, .. } = message.body {
+            self.rounds.answers(region, message.term, (message.from, round), clock);
+        }
     }
 
     /// Others are told that a peer is gone.
@@ -147,7 +167,10 @@ impl Sight {
             }
             worker.visit(&mut |region, status, _| {
                 match status.role {
-                    Role::Leader if has_changed => self.leaders_now.push((region.id, status)),
+                    Role::Leader if has_changed => {
+                        self.rounds.leads(region.id, status.term, (status.id, &region.peers), clock);
+                        self.leaders_now.push((region.id, status));
+                    }
                     Role::Candidate if has_changed => candidates.push((region.id, status)),
                     _ => {}
                 }
@@ -166,18 +189,13 @@ impl Sight {
             self.show_leader(*region, status, (now, engine), observer)?;
         }
         for (region, status) in &candidates {
-            let facts = |at| format!("peer {} of region {region} campaigns over entry {at}", status.id);
-            changes_unapplied(*region, status, engine, Count::Members).map_or(Ok(()), |at| {
-                Err(Broken { invariant: "INV-RAFT-14 (no campaign over a change)", facts: facts(at) })
-            })?;
+            no_campaign_over_a_change(*region, status.id, &changes_unapplied(*region, status, engine))?;
         }
         for (region, arrived) in std::mem::take(&mut self.reads) {
             if let Some((_, status)) = leaders.iter().find(|(id, _)| *id == region) {
                 observer.acknowledged.read(region, status.term, arrived.0)?;
-                let split = self.in_turn.then(|| changes_unapplied(region, status, engine, Count::Splits));
-                if let Some(at) = split.flatten() {
-                    let facts = format!("peer {} of region {region} reads over entry {at}", status.id);
-                    return Err(Broken { invariant: "INV-READ-2 (no read over a split)", facts });
+                if self.in_turn {
+                    no_read_over_a_split(region, status.id, &changes_unapplied(region, status, engine))?;
                 }
             }
         }
@@ -269,16 +287,7 @@ impl Sight {
         let Some(entry) = entry.and_then(|bytes| Entry::from_bytes(&bytes).ok()) else { return Ok(()) };
         // Never equal again: it was looked at.
         *seen = LogIndex(u64::MAX);
-        if entry.term < status.term {
-            let facts = format!(
-                "peer {} of region {region} has committed {:?} in term {}",
-                status.id,
-                entry.id(),
-                status.term
-            );
-            return Err(Broken { invariant: "INV-RAFT-4 (commit by counting)", facts });
-        }
-        Ok(())
+        commits_in_its_own_term(region, status.id, status.term, entry.id())
     }
 
     /// Peers are here, or are here no more.
@@ -355,20 +364,18 @@ impl Sight {
         for delegate in store.meta().delegates().iter().filter(|delegate| delegate.covers(clock)) {
             let (region, peer_id, term) = (&delegate.region, delegate.peer.id, delegate.term);
             let left = delegate.lease_until().since(clock);
-            if left > self.lease_max {
-                let facts =
-                    format!("peer {peer_id} of region {} has a lease for another {left:?}", region.id);
-                return Err(Broken { invariant: "INV-READ-1 (length of a lease)", facts });
-            }
             observer.leases.serves(region.id, term, peer_id, now.0)?;
             let until = clock + left;
             let before = self.leases.get(&(region.id, term));
             observer.lease_gained |= before.is_none();
+            if before.is_none_or(|before| *before < until) {
+                self.rounds.extends(region.id, term, until, self.lease_max)?;
+            }
             let leader = leaders.iter().find(|(id, status)| *id == region.id && status.term == term);
             if let Some((_, status)) = leader
                 && before.is_some_and(|before| *before < until)
             {
-                renewed_by_right(region.id, status, engine)?;
+                no_lease_over_a_change(region.id, status.id, &changes_unapplied(region.id, status, engine))?;
             }
             held.insert((region.id, term), until);
         }
@@ -407,6 +414,7 @@ impl Sight {
             }
             let region = &record.region;
             observer.epochs.region(store.store_id(), region)?;
+            observer.coverage.region(region);
             let before = self.applied.insert((region.id, record.peer_id), apply.applied);
             if before == Some(apply.applied) {
                 continue;
@@ -429,7 +437,7 @@ impl Sight {
             let applied = applied_state(engine, region, &apply);
             observer.states.state(region.id, record.peer_id, apply.applied.index, applied)?;
         }
-        Ok(())
+        observer.coverage.shown()
     }
 
     /// What a leader has applied it has acknowledged to whoever wrote it.
@@ -470,43 +478,21 @@ impl Sight {
     }
 }
 
-/// A lease is not renewed while a split or a change of members is committed that is not applied (INV-READ-2).
-fn renewed_by_right(region: RegionId, status: &Status, engine: &MemEngine) -> Result<(), Broken> {
-    changes_unapplied(region, status, engine, Count::Both).map_or(Ok(()), |at| {
-        let facts = format!("peer {} of region {region} renews its lease over entry {at}", status.id);
-        Err(Broken { invariant: "INV-READ-2 (no lease over a change)", facts })
-    })
-}
-
-/// Which changes count.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Count {
-    Members,
-    Splits,
-    Both,
-}
-
-/// The first change that is committed and not applied.
-fn changes_unapplied(
-    region: RegionId,
-    status: &Status,
-    engine: &MemEngine,
-    count: Count,
-) -> Option<LogIndex> {
+/// The changes that are committed and not applied.
+fn changes_unapplied(region: RegionId, status: &Status, engine: &MemEngine) -> Vec<(LogIndex, Change)> {
+    let mut changes = Vec::new();
     let mut next = status.applied.next();
     while next <= status.committed {
         let entry = engine.get(Cf::Raft, &keys::entry(region, next)).expect("no fault was injected");
         let entry = entry.and_then(|bytes| Entry::from_bytes(&bytes).ok());
-        let is_change = entry.is_some_and(|entry| match entry.kind {
-            EntryKind::ConfChange => count != Count::Splits,
-            EntryKind::Normal => count != Count::Members && Command::is_split(&entry.data),
+        let change = entry.and_then(|entry| match entry.kind {
+            EntryKind::ConfChange => Some(Change::Members),
+            EntryKind::Normal => Command::is_split(&entry.data).then_some(Change::Split),
         });
-        if is_change {
-            return Some(next);
-        }
+        changes.extend(change.map(|change| (next, change)));
         next = next.next();
     }
-    None
+    changes
 }
 
 /// The entries that were applied since `before`, one by one, as far as they are still there.

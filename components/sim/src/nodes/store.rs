@@ -3,7 +3,7 @@
 mod log;
 mod threads;
 
-use crate::check::invariants::Broken;
+use crate::check::{Answers, Broken, ends_with_its_disk, read_after_arrival};
 use crate::client::address_of;
 use crate::cluster::{DiskStock, LeaseView, Node, RegionView, World};
 use crate::disk::DiskHurt;
@@ -107,8 +107,6 @@ struct Waiting {
 struct Asked {
     connection: ConnectionId,
     request_id: u64,
-    /// When whoever asks gives up.
-    deadline: MonoTime,
     /// If it reads: which region, and when it arrived in true time, for checkers.
     read: Option<(RegionId, SimTime)>,
 }
@@ -119,7 +117,7 @@ struct Process {
     join_at: MonoTime,
     calls: PdCalls<Purpose>,
     /// Requests that are not answered.
-    tokens: BTreeMap<Token, Asked>,
+    tokens: Answers<Asked>,
     tokens_made: Token,
     /// Something ran that may have handed work to the log writer.
     log_may_have_work: bool,
@@ -373,12 +371,9 @@ impl StoreNode {
             KvCommand::Get { .. } | KvCommand::BatchGet { .. } | KvCommand::Scan(_)
         );
         let read = reads.then_some((request.region_id, arrived_true));
-        let asked = Asked { connection, request_id: frame.head.request_id, deadline, read };
-        process.tokens.insert(token, asked);
-        if now < arrived && self.sight.broken.is_none() {
-            let facts = format!("a request that arrived at {arrived:?} is served at {now:?}");
-            self.sight.broken = Some(Broken { invariant: "INV-READ-4 (clock after drain)", facts });
-        }
+        let asked = Asked { connection, request_id: frame.head.request_id, read };
+        process.tokens.asked(token, deadline, asked);
+        self.sight.saw(read_after_arrival(arrived, now));
         self.event_at(now, Event::Request { token, request, deadline });
     }
 
@@ -466,9 +461,11 @@ impl StoreNode {
     }
 
     fn answer(&mut self, world: &mut World<'_>, token: Token, answer: Result<KvReply, KvError>) {
-        let asked = self.process().tokens.remove(&token);
-        let Asked { connection, request_id, read, .. } =
-            asked.expect("INV-STORE-11: each request is answered once");
+        let asked = self.process().tokens.answered(token);
+        let Asked { connection, request_id, read } = match asked {
+            Ok(asked) => asked,
+            Err(broken) => return self.sight.saw(Err(broken)),
+        };
         if let (Some((region_id, arrived)), Ok(_)) = (read, &answer) {
             self.sight.answers(region_id, arrived);
         }
@@ -487,9 +484,10 @@ impl StoreNode {
         } else {
             vec![messages]
         };
+        let clock = world.mono();
         for message in batches.iter().flatten() {
             match message {
-                StoreMessage::Raft(message) => self.sight.sends(message.region_id, &message.message),
+                StoreMessage::Raft(message) => self.sight.sends(message.region_id, &message.message, clock),
                 StoreMessage::RemovedConfirmed { peer, .. } => self.sight.confirms(peer.id),
                 _ => {}
             }
@@ -545,7 +543,7 @@ impl Node for StoreNode {
             phase: Phase::Joining(None),
             join_at: world.mono(),
             calls: PdCalls::new(self.pd_members.clone()),
-            tokens: BTreeMap::new(),
+            tokens: Answers::new(ANSWER_DELAY_MAX),
             tokens_made: 0,
             log_may_have_work: true,
             requests: VecDeque::new(),
@@ -583,6 +581,12 @@ impl Node for StoreNode {
             }
             FrameKind::StoreBatch => {
                 let StoreBatch { from_store, disk, messages } = payload_of(&frame);
+                let clock = world.mono();
+                for message in &messages {
+                    if let StoreMessage::Raft(message) = message {
+                        self.sight.hears(message.region_id, &message.message, clock);
+                    }
+                }
                 self.event(world, Event::Messages { from: from_store, disk, messages });
             }
             FrameKind::SnapshotPiece => {
@@ -746,9 +750,8 @@ impl Node for StoreNode {
             .collect()
     }
 
-    fn overdue(&self, clock: MonoTime) -> usize {
-        let Some(process) = &self.process else { return 0 };
-        process.tokens.values().filter(|asked| asked.deadline + ANSWER_DELAY_MAX < clock).count()
+    fn all_answered(&self, clock: MonoTime) -> Result<(), Broken> {
+        self.process.as_ref().map_or(Ok(()), |process| process.tokens.all_answered(clock))
     }
 
     fn leases(&self, clock: MonoTime) -> Vec<LeaseView> {
@@ -768,10 +771,7 @@ impl Node for StoreNode {
     }
 
     fn observe(&mut self, now: SimTime, clock: MonoTime, observer: &mut Observer) -> Result<(), Broken> {
-        if let Some(why) = self.engine.poisoned() {
-            let facts = format!("a store runs on although its disk has failed: {why}");
-            return Err(Broken { invariant: "INV-ENGINE-4 (a failed disk ends its store)", facts });
-        }
+        ends_with_its_disk(self.engine.poisoned().as_deref())?;
         match &self.process {
             Some(Process { phase: Phase::Running(store), .. }) => {
                 self.sight.show(store, &self.engine, (now, clock), observer)

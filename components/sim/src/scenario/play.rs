@@ -3,8 +3,7 @@
 use super::step::{Condition, Expected, Links, Request, Role, Step, WITHIN};
 use super::words::Who;
 use super::{Line, Scenario};
-use crate::check::Verdict;
-use crate::check::invariants::has_converged;
+use crate::check::{Verdict, has_converged};
 use crate::disk::{DiskConfig, DiskHurt};
 use crate::gate::GateId;
 use crate::kernel::{CrashKind, NodeId};

@@ -1,7 +1,6 @@
 //! The clients of a script: they do what they are told, and what comes of it goes into one history.
 
-use crate::check::invariants::{Broken, Timestamps};
-use crate::check::{Action, OpId, Outcome, Recorder};
+use crate::check::{Action, Broken, OpId, Outcome, Recorder, Timestamps};
 use crate::client::written;
 use crate::client_process::ClientProcess;
 use crate::cluster::{Node, World};

@@ -16,8 +16,7 @@ mod topic;
 pub use client::{Answer, CallError, CallId, Reply};
 pub use topic::Topic;
 
-use crate::check::invariants::Broken;
-use crate::check::{DEFAULT_STEPS_MAX, Operation, Verdict, linearizable};
+use crate::check::{Broken, DEFAULT_STEPS_MAX, Operation, Verdict, linearizable};
 use crate::client_process::RUN;
 use crate::cluster::{Cluster, LeaseView, RegionView};
 use crate::disk::DiskHurt;

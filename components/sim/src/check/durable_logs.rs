@@ -3,22 +3,14 @@
 //! A store's log writer is the only one that writes log records (INV-LOG-3), so whoever sees its batches and its syncs
 //! knows what a power loss would leave.
 
-use crate::check::invariants::DurableLog;
+use super::DurableLog;
 use bytes::Bytes;
-use codec::{Decode, codec_struct};
 use engine::{Cf, Engine, MemEngine, Op, Snapshot, WriteBatch};
 use raft::{Entry, EntryId, HardState};
+use raft_log::inspect::{LogKey, read_entry, read_state};
 use raft_log::keys;
 use std::collections::BTreeMap;
 use types::{KeyRange, LogIndex, PeerId, RegionId, Term};
-
-/// What is kept beside the entries of a group, as `raft_log` writes it.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-struct LogState {
-    hard_state: HardState,
-    last: EntryId,
-}
-codec_struct!(LogState { hard_state, last });
 
 /// The log records that one store's disk holds for certain.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
@@ -59,15 +51,13 @@ impl DurableLogs {
         let mut changes = LogChanges::default();
         for op in batch.ops() {
             match op {
-                Op::Put { cf: Cf::Raft, key, value } if key.first() == Some(&keys::LOG_PREFIX) => {
-                    self.0.insert(Bytes::copy_from_slice(key), Bytes::copy_from_slice(value));
-                    let number = |at: usize| key[at..at + 8].try_into().map(u64::from_be_bytes);
-                    let group = RegionId(number(1).expect("eight bytes"));
-                    if keys::state(group) == *key {
-                        changes.states.push(group);
-                    } else {
-                        changes.entries.push((group, LogIndex(number(10).expect("eight bytes"))));
+                Op::Put { cf: Cf::Raft, key, value } => {
+                    match LogKey::of(key) {
+                        Some(LogKey::State(group)) => changes.states.push(group),
+                        Some(LogKey::Entry(group, index)) => changes.entries.push((group, index)),
+                        None => continue,
                     }
+                    self.0.insert(Bytes::copy_from_slice(key), Bytes::copy_from_slice(value));
                 }
                 Op::Delete { cf: Cf::Raft, key } => {
                     self.0.remove(key);
@@ -85,29 +75,29 @@ impl DurableLogs {
         changes
     }
 
-    fn state(&self, group: RegionId) -> Option<LogState> {
+    fn state(&self, group: RegionId) -> Option<(HardState, EntryId)> {
         let record = self.0.get(keys::state(group).as_slice())?;
-        Some(LogState::from_bytes(record).expect("written by this build"))
+        Some(read_state(record).expect("written by this build"))
     }
 
     /// A group's term and vote; `None` if it has written none.
     #[must_use]
     pub fn vote(&self, group: RegionId) -> Option<(Term, Option<PeerId>)> {
-        let HardState { term, vote, .. } = self.state(group)?.hard_state;
+        let (HardState { term, vote, .. }, _) = self.state(group)?;
         Some((term, (!vote.is_zero()).then_some(vote)))
     }
 
     /// Where a group's log ends; `None` if it has written nothing.
     #[must_use]
     pub fn last(&self, group: RegionId) -> Option<LogIndex> {
-        Some(self.state(group)?.last.index)
+        Some(self.state(group)?.1.index)
     }
 
     /// A group's entry.
     #[must_use]
     pub fn entry(&self, group: RegionId, index: LogIndex) -> Option<Entry> {
         let record = self.0.get(keys::entry(group, index).as_slice())?;
-        Some(Entry::from_bytes(record).expect("written by this build"))
+        Some(read_entry(record).expect("written by this build"))
     }
 
     /// What is there of a group's log for one who asks about `index`; `peer` is the group's peer here.
@@ -116,7 +106,7 @@ impl DurableLogs {
         let term = self.entry(group, index).map(|entry| entry.term);
         // An entry that is gone from a log that goes on was applied, or is part of a snapshot, and that is durable, for
         // its removal was written after it.
-        let last = self.state(group).map_or(LogIndex::ZERO, |state| state.last.index);
+        let last = self.state(group).map_or(LogIndex::ZERO, |(_, last)| last.index);
         let applied = if term.is_none() { last } else { LogIndex::ZERO };
         DurableLog { peer, term, applied }
     }
@@ -125,40 +115,27 @@ impl DurableLogs {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use codec::Encode;
-    use raft::EntryKind;
-
-    const G: RegionId = RegionId(7);
-
-    fn put(batch: &mut WriteBatch, index: u64, term: u64) {
-        let (term, index) = (Term(term), LogIndex(index));
-        let entry = Entry { term, index, kind: EntryKind::Normal, data: Bytes::new() };
-        batch.put(Cf::Raft, &keys::entry(G, index), &entry.to_bytes());
-        let hard_state = HardState { term, vote: PeerId(3), ..HardState::default() };
-        let state = LogState { hard_state, last: EntryId::new(term, index) };
-        batch.put(Cf::Raft, &keys::state(G), &state.to_bytes());
-    }
+    use crate::check::testing::{P1, log_batch};
 
     #[test]
     fn batches_and_a_scan_give_the_same_picture() {
+        const G: RegionId = RegionId(7);
         let (engine, mut logs) = (MemEngine::new(), DurableLogs::default());
-        let mut batch = WriteBatch::default();
-        put(&mut batch, 6, 2);
-        put(&mut batch, 7, 2);
-        put(&mut batch, 8, 3);
+        let hard_state = HardState { term: Term(3), vote: PeerId(3), ..HardState::default() };
+        let mut batch = log_batch(G, &[2, 2, 3], hard_state);
         batch.delete_range(Cf::Raft, &keys::entry(G, LogIndex(0)), &keys::entry(G, LogIndex(7)));
         engine.write(&batch).unwrap();
         let changes = logs.write(&batch);
         assert_eq!(changes.entries, [(G, LogIndex(6)), (G, LogIndex(7)), (G, LogIndex(8))]);
-        assert_eq!(changes.states, [G, G, G]);
+        assert_eq!(changes.states, [G]);
         for logs in [logs, DurableLogs::scan(&engine)] {
             assert_eq!(logs.vote(G), Some((Term(3), Some(PeerId(3)))));
-            let log = |index| logs.log(G, PeerId(1), LogIndex(index));
-            let seen = |term, applied| DurableLog { peer: PeerId(1), term, applied: LogIndex(applied) };
+            let log = |index| logs.log(G, P1, LogIndex(index));
+            let seen = |term, applied| DurableLog { peer: P1, term, applied: LogIndex(applied) };
             assert_eq!(log(6), seen(None, 8));
             assert_eq!(log(7), seen(Some(Term(2)), 0));
             assert_eq!(log(9), seen(None, 8));
-            assert_eq!(logs.log(RegionId(8), PeerId(1), LogIndex(6)), seen(None, 0));
+            assert_eq!(logs.log(RegionId(8), P1, LogIndex(6)), seen(None, 0));
         }
     }
 }
