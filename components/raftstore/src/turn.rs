@@ -199,6 +199,7 @@ impl<E: Engine> PeerState<E> {
         self.size.unmeasured_bytes += outcome.bytes_written;
         self.size.bytes += outcome.bytes_written;
         self.size.log_bytes += outcome.bytes_applied;
+        let was_normal = self.is_normal();
         for change in outcome.changes {
             match change {
                 // Even on the way out, or while a snapshot comes: the pieces are on disk, and live.
@@ -213,9 +214,10 @@ impl<E: Engine> PeerState<E> {
                 RegionChange::Members { .. } | RegionChange::Compacted { .. } => {}
             }
         }
-        if !self.is_normal() {
+        if !was_normal {
             return;
         }
+        // Also if the last of the changes was our own removal: the log may have been cut before it, up to what is applied.
         let applied = self.applying.applied.index;
         self.applying.splits.retain(|at| *at > applied);
         if applied > self.raft.status().applied {
