@@ -127,3 +127,7 @@ fn audit_group(
     let is_durable = log.term.is_some() || log.applied >= wanted.index;
     if is_durable { leader_is_complete(region.id, status.term, wanted, log) } else { Ok(()) }
 }
+
+#[cfg(test)]
+#[path = "audit_tests.rs"]
+mod tests;
