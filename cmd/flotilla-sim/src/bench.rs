@@ -25,7 +25,7 @@ pub(crate) struct Arguments {
 }
 
 /// How long this thread has run on a processor; time on the wall where the system does not tell.
-fn spent(began: Instant) -> Duration {
+pub(crate) fn spent(began: Instant) -> Duration {
     let told = std::fs::read_to_string("/proc/thread-self/schedstat").ok();
     let nanos = told.and_then(|text| text.split_whitespace().next()?.parse().ok());
     nanos.map_or_else(|| began.elapsed(), Duration::from_nanos)

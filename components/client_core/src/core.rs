@@ -56,7 +56,7 @@ impl Core {
             rpc: ports.rpc,
             timers: ports.timers,
             dice: Mutex::new(ports.dice),
-            regions: Mutex::new(RegionCache::new(options.regions_cached_max).breaking(options.bugs)),
+            regions: Mutex::new(RegionCache::new(options.regions_cached_max)),
             stores: Mutex::default(),
             health: Mutex::new(Health::new(options.silent_after)),
             lookups: Mutex::default(),

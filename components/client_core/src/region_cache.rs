@@ -1,6 +1,5 @@
 //! What we believe of the regions: a map by start key, never trusted, always cheap to correct.
 
-use crate::seeded_bug::{Bugs, SeededBug};
 use env::sim_point;
 use std::collections::BTreeMap;
 use std::ops::Bound::{Excluded, Included, Unbounded};
@@ -55,19 +54,13 @@ pub(crate) struct RegionCache {
     regions_max: usize,
     /// Where the last region was forgotten for want of room; the next one is the one after it.
     hand: Key,
-    bugs: Bugs,
 }
 
 impl RegionCache {
     pub(crate) fn new(regions_max: usize) -> Self {
         let regions_max = regions_max.max(1);
         let (regions, starts) = (BTreeMap::new(), BTreeMap::new());
-        Self { regions, starts, regions_max, hand: Key::new(), bugs: Bugs::default() }
-    }
-
-    /// One that breaks rules on purpose.
-    pub(crate) fn breaking(self, bugs: Bugs) -> Self {
-        Self { bugs, ..self }
+        Self { regions, starts, regions_max, hand: Key::new() }
     }
 
     /// The region that holds `key`.
@@ -107,9 +100,7 @@ impl RegionCache {
                 known.leader = leader.or(known.leader);
                 return;
             }
-            if region.epoch.is_older_than(known.region.epoch)
-                && !self.bugs.has(SeededBug::BelievesOlderRegion)
-            {
+            if region.epoch.is_older_than(known.region.epoch) {
                 return;
             }
         }
@@ -117,7 +108,7 @@ impl RegionCache {
             self.overlapping(&region).map(|known| (known.id, known.epoch.version)).collect();
         let is_outdated =
             |(id, version): &(RegionId, u64)| *id != region.id && *version > region.epoch.version;
-        if overlapped.iter().any(is_outdated) && !self.bugs.has(SeededBug::BelievesOlderRegion) {
+        if overlapped.iter().any(is_outdated) {
             return;
         }
         self.remove(region.id);

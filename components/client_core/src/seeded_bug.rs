@@ -5,8 +5,6 @@ env::seeded_bugs! {
     RetriesUndetermined,
     /// A write that was sent and not answered is said to be refused.
     UnansweredIsRefused,
-    /// An older description of a region is believed over a newer one.
-    BelievesOlderRegion,
     /// A scan goes on behind the page's region though the page was not all of it.
     ScanSkipsRestOfPage,
 }

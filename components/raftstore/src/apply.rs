@@ -234,6 +234,7 @@ impl<E: Engine> Turn<'_, E> {
     ) -> Result<(), EngineError> {
         let region_id = region.record.region.id;
         let mut proposals = proposals.into_iter().peekable();
+        let mut before_last = region.apply.applied;
         for entry in &entries {
             let tokens = match proposals.next_if(|proposal| proposal.id.index <= entry.index) {
                 Some(proposal) => {
@@ -252,7 +253,7 @@ impl<E: Engine> Turn<'_, E> {
                 region.apply.applied.index.next(),
                 "INV-STORE-3: region {region_id} applies entries in order, each once"
             );
-            region.apply.applied = entry.id();
+            before_last = std::mem::replace(&mut region.apply.applied, entry.id());
             let bytes_before = self.out.batch.size_bytes();
             let change = match entry.kind {
                 EntryKind::ConfChange => {
@@ -271,6 +272,11 @@ impl<E: Engine> Turn<'_, E> {
         let mut apply = region.apply;
         if self.bugs.has(SeededBug::TruncationNotSaved) {
             apply.truncated = LOG_START;
+        }
+        if self.bugs.has(SeededBug::ConfChangeAppliedTwice)
+            && entries.last().is_some_and(|entry| entry.kind == EntryKind::ConfChange)
+        {
+            apply.applied = before_last;
         }
         put_apply(&mut self.out.batch, region_id, apply);
         Ok(())

@@ -73,7 +73,11 @@ impl<E: Engine> PeerState<E> {
         tombstone(&mut log.batch, self.region.id, self.region.epoch, self.me.id, bugs);
         log.must_sync = true;
         log.persisted.destroyed.push(self.region.id);
-        log.messages_after.append(&mut destroy.confirm);
+        if bugs.has(SeededBug::GoneBeforeDurable) {
+            turn.out.messages.append(&mut destroy.confirm);
+        } else {
+            log.messages_after.append(&mut destroy.confirm);
+        }
     }
 }
 

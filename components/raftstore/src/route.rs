@@ -171,7 +171,8 @@ impl<E: Engine> Worker<E> {
         // What was said to be gone must not come, though the tombstone be still on its way.
         let may_come =
             may_come && turn.shared.meta.removal_claimed(region_id).is_none_or(|gone| gone < to.id);
-        let free = turn.shared.meta.overlapping(&received.region.range).is_empty();
+        let free = turn.shared.meta.overlapping(&received.region.range).is_empty()
+            || turn.shared.config.bugs.has(SeededBug::SnapshotOverNeighbour);
         let peer = match may_come && free && to.store_id == turn.shared.store_id {
             true => PeerState::empty(&turn.shared, region_id, to, self.ticks).ok(),
             false => None,

@@ -16,6 +16,9 @@ env::seeded_bugs! {
     ReadBeforeApplied,
     /// A read that has its index is served while a split is committed and unapplied.
     ReadOverSplit,
+    /// The first peer of a piece of a region campaigns as soon as it is made, though the parent's leader may be another
+    /// one that still has its lease.
+    FirstChildCampaigns,
     // ---- proposals ----
     /// What is proposed is taken for whatever is committed at its index, in whichever term.
     ProposalMatchedByIndex,
@@ -25,6 +28,9 @@ env::seeded_bugs! {
     ExpiredProposalRefused,
     /// Writes over whose indexes a snapshot jumped are said to be refused.
     JumpedProposalRefused,
+    // ---- the log ----
+    /// A vote is not written, only its term.
+    VoteNotWritten,
     // ---- apply ----
     /// Writes are applied though the region was cut after they were proposed.
     EpochUncheckedAtApply,
@@ -34,6 +40,8 @@ env::seeded_bugs! {
     CasIgnoresOpenBatch,
     /// A change of members is applied, but not to the region's record on disk.
     ConfChangeNotSaved,
+    /// A change of members is not counted as applied: whoever restarts applies it again.
+    ConfChangeAppliedTwice,
     /// The log is compacted without a word of it in the apply record.
     TruncationNotSaved,
     /// A leader has entries of the log forgotten that are not applied.
@@ -49,11 +57,15 @@ env::seeded_bugs! {
     InstallOverOldData,
     /// A snapshot is put in place without waiting for apply to stop.
     InstallWithoutStop,
+    /// A snapshot makes a peer although another region of the store has some of its range.
+    SnapshotOverNeighbour,
     // ---- removal ----
     /// A peer is cleared away without a tombstone.
     TombstoneNotWritten,
     /// Tombstones keep nobody out.
     TombstoneIgnored,
+    /// Others are told that a peer is gone before its tombstone is durable.
+    GoneBeforeDurable,
     /// A peer is cleared away while apply goes on.
     DestroyWithoutStop,
     /// Of a peer's range only the start is looked at when its data is removed.

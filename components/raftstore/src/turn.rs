@@ -45,7 +45,12 @@ impl<E: Engine> PeerState<E> {
             self.begin_install(turn, append, std::mem::take(&mut ready.messages_after));
             return;
         }
-        if let Some(append) = ready.append.take() {
+        if let Some(mut append) = ready.append.take() {
+            if let Some(hard_state) = &mut append.hard_state
+                && turn.shared.config.bugs.has(SeededBug::VoteNotWritten)
+            {
+                hard_state.vote = types::PeerId::ZERO;
+            }
             self.raft.storage_mut().append(&append, &mut turn.log().batch);
             turn.log().must_sync = true;
             let token = append.token;
@@ -258,7 +263,10 @@ impl<E: Engine> PeerState<E> {
         }
         for child in children {
             if let Some(record) = child.record {
-                turn.out.create.push(CreatePeer { record, campaign: self.is_leader(), size_bytes, keys });
+                let is_first = record.region.peers[0].id == record.peer_id;
+                let anywhere = turn.shared.config.bugs.has(SeededBug::FirstChildCampaigns);
+                let campaign = if anywhere { is_first } else { self.is_leader() };
+                turn.out.create.push(CreatePeer { record, campaign, size_bytes, keys });
             }
         }
     }

@@ -498,9 +498,12 @@ async fn ask_timestamps(core: Core, session: Arc<Mutex<Session>>, handle: Handle
 /// After the faults have ended: every key can be written and read by every client.
 async fn probe(client: RawClient, process: u64, session: Arc<Mutex<Session>>, handle: Handle) {
     let keys: Vec<_> = session.lock().config.all_keys().collect();
+    let mut attempts = 0;
     for key in keys {
-        let value = Bytes::from(format!("probe {process}"));
         loop {
+            // No value twice: the first attempt may be done after all.
+            attempts += 1;
+            let value = Bytes::from(format!("probe {process}-{attempts}"));
             let id = session.lock().invoke(process, &key, Action::Put(value.clone()));
             let result = client.put(key.clone(), value.clone()).await;
             session.lock().complete(id, written(&result));

@@ -274,6 +274,11 @@ impl Cluster {
         &self.observer
     }
 
+    /// The same, to be told something.
+    pub const fn observer_mut(&mut self) -> &mut Observer {
+        &mut self.observer
+    }
+
     /// All regions on all stores that are up.
     #[must_use]
     pub fn regions(&self) -> Vec<RegionView> {

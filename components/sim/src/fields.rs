@@ -56,6 +56,16 @@ impl<'a> Fields<'a> {
         text.parse().map_err(|_| Unreadable(format!("{name}: {text:?} is not a number that fits")))
     }
 
+    /// A number that older text does not have; zero then.
+    pub(crate) fn added_number<T: FromStr + Default>(&mut self, name: &str) -> Result<T, Unreadable> {
+        if self.0.contains_key(name) { self.number(name) } else { Ok(T::default()) }
+    }
+
+    /// A duration that older text does not have; zero then.
+    pub(crate) fn added_duration(&mut self, name: &str) -> Result<Duration, Unreadable> {
+        if self.0.contains_key(name) { self.duration(name) } else { Ok(Duration::ZERO) }
+    }
+
     pub(crate) fn flag(&mut self, name: &str) -> Result<bool, Unreadable> {
         let text = self.text(name)?;
         text.parse().map_err(|_| Unreadable(format!("{name}: {text:?} is neither true nor false")))

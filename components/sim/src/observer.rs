@@ -1,8 +1,8 @@
 //! Sees every node, as no node can, and remembers what must not be contradicted later.
 
 use crate::check::{
-    Acknowledged, AppliedChains, AppliedStates, Committed, Coverage, DurableLogs, ElectionSafety, Epochs,
-    HardStates, Leases, Lives, LogMatching,
+    Acknowledged, AcknowledgedLog, AppliedChains, AppliedStates, Committed, Coverage, DurableLogs,
+    ElectionSafety, Epochs, HardStates, Leases, Lives, LogMatching, WrittenOnce,
 };
 use std::collections::BTreeMap;
 use types::StoreId;
@@ -28,6 +28,10 @@ pub struct Observer {
     pub coverage: Coverage,
     /// Writes that leaders have acknowledged.
     pub acknowledged: Acknowledged,
+    /// How far logs were acknowledged.
+    pub acknowledged_log: AcknowledgedLog,
+    /// Where each value was written.
+    pub writes: WrittenOnce,
     /// Peers, from their making to their end.
     pub lives: Lives,
     /// Durable terms and votes.

@@ -1,6 +1,8 @@
 //! One run: a cluster, a workload and a fault plan from one seed; first safety, then liveness, then the checkers.
 
-use crate::check::{Broken, DEFAULT_STEPS_MAX, Operation, Verdict, Violation, has_converged, linearizable};
+use crate::check::{
+    Broken, DEFAULT_STEPS_MAX, Operation, Verdict, Violation, WrittenOnce, has_converged, linearizable,
+};
 use crate::client::ClientNode;
 use crate::client_process::RUN;
 use crate::cluster::{Cluster, Node};
@@ -310,6 +312,8 @@ pub(crate) fn run_and_tell(
         Verdict::Violation(violation) => Err(Fail::NotLinearizable(violation)),
         Verdict::Undecided { key } => Err(Fail::Undecided { key }),
     });
+    let writes = &run.cluster.observer().writes;
+    let result = result.and_then(|()| writes.refused_are_not_applied(history).map_err(Fail::Invariant));
     let seed = schedule.seed;
     match result {
         Ok(()) => Ok(Report {
@@ -391,6 +395,7 @@ impl Run {
                 Box::new(ClientNode::new(Arc::clone(&session), members.clone(), client_bugs));
             cluster.add(*client, &machine(client), node);
         }
+        cluster.observer_mut().writes = WrittenOnce::of_unique_values();
         let nemesis = Nemesis::new(plan.clone(), Arc::clone(&session), &mut cluster);
         cluster.kernel_mut().mark_at(SimTime::ZERO + schedule.safety, HEAL);
         let is_replicated = matches!(system, System::Cluster(_));

@@ -44,6 +44,8 @@ impl Setup {
                 threads: 0,
                 pause_one_in: 0,
                 stall_one_in: 0,
+                lag_one_in: 0,
+                lag_max: Duration::ZERO,
                 damage_one_in: 0,
             },
         }
@@ -70,6 +72,8 @@ impl Setup {
                 threads: 0,
                 pause_one_in: 0,
                 stall_one_in: if dice.chance(1, 3) { 1_000 } else { 0 },
+                lag_one_in: 0,
+                lag_max: Duration::ZERO,
                 damage_one_in: 0,
             },
         };
@@ -156,6 +160,7 @@ macro_rules! tunables {
         }
     };
     (@text duration $value:expr) => { duration_text($value) };
+    (@text added_duration $value:expr) => { duration_text($value) };
     (@text $kind:ident $value:expr) => { $value };
 }
 
@@ -166,6 +171,8 @@ tunables! {
     "hand-over-max" duration links.hand_over_max;
     "one-by-one" flag links.one_by_one;
     "stall-one-in" number links.stall_one_in;
+    "lag-one-in" added_number links.lag_one_in;
+    "lag-max" added_duration links.lag_max;
     "workers" number store.workers;
     "appliers" number store.appliers;
     "tick" duration store.raftstore.tick;
@@ -226,7 +233,8 @@ pub(crate) fn plant(
         SeededBug::StoreReleasesEarly
         | SeededBug::SyncBegunBeforeWrite
         | SeededBug::PdReleasesEarly
-        | SeededBug::ClockBeforeDrain => {}
+        | SeededBug::ClockBeforeDrain
+        | SeededBug::RunsOnAfterFailure => {}
     }
 }
 

@@ -29,7 +29,7 @@ fn millis(dice: &mut SplitMix, low: u64, high: u64) -> Duration {
 }
 
 fn sharpen_setup(dice: &mut SplitMix, setup: &mut Setup) {
-    setup.stores = pick(dice, &[3, 3, 3, 4, 5]);
+    setup.stores = pick(dice, &[3, 3, 4, 4, 5]);
     setup.late_stores = pick(dice, &[0, 0, 1]);
     setup.stores += setup.late_stores;
     let tick = Duration::from_millis(pick(dice, &[100, 50, 50, 25]));
@@ -48,11 +48,14 @@ fn sharpen_setup(dice: &mut SplitMix, setup: &mut Setup) {
     if dice.chance(1, 3) {
         setup.links.hand_over_max = dice.duration(tick / 50, tick / 3);
     }
+    // Appliers that are behind, a little and often or for long: what is committed and what is applied drift apart.
+    let (lag_one_in, lag_ticks) = pick(dice, &[(0, 0), (0, 0), (3, 8), (3, 30), (40, 60), (200, 160)]);
+    (setup.links.lag_one_in, setup.links.lag_max) = (lag_one_in, tick * lag_ticks);
     setup.pd.tso_window = millis(dice, 100, 400);
     setup.pd.plan_interval = millis(dice, 50, 200);
     setup.pd.retry_after = millis(dice, 50, 300);
     setup.pd.prepare_timeout = millis(dice, 100, 500);
-    if dice.chance(1, 2) {
+    if dice.chance(2, 3) {
         // Whoever is away for a moment is replaced, and comes back to a cluster without it. Threads that stall would be
         // taken for it, again and again.
         setup.links.stall_one_in = 0;
@@ -76,8 +79,10 @@ fn sharpen_workload(dice: &mut SplitMix, workload: &mut WorkloadConfig) {
 /// A kind of trouble, as what begins how much later; `timeout` is the least election timeout.
 type Kind = fn(dice: &mut SplitMix, targets: &Targets, timeout: Duration) -> Vec<(Duration, Fault)>;
 
-const KINDS: &[Kind] =
-    &[alone, alone, alone, pinch, pinch, pinch, restart, power, fading, fading, freeze, away, away, clocks];
+const KINDS: &[Kind] = &[
+    alone, alone, alone, pinch, pinch, pinch, restart, power, fading, fading, freeze, away, away, clocks,
+    handover, handover, deaf, deaf, deaf, unseen, unseen, unseen,
+];
 
 /// What goes wrong in a short run.
 pub(crate) fn plan(root: &SplitMix, targets: &Targets, until: SimTime, timeout: Duration) -> Plan {
@@ -115,6 +120,9 @@ pub(crate) fn plan(root: &SplitMix, targets: &Targets, until: SimTime, timeout: 
     }
     if dice.chance(3, 4) {
         often("short split", split, Duration::from_millis(100 << dice.below(4)));
+    }
+    if dice.chance(1, 2) {
+        often("short compact", compact, Duration::from_millis(50 << dice.below(4)));
     }
     actions.retain(|action| action.at < until);
     actions.sort_by_key(|action| action.at);
@@ -163,6 +171,18 @@ fn alone(dice: &mut SplitMix, targets: &Targets, timeout: Duration) -> Vec<(Dura
     let away = usize::try_from(dice.below(targets.clients.len() as u64)).expect("small");
     near.extend(some(dice, &targets.clients, away));
     at_once(some(dice, group, 1).into_iter().filter_map(|one| cut_off(one, &near, hears, is_heard, duration)))
+}
+
+/// A store hears no other, and all hear it: what it says is done and it does not know, until it gives up and others go
+/// on without it; it comes back to logs that do not reach as far back as its own.
+fn deaf(dice: &mut SplitMix, targets: &Targets, timeout: Duration) -> Vec<(Duration, Fault)> {
+    if dice.chance(1, 2) {
+        // It lasts, and all of them deaf would be no cluster.
+        return Vec::new();
+    }
+    let duration = dice.duration(timeout * 2, timeout * 8);
+    let one = some(dice, &targets.stores, 1);
+    at_once(one.into_iter().filter_map(|one| cut_off(one, &targets.stores, false, true, duration)))
 }
 
 /// Two do not hear each other, while a third one, which both reach, is out for moments.
@@ -218,6 +238,25 @@ fn fading(dice: &mut SplitMix, targets: &Targets, timeout: Duration) -> Vec<(Dur
     faults
 }
 
+/// Leadership is handed over, again and again, while one store is not heard: whoever is told to campaign there finds no
+/// voter before another one leads.
+fn handover(dice: &mut SplitMix, targets: &Targets, timeout: Duration) -> Vec<(Duration, Fault)> {
+    let Some(one) = some(dice, &targets.stores, 1).first().copied() else { return Vec::new() };
+    let mut faults: Vec<_> = (0..4 + dice.below(8))
+        .flat_map(|_| {
+            let later = dice.duration(Duration::ZERO, timeout * 2);
+            transfer(dice, targets, timeout).into_iter().map(move |(_, fault)| (later, fault))
+        })
+        .collect();
+    let duration = dice.duration(timeout, timeout * 5 / 2);
+    faults.extend(at_once(cut_off(one, &targets.stores, true, false, duration)));
+    // And then it does not hear, so that it campaigns again.
+    let later = duration + dice.duration(timeout / 4, timeout * 2);
+    let deaf = cut_off(one, &targets.stores, false, true, dice.duration(timeout, timeout * 3));
+    faults.extend(deaf.map(|cut| (later, cut)));
+    faults
+}
+
 fn freeze(dice: &mut SplitMix, targets: &Targets, timeout: Duration) -> Vec<(Duration, Fault)> {
     let (group, duration) = (group(dice, targets), dice.duration(timeout / 3, timeout * 5 / 2));
     at_once(some(dice, group, 1).into_iter().map(|node| Fault::Freeze { node, duration }))
@@ -231,6 +270,16 @@ fn away(dice: &mut SplitMix, targets: &Targets, _: Duration) -> Vec<(Duration, F
         false => Fault::Freeze { node, duration: down },
     };
     at_once(some(dice, &targets.stores, 1).into_iter().map(away))
+}
+
+/// The placement driver does not hear a store and gives it up, which goes on all the while.
+fn unseen(dice: &mut SplitMix, targets: &Targets, _: Duration) -> Vec<(Duration, Fault)> {
+    if dice.chance(1, 2) {
+        return Vec::new();
+    }
+    let duration = millis(dice, 1_000, 6_000);
+    let one = some(dice, &targets.stores, 1);
+    at_once(one.into_iter().filter_map(|one| cut_off(one, &targets.members, false, false, duration)))
 }
 
 /// A wall clock of the placement driver jumps, and its leader perhaps changes.
@@ -250,6 +299,11 @@ fn transfer(dice: &mut SplitMix, targets: &Targets, _: Duration) -> Vec<(Duratio
     let (region, peer) = (dice.below(1 << 16), dice.below(1 << 16));
     let transfer = |client| Fault::Transfer { client, region, peer };
     at_once(some(dice, &targets.clients, 1).into_iter().map(transfer))
+}
+
+fn compact(dice: &mut SplitMix, targets: &Targets, _: Duration) -> Vec<(Duration, Fault)> {
+    let region = dice.below(1 << 16);
+    at_once(some(dice, &targets.clients, 1).into_iter().map(|client| Fault::CompactLog { client, region }))
 }
 
 fn split(dice: &mut SplitMix, targets: &Targets, _: Duration) -> Vec<(Duration, Fault)> {

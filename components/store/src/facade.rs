@@ -460,12 +460,29 @@ impl<E: Engine> Store<E> {
     /// [`EngineError`]: the store must stop.
     pub fn write_applied(&mut self, applied: &ApplyBatch) -> Result<(), EngineError> {
         if self.config.bugs.has(SeededBug::ApplyIndexInAnotherBatch) {
-            let (records, data) = records_and_data(&applied.batch);
-            self.engine.write(&records)?;
-            self.engine.write(&data)
+            self.write_parted(&applied.batch, |_, cf| cf == Cf::Raft)
+        } else if self.config.bugs.has(SeededBug::HalfABatch) {
+            let half = applied.batch.len() / 2;
+            self.write_parted(&applied.batch, |number, _| number < half)
         } else {
             self.engine.write(&applied.batch)
         }
+    }
+
+    /// Writes a batch as two, for a [`SeededBug`]: first what is `early`, told by its number and family.
+    fn write_parted(&self, batch: &WriteBatch, early: impl Fn(usize, Cf) -> bool) -> Result<(), EngineError> {
+        let (mut first, mut second) = (WriteBatch::new(), WriteBatch::new());
+        for (number, op) in batch.ops().enumerate() {
+            let (Op::Put { cf, .. } | Op::Delete { cf, .. } | Op::DeleteRange { cf, .. }) = op;
+            let part = if early(number, cf) { &mut first } else { &mut second };
+            match op {
+                Op::Put { cf, key, value } => part.put(cf, key, value),
+                Op::Delete { cf, key } => part.delete(cf, key),
+                Op::DeleteRange { cf, start, end } => part.delete_range(cf, start, end),
+            }
+        }
+        self.engine.write(&first)?;
+        self.engine.write(&second)
     }
 
     /// Then the answers leave, and the workers learn of it.
@@ -582,22 +599,6 @@ impl<E: Engine> Store<E> {
         }
         Ok(())
     }
-}
-
-/// A batch in two: what is written of regions, and their data.
-fn records_and_data(batch: &WriteBatch) -> (WriteBatch, WriteBatch) {
-    let mut parts = (WriteBatch::new(), WriteBatch::new());
-    for op in batch.ops() {
-        match op {
-            Op::Put { cf: Cf::Raft, key, value } => parts.0.put(Cf::Raft, key, value),
-            Op::Put { cf, key, value } => parts.1.put(cf, key, value),
-            Op::Delete { cf: Cf::Raft, key } => parts.0.delete(Cf::Raft, key),
-            Op::Delete { cf, key } => parts.1.delete(cf, key),
-            Op::DeleteRange { cf: Cf::Raft, start, end } => parts.0.delete_range(Cf::Raft, start, end),
-            Op::DeleteRange { cf, start, end } => parts.1.delete_range(cf, start, end),
-        }
-    }
-    parts
 }
 
 fn region_of(task: &ApplyTask) -> RegionId {

@@ -3,6 +3,8 @@
 env::seeded_bugs! {
     /// How far a region is applied is written in a batch of its own, before the data.
     ApplyIndexInAnotherBatch,
+    /// What is applied is written in two halves, each a batch of its own.
+    HalfABatch,
     /// A read is served though the region was cut since its client learned of it.
     ReadIgnoresEpoch,
     /// A read is served by a lease that has ended.

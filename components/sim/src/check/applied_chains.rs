@@ -1,6 +1,7 @@
 //! INV-RAFT-5, INV-STORE-3: peers apply the same entries, one after another.
 
 use super::{Applied, Broken, require};
+use raft::EntryId;
 use std::collections::BTreeMap;
 use types::{LogIndex, PeerId, RegionId, Term};
 
@@ -20,7 +21,7 @@ impl AppliedChains {
         self.applied.len() as u64
     }
 
-    /// `peer` of `region` applies the entry at `index`.
+    /// `peer` of `region` applies the entry at `index`. Returns whether it is the first to do so.
     ///
     /// # Errors
     /// When another peer has applied something else there, or this one was not at the index before.
@@ -30,7 +31,7 @@ impl AppliedChains {
         peer: PeerId,
         index: LogIndex,
         applied: Applied,
-    ) -> Result<(), Broken> {
+    ) -> Result<bool, Broken> {
         if let Some((at, term)) = self.progress.get(&peer) {
             require(index == at.next(), "INV-STORE-3 (applying in order)", || {
                 format!("peer {peer} of region {region} applies {index} after {at}")
@@ -42,14 +43,16 @@ impl AppliedChains {
                 )
             })?;
         }
+        let known = self.applied.len();
         let (first, by) = *self.applied.entry((region, index)).or_insert((applied, peer));
+        let is_first = self.applied.len() > known;
         require(first == applied, "INV-RAFT-5 (state-machine safety)", || {
             format!(
                 "region {region} at {index}: peer {by} applied {first:?}, peer {peer} applies {applied:?}"
             )
         })?;
         self.progress.insert(peer, (index, applied.term));
-        Ok(())
+        Ok(is_first)
     }
 
     /// `peer` starts from here: it was made, has restarted (its applied index may have gone back), or has taken over a
@@ -77,6 +80,16 @@ impl AppliedChains {
     }
 }
 
+/// `peer` of `region` had applied `before` when it was seen last, in one life of its process.
+///
+/// # Errors
+/// When it has applied less by now.
+pub fn applied_grows(region: RegionId, peer: PeerId, before: EntryId, now: EntryId) -> Result<(), Broken> {
+    require(now.index >= before.index, "INV-STORE-3 (what is applied grows)", || {
+        format!("peer {peer} of region {region} had applied {before:?}, and now has {now:?}")
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -87,8 +100,8 @@ mod tests {
         let entry = |term, checksum| Applied { term: Term(term), checksum };
         let mut chains = AppliedChains::default();
         chains.start_from(R, P1, LogIndex(5), Term(1)).unwrap();
-        chains.apply(R, P1, LogIndex(6), entry(1, 60)).unwrap();
-        chains.apply(R, P1, LogIndex(7), entry(2, 70)).unwrap();
+        assert_eq!(chains.apply(R, P1, LogIndex(6), entry(1, 60)), Ok(true));
+        assert_eq!(chains.apply(R, P1, LogIndex(7), entry(2, 70)), Ok(true));
         broken(chains.apply(R, P1, LogIndex(9), entry(2, 90)), "INV-STORE-3 (applying in order)");
         broken(chains.apply(R, P1, LogIndex(8), entry(1, 80)), "INV-STORE-3 (terms in order)");
         chains.start_from(R, P2, LogIndex(6), Term(1)).unwrap();
@@ -96,6 +109,14 @@ mod tests {
         broken(chains.start_from(R, P2, LogIndex(7), Term(1)), "INV-RAFT-5 (state-machine safety)");
         // After a restart it applies again, the same.
         chains.start_from(R, P1, LogIndex(6), Term(1)).unwrap();
-        chains.apply(R, P1, LogIndex(7), entry(2, 70)).unwrap();
+        assert_eq!(chains.apply(R, P1, LogIndex(7), entry(2, 70)), Ok(false));
+    }
+
+    #[test]
+    fn what_was_applied_stays_so() {
+        let at = |term, index| EntryId::new(Term(term), LogIndex(index));
+        applied_grows(R, P1, at(1, 6), at(1, 6)).unwrap();
+        applied_grows(R, P1, at(1, 6), at(2, 9)).unwrap();
+        broken(applied_grows(R, P1, at(2, 9), at(2, 8)), "INV-STORE-3 (what is applied grows)");
     }
 }

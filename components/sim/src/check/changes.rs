@@ -1,7 +1,8 @@
 //! INV-READ-2, INV-RAFT-14: nobody leases, reads or campaigns over what is committed and not applied.
 
 use super::{Broken, require};
-use types::{LogIndex, PeerId, RegionId};
+use raft::EntryId;
+use types::{LogIndex, PeerId, RegionId, Term};
 
 /// What changes who serves which keys.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -23,6 +24,21 @@ pub fn no_lease_over_a_change(
 ) -> Result<(), Broken> {
     require(unapplied.is_empty(), "INV-READ-2 (no lease over a change)", || {
         format!("peer {peer} of region {region} renews its lease over {unapplied:?}")
+    })
+}
+
+/// A leader has a lease of `term`, and has applied this.
+///
+/// # Errors
+/// When nothing of its term is applied: what earlier leaders have acknowledged may be missing.
+pub fn no_lease_before_own_term(
+    region: RegionId,
+    peer: PeerId,
+    applied: EntryId,
+    term: Term,
+) -> Result<(), Broken> {
+    require(applied.term >= term, "INV-READ-2 (no lease before an entry of its term)", || {
+        format!("peer {peer} of region {region} has a lease of {term} and applied {applied:?}")
     })
 }
 
@@ -60,6 +76,16 @@ pub fn no_campaign_over_a_change(
 mod tests {
     use super::*;
     use crate::check::testing::{P1, R, broken};
+
+    #[test]
+    fn a_lease_begins_with_an_entry_of_its_term() {
+        let applied = EntryId::new(Term(6), LogIndex(9));
+        no_lease_before_own_term(R, P1, applied, Term(6)).unwrap();
+        broken(
+            no_lease_before_own_term(R, P1, applied, Term(7)),
+            "INV-READ-2 (no lease before an entry of its term)",
+        );
+    }
 
     #[test]
     fn each_change_forbids_what_depends_on_it() {

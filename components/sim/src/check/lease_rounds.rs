@@ -1,4 +1,5 @@
-//! INV-READ-1: a lease is counted from the sending of the round that a quorum has answered.
+//! INV-READ-1, INV-RAFT-17: a lease is counted from the sending of the round that a quorum has answered, and a read is
+//! confirmed by one that was sent after it came.
 
 use super::{Broken, require};
 use std::collections::BTreeMap;
@@ -119,6 +120,20 @@ impl LeaseRounds {
     }
 }
 
+impl LeaseRounds {
+    /// The region's leader answers, without a lease, a read that had arrived when its clock showed `arrived`.
+    ///
+    /// # Errors
+    /// When no quorum has answered a round that was sent since.
+    pub fn confirms(&self, region: RegionId, term: Term, arrived: MonoTime) -> Result<(), Broken> {
+        let rounds = self.regions.get(&region).filter(|rounds| rounds.term == term);
+        let earned = rounds.and_then(|rounds| rounds.earned);
+        require(earned.is_some_and(|sent| sent >= arrived), "INV-RAFT-17 (a round for each read)", || {
+            format!("region {region} answers a read of {arrived:?} in term {term}: {rounds:?}")
+        })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -168,6 +183,21 @@ mod tests {
         rounds.sends(R, Term(7), 1, MonoTime(60));
         broken(rounds.extends(R, TERM, MonoTime(70), LEASE), NAME);
         broken(rounds.extends(R, Term(7), MonoTime(70), LEASE), NAME);
+    }
+
+    #[test]
+    fn a_read_needs_a_round_of_its_own() {
+        const READ: &str = "INV-RAFT-17 (a round for each read)";
+        let mut rounds = led(&three());
+        rounds.sends(R, TERM, 1, MonoTime(10));
+        rounds.sends(R, TERM, 2, MonoTime(20));
+        broken(rounds.confirms(R, TERM, MonoTime(5)), READ);
+        rounds.answers(R, TERM, (P2, 1), MonoTime(30));
+        rounds.confirms(R, TERM, MonoTime(10)).unwrap();
+        broken(rounds.confirms(R, TERM, MonoTime(11)), READ);
+        rounds.answers(R, TERM, (P3, 2), MonoTime(40));
+        rounds.confirms(R, TERM, MonoTime(20)).unwrap();
+        broken(rounds.confirms(R, Term(7), MonoTime(5)), READ);
     }
 
     #[test]

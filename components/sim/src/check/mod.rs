@@ -8,6 +8,7 @@
 //!
 //! Not checked, since not promised: that a scan is one snapshot. It is a read of each key for itself, page by page.
 
+mod acknowledged_log;
 mod answers;
 mod applied_chains;
 mod applied_states;
@@ -36,13 +37,18 @@ mod reads;
 #[cfg(test)]
 mod testing;
 mod timestamps;
+mod tombstones;
+mod writes;
 
+pub use acknowledged_log::AcknowledgedLog;
 pub use answers::Answers;
-pub use applied_chains::AppliedChains;
+pub use applied_chains::{AppliedChains, applied_grows};
 pub use applied_states::{Applied, AppliedStates};
 pub use broken::Broken;
 pub(crate) use broken::require;
-pub use changes::{Change, no_campaign_over_a_change, no_lease_over_a_change, no_read_over_a_split};
+pub use changes::{
+    Change, no_campaign_over_a_change, no_lease_before_own_term, no_lease_over_a_change, no_read_over_a_split,
+};
 pub use clock_readings::read_after_arrival;
 pub use convergence::has_converged;
 pub use coverage::{Coverage, regions_cover_all_keys};
@@ -64,3 +70,5 @@ pub use promises::Promise;
 pub use ranges::ranges_are_disjoint;
 pub use reads::Acknowledged;
 pub use timestamps::Timestamps;
+pub use tombstones::gone_as_written;
+pub use writes::WrittenOnce;

@@ -15,8 +15,8 @@ pub(super) const S2: StoreId = StoreId(2);
 
 /// The rule is found broken.
 #[track_caller]
-pub(super) fn broken(result: Result<(), Broken>, invariant: &str) {
-    assert_eq!(result.map_err(|broken| broken.invariant), Err(invariant));
+pub(super) fn broken<T>(result: Result<T, Broken>, invariant: &str) {
+    assert_eq!(result.map(|_| ()).map_err(|broken| broken.invariant), Err(invariant));
 }
 
 /// A region with nothing but its range.

@@ -23,6 +23,8 @@ fn cluster() -> (Cluster, MemEngine) {
         pause_one_in: 2,
         stall_one_in: 0,
         damage_one_in: 0,
+        lag_one_in: 0,
+        lag_max: Duration::ZERO,
     };
     let (member, machine) = (NodeId(51), MachineConfig::default());
     let pd = PdNode::new(member, vec![member], pd::Config::default(), links, None);

@@ -2,14 +2,16 @@
 
 mod alarm;
 mod audit;
+mod links;
 mod pd;
 mod pd_calls;
 mod sight;
 mod snapshots;
 mod store;
 
+pub use links::StoreLinks;
 pub use pd::PdNode;
-pub use store::{AddressBook, StoreLinks, StoreNode};
+pub use store::{AddressBook, StoreNode};
 
 use crate::kernel::CrashKind;
 use ::store::Actor;
@@ -40,6 +42,8 @@ pub enum SeededBug {
     ClockBeforeDrain,
     /// A store's log writer takes what it wrote while a sync was running for synced with it.
     SyncBegunBeforeWrite,
+    /// A store goes on after a write or a sync of its disk has failed.
+    RunsOnAfterFailure,
     /// A rule of the clients' code.
     #[cfg(feature = "seeded_bugs")]
     Client(client_core::SeededBug),
@@ -81,6 +85,7 @@ impl SeededBug {
             Self::SyncBegunBeforeWrite,
             Self::PdReleasesEarly,
             Self::ClockBeforeDrain,
+            Self::RunsOnAfterFailure,
         ];
         let clients = client_core::SeededBug::ALL.iter().copied().map(Self::Client);
         let pd = ::pd::SeededBug::ALL.iter().copied().map(Self::Pd);

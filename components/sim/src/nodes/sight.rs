@@ -5,8 +5,9 @@
 
 use crate::check::{
     Applied, Broken, Change, DurableLog, DurableLogs, LeaseRounds, LogChanges, Promise,
-    acknowledged_is_durable, commits_in_its_own_term, leader_is_complete, no_campaign_over_a_change,
-    no_lease_over_a_change, no_read_over_a_split, ranges_are_disjoint,
+    acknowledged_is_durable, applied_grows, commits_in_its_own_term, gone_as_written, leader_is_complete,
+    no_campaign_over_a_change, no_lease_before_own_term, no_lease_over_a_change, no_read_over_a_split,
+    ranges_are_disjoint,
 };
 use crate::cluster::LeaseView;
 use crate::observer::Observer;
@@ -18,13 +19,14 @@ use engine::{Cf, Engine, MemEngine, Snapshot, WriteBatch};
 use raft::{Body, Entry, EntryId, EntryKind, Message, Role, Status};
 use raft_log::keys;
 use raftstore::{
-    ApplyRecord, Command, Delegate, LOG_START, PeerState, RegionRecord, Worker, WorkerStats, all_regions,
-    region_record,
+    ApplyRecord, Command, Delegate, LOG_START, PeerState, RegionRecord, Worker, WorkerStats, WriteItem,
+    all_regions, region_record,
 };
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 use types::{KeyRange, LogIndex, MonoTime, Peer, PeerId, PeerRole, Region, RegionId, Term};
+use wire::kv::WriteOp;
 
 /// What was seen of one store, and what has happened since.
 #[derive(Default)]
@@ -39,8 +41,8 @@ pub(super) struct Sight {
     has_started: bool,
     /// Where the logs begin, by region and peer.
     truncated: BTreeMap<(RegionId, PeerId), LogIndex>,
-    /// What was applied, by region and peer.
-    applied: BTreeMap<(RegionId, PeerId), EntryId>,
+    /// What was applied, by region and peer, and the region's version then.
+    applied: BTreeMap<(RegionId, PeerId), (EntryId, u64)>,
     /// What it leads, as of the last time that an actor ran.
     leaders_now: Vec<(RegionId, Status)>,
     /// The last write of the engine after which what is on the disk was looked at.
@@ -52,11 +54,11 @@ pub(super) struct Sight {
     /// Peers that were here.
     peers: BTreeMap<RegionId, PeerId>,
     /// Peers of which it was just said that they are gone.
-    confirmed: Vec<PeerId>,
+    confirmed: Vec<(RegionId, PeerId)>,
     /// What messages have promised that have just left.
     promises: Vec<(RegionId, PeerId, Promise)>,
-    /// Reads that have just been answered, with when they arrived.
-    reads: Vec<(RegionId, SimTime)>,
+    /// Reads that have just been answered, with when they arrived, in true time and by the store's clock.
+    reads: Vec<(RegionId, SimTime, MonoTime)>,
     /// They were answered by a worker's turn, not by a lease.
     pub(super) in_turn: bool,
     /// Leaders, with what was committed when they were first seen, or has been since and was not looked at: until they
@@ -123,13 +125,13 @@ impl Sight {
     }
 
     /// Others are told that a peer is gone.
-    pub(super) fn confirms(&mut self, peer: PeerId) {
-        self.confirmed.push(peer);
+    pub(super) fn confirms(&mut self, region: RegionId, peer: PeerId) {
+        self.confirmed.push((region, peer));
     }
 
     /// A read is answered that has arrived at this time.
-    pub(super) fn answers(&mut self, region: RegionId, arrived: SimTime) {
-        self.reads.push((region, arrived));
+    pub(super) fn answers(&mut self, region: RegionId, arrived: (SimTime, MonoTime)) {
+        self.reads.push((region, arrived.0, arrived.1));
     }
 
     /// The process has ended, with or without what was not synced.
@@ -191,15 +193,23 @@ impl Sight {
         for (region, status) in &candidates {
             no_campaign_over_a_change(*region, status.id, &changes_unapplied(*region, status, engine))?;
         }
-        for (region, arrived) in std::mem::take(&mut self.reads) {
-            if let Some((_, status)) = leaders.iter().find(|(id, _)| *id == region) {
-                observer.acknowledged.read(region, status.term, arrived.0)?;
-                if self.in_turn {
-                    no_read_over_a_split(region, status.id, &changes_unapplied(region, status, engine))?;
-                }
+        let in_turn = std::mem::take(&mut self.in_turn);
+        for (region, arrived, clock) in std::mem::take(&mut self.reads) {
+            let Some((_, status)) = leaders.iter().find(|(id, _)| *id == region) else { continue };
+            observer.acknowledged.read(region, status.term, arrived.0)?;
+            // What the engine holds: the group itself learns later what was applied.
+            if let Some((applied, _)) = self.applied.get(&(region, status.id)) {
+                observer.acknowledged_log.read(region, status.id, applied.index, arrived.0)?;
+            }
+            if in_turn {
+                no_read_over_a_split(region, status.id, &changes_unapplied(region, status, engine))?;
+                self.rounds.confirms(region, status.term, clock)?;
             }
         }
-        self.in_turn = false;
+        for (region, peer) in &self.confirmed {
+            let record = region_record(engine, *region).expect("no fault was injected");
+            gone_as_written(*region, *peer, record.as_ref())?;
+        }
         self.show_logs(&groups, store, observer)?;
         for (region, peer, promise) in std::mem::take(&mut self.promises) {
             // For a peer that is not here the store answers that it has nothing, which nobody can forget. And what is
@@ -298,7 +308,7 @@ impl Sight {
         observer: &mut Observer,
     ) -> Result<(), Broken> {
         let store_id = store.store_id();
-        self.confirmed.drain(..).for_each(|peer| observer.lives.is_gone(peer, store_id));
+        self.confirmed.drain(..).for_each(|(_, peer)| observer.lives.is_gone(peer, store_id));
         let peers: BTreeMap<_, _> = groups.iter().map(|(region, (_, status))| (*region, status.id)).collect();
         if peers == self.peers {
             return Ok(());
@@ -365,6 +375,9 @@ impl Sight {
             let (region, peer_id, term) = (&delegate.region, delegate.peer.id, delegate.term);
             let left = delegate.lease_until().since(clock);
             observer.leases.serves(region.id, term, peer_id, now.0)?;
+            if let Some((applied, _)) = self.applied.get(&(region.id, peer_id)) {
+                no_lease_before_own_term(region.id, peer_id, *applied, term)?;
+            }
             let until = clock + left;
             let before = self.leases.get(&(region.id, term));
             observer.lease_gained |= before.is_none();
@@ -415,10 +428,15 @@ impl Sight {
             let region = &record.region;
             observer.epochs.region(store.store_id(), region)?;
             observer.coverage.region(region);
-            let before = self.applied.insert((region.id, record.peer_id), apply.applied);
+            let version = region.epoch.version;
+            let before = self.applied.insert((region.id, record.peer_id), (apply.applied, version));
+            let uncut = before.is_some_and(|(_, before)| before == version);
+            let before = before.map(|(applied, _)| applied);
             if before == Some(apply.applied) {
                 continue;
             }
+            before
+                .map_or(Ok(()), |before| applied_grows(region.id, record.peer_id, before, apply.applied))?;
             let truncated = self.truncated.insert((region.id, record.peer_id), apply.truncated.index);
             let is_cut = truncated.is_some_and(|before| before < apply.truncated.index);
             let is_jump = match before {
@@ -428,7 +446,7 @@ impl Sight {
             };
             observer.told.snapshots += u64::from(is_jump);
             observer.told.compactions += u64::from(is_cut && !is_jump);
-            show_entries(&record, before, &apply, engine, observer)?;
+            show_entries((&record, uncut), before, &apply, engine, observer)?;
             let led_in = observer.elections.newest_term(region.id);
             observer.committed.applied(region.id, apply.applied, led_in);
             if let Some((_, status)) = groups.get(&region.id) {
@@ -451,6 +469,7 @@ impl Sight {
     ) -> Result<(), Broken> {
         if status.role == Role::Leader && status.term == entry.term {
             observer.acknowledged.write(region, entry.term, now.0);
+            observer.acknowledged_log.applied(region, entry.index, now.0);
         }
         // Another leader counted by other members, perhaps, and so did this one before they changed.
         let Some((members, counted_anew)) = self.members.get(&region) else { return Ok(()) };
@@ -495,9 +514,10 @@ fn changes_unapplied(region: RegionId, status: &Status, engine: &MemEngine) -> V
     changes
 }
 
-/// The entries that were applied since `before`, one by one, as far as they are still there.
+/// The entries that were applied since `before`, one by one, as far as they are still there; and whether the region was
+/// not cut meanwhile, so that it is known which writes of theirs took effect.
 fn show_entries(
-    record: &RegionRecord,
+    (record, uncut): (&RegionRecord, bool),
     before: Option<EntryId>,
     apply: &ApplyRecord,
     engine: &MemEngine,
@@ -515,8 +535,30 @@ fn show_entries(
         let bytes = entry.expect("INV-RAFT-7: what is applied and not compacted is in the log");
         let entry = Entry::from_bytes(&bytes).expect("written by this build");
         let applied = Applied { term: entry.term, checksum: checksum(&bytes) };
-        observer.applied.apply(region, peer, next, applied)?;
+        if observer.applied.apply(region, peer, next, applied)? && uncut && observer.writes.is_on() {
+            show_writes(&record.region, &entry, observer)?;
+        }
         next = next.next();
+    }
+    Ok(())
+}
+
+/// What the entry writes without a condition, if the region is the one that it was proposed for.
+fn show_writes(region: &Region, entry: &Entry, observer: &mut Observer) -> Result<(), Broken> {
+    if entry.kind != EntryKind::Normal || entry.data.is_empty() {
+        return Ok(());
+    }
+    let items = match Command::from_bytes(&entry.data).expect("written by this build") {
+        Command::Write { version, items } if version == region.epoch.version => items,
+        _ => return Ok(()),
+    };
+    for item in items {
+        let WriteItem::Ops(ops) = item else { continue };
+        for op in ops {
+            if let WriteOp::Put { key, value } = op {
+                observer.writes.applied((region.id, entry.index), &key, &value)?;
+            }
+        }
     }
     Ok(())
 }

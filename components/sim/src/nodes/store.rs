@@ -9,13 +9,13 @@ use crate::cluster::{DiskStock, LeaseView, Node, RegionView, World};
 use crate::disk::DiskHurt;
 use crate::frame::{frame, kind_of, payload_of};
 use crate::kernel::{CrashKind, NodeId};
-use crate::network::{ConnectionId, Lane};
+use crate::network::ConnectionId;
 use crate::nodes::alarm::Alarm;
 use crate::nodes::audit::audit;
 use crate::nodes::pd_calls::{Ended, PdCalls};
 use crate::nodes::sight::{Sight, leases};
 use crate::nodes::snapshots::{Sent, Transfers};
-use crate::nodes::{Moment, SeededBug, Thread, crash_engine};
+use crate::nodes::{Moment, SeededBug, StoreLinks, Thread, crash_engine};
 use crate::observer::Observer;
 use crate::time::SimTime;
 use ::store::{Actor, Config, Effect, Event, Join, JoinStep, Merged, PdCall, Store, StoreIdent, read_ident};
@@ -39,32 +39,6 @@ use wire::store::{DiskState, SnapshotPiece, SnapshotVerdict, StoreBatch, StoreMe
 
 /// Where stores are: what each of them learns from the placement driver in the product.
 pub type AddressBook = Arc<Mutex<BTreeMap<StoreId, NodeId>>>;
-
-/// How stores talk to each other.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct StoreLinks {
-    /// On connections, as in the product, or by datagrams, which is harder on Raft.
-    pub lane: Lane,
-    /// Each message travels alone.
-    pub one_by_one: bool,
-    /// How long a thread may take to notice that there is work.
-    pub hand_over_max: Duration,
-    /// How many threads the actors share; zero: each has one of its own.
-    pub threads: u64,
-    /// Of so many steps of a thread, after one the rest of the world may go first; zero: after none.
-    pub pause_one_in: u64,
-    /// Of so many turns, one is the last that its thread takes for a while; zero for none.
-    pub stall_one_in: u64,
-    /// Of so many pieces of snapshots, one is damaged before anything guards it; zero for none.
-    pub damage_one_in: u64,
-}
-
-impl StoreLinks {
-    /// Whether something else may come before the next step of a thread that has begun something.
-    fn pauses(&self, world: &mut World<'_>) -> bool {
-        self.pause_one_in > 0 && world.dice().chance(1, self.pause_one_in)
-    }
-}
 
 /// Wake-up: an actor may run, or go on.
 const RUN: u64 = 0;
@@ -108,7 +82,7 @@ struct Asked {
     connection: ConnectionId,
     request_id: u64,
     /// If it reads: which region, and when it arrived in true time, for checkers.
-    read: Option<(RegionId, SimTime)>,
+    read: Option<(RegionId, (SimTime, MonoTime))>,
 }
 
 /// What lives as long as the process.
@@ -124,6 +98,10 @@ struct Process {
     requests: VecDeque<Waiting>,
     /// A thread that does not run, until when.
     stalled: Option<(Thread, MonoTime)>,
+    /// Its appliers are among those that are behind now and then.
+    lags: bool,
+    /// Those that are, until when.
+    behind: BTreeMap<Thread, MonoTime>,
     /// Threads that do not run until somebody says so.
     held: BTreeSet<Thread>,
     /// What the clock showed when the reader stopped running.
@@ -147,6 +125,7 @@ impl Process {
     /// True if the thread does not run.
     fn is_still(&self, thread: Thread, now: MonoTime) -> bool {
         self.held.contains(&thread)
+            || self.behind.get(&thread).is_some_and(|until| *until > now)
             || (self.stalled.is_some_and(|(_, until)| until > now) && self.is_hit(thread))
     }
 
@@ -167,6 +146,22 @@ impl Process {
             self.stalled = Some((thread, world.mono() + duration));
             self.on_still(world, thread);
         }
+    }
+
+    /// Now and then an applier of a process that lags is behind for a while.
+    fn may_lag(&mut self, world: &mut World<'_>, thread: Thread, links: &StoreLinks) {
+        if self.lags && !world.is_healed() && world.dice().chance(1, links.lag_one_in) {
+            let duration = world.dice().duration(Duration::ZERO, links.lag_max);
+            world.note(|| format!("{thread:?} is behind for {duration:?}"));
+            self.behind.insert(thread, world.mono() + duration);
+        }
+    }
+
+    /// When a thread that has work and stands still goes on by itself.
+    fn goes_on_at(&self, wanted: &[Thread]) -> Option<MonoTime> {
+        let stalled = self.stalled.filter(|_| wanted.iter().any(|thread| self.is_hit(*thread)));
+        let behind = wanted.iter().filter_map(|thread| self.behind.get(thread).copied());
+        stalled.map(|(_, until)| until).into_iter().chain(behind).min()
     }
 
     fn on_still(&mut self, world: &World<'_>, thread: Thread) {
@@ -222,8 +217,11 @@ impl StoreNode {
 
     /// After a failure of its disk a store's process ends, before anything else leaves it.
     fn survive<T, E: Display>(&mut self, result: Result<T, E>) -> Option<T> {
+        let runs_on = self.has_bug(SeededBug::RunsOnAfterFailure);
         let failed = |error: E| {
-            self.stops.get_or_insert_with(|| error.to_string());
+            if !runs_on {
+                self.stops.get_or_insert_with(|| error.to_string());
+            }
         };
         result.map_err(failed).ok()
     }
@@ -370,7 +368,7 @@ impl StoreNode {
             request.command,
             KvCommand::Get { .. } | KvCommand::BatchGet { .. } | KvCommand::Scan(_)
         );
-        let read = reads.then_some((request.region_id, arrived_true));
+        let read = reads.then_some((request.region_id, (arrived_true, arrived)));
         let asked = Asked { connection, request_id: frame.head.request_id, read };
         process.tokens.asked(token, deadline, asked);
         self.sight.saw(read_after_arrival(arrived, now));
@@ -425,9 +423,7 @@ impl StoreNode {
         let process = self.process.as_mut().expect("it is up");
         if wanted.iter().any(|thread| !process.is_still(*thread, now)) {
             process.run.soon(world, hand_over_max, RUN);
-        } else if let Some((_, until)) = process.stalled
-            && wanted.iter().any(|thread| process.is_hit(*thread))
-        {
+        } else if let Some(until) = process.goes_on_at(&wanted) {
             process.run.set(world, until, RUN);
         }
         self.wake_log(world, hand_over_max, LOG_BEGIN);
@@ -488,7 +484,9 @@ impl StoreNode {
         for message in batches.iter().flatten() {
             match message {
                 StoreMessage::Raft(message) => self.sight.sends(message.region_id, &message.message, clock),
-                StoreMessage::RemovedConfirmed { peer, .. } => self.sight.confirms(peer.id),
+                StoreMessage::RemovedConfirmed { region_id, peer, .. } => {
+                    self.sight.confirms(*region_id, peer.id);
+                }
                 _ => {}
             }
         }
@@ -516,6 +514,7 @@ impl StoreNode {
         let mut wanted = self.wanted(world);
         let process = self.process.as_mut().expect("it is up");
         process.stalled = process.stalled.filter(|(_, until)| *until > now);
+        process.behind.retain(|_, until| *until > now);
         wanted.retain(|thread| !process.is_still(*thread, now));
         if wanted.is_empty() {
             return;
@@ -527,6 +526,9 @@ impl StoreNode {
         let result = process.threads.run(store, actor, now, &mut || links.pauses(world));
         process.log_may_have_work = true;
         process.may_stall(world, thread, stalls);
+        if matches!(actor, Actor::Applier(_)) {
+            process.may_lag(world, thread, &links);
+        }
         self.sight.in_turn = matches!(actor, Actor::Worker(_));
         let has_changed = self.survive(result);
         self.sight.has_changed |= has_changed.unwrap_or(true);
@@ -548,6 +550,8 @@ impl Node for StoreNode {
             log_may_have_work: true,
             requests: VecDeque::new(),
             stalled: None,
+            lags: self.links.lag_one_in > 0 && world.dice().chance(1, 2),
+            behind: BTreeMap::new(),
             held: BTreeSet::new(),
             reader_stopped: None,
             threads: Threads::default(),

@@ -92,6 +92,8 @@ impl Default for ScriptConfig {
                 threads: 0,
                 pause_one_in: 0,
                 stall_one_in: 0,
+                lag_one_in: 0,
+                lag_max: Duration::ZERO,
                 damage_one_in: 0,
             },
             bugs: Vec::new(),
@@ -137,6 +139,7 @@ impl Script {
             SeededBug::ClockBeforeDrain,
             SeededBug::SyncBegunBeforeWrite,
             SeededBug::PdReleasesEarly,
+            SeededBug::RunsOnAfterFailure,
         ];
         let of_driver = config.bugs.iter().copied().find(|bug| of_driver.contains(bug));
         let nodes = |first: u32, count: u32| (first..first + count).map(NodeId).collect::<Vec<_>>();
