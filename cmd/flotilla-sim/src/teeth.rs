@@ -145,7 +145,7 @@ mod bites {
             writeln!(page, "| {} | {} | {} |", name(bite.bug), bite.seeds, finding(bite))?;
         }
         let failed = table.failed();
-        writeln!(page, "\nSeeds from {}, at most {} for each rule; ", arguments.from, arguments.seeds)?;
+        writeln!(page, "\nSeeds from {}, at most {} for each rule;", arguments.from, arguments.seeds)?;
         writeln!(
             page,
             "{} in all, which took {:.0} minutes of a core.",

@@ -93,7 +93,7 @@ mod tests {
     #[test]
     fn every_rule_is_broken_alone_or_with_those_that_cover_for_it_or_is_said_to_be_out_of_reach() {
         let bugs = bugs();
-        let is_broken = |rule: SeededBug| bugs.iter().any(|bug| bug.has(rule));
+        let is_broken = |rule: SeededBug| bugs.iter().any(|bug| *bug == rule || bug.has(rule));
         let left: Vec<_> = SeededBug::all().into_iter().filter(|bug| !is_broken(*bug)).collect();
         assert_eq!(left, [SeededBug::Raft(raft::SeededBug::CommitBeyondProven)]);
         assert!(bugs.len() >= 25);
