@@ -134,7 +134,7 @@ mod bites {
     }
 
     fn page(table: &Table, arguments: &Arguments) -> String {
-        let mut page = String::from(include_str!("teeth.md"));
+        let mut page = String::from(include_str!("teeth-page.txt"));
         write_table(&mut page, table, arguments).expect("a string takes everything");
         page
     }
