@@ -31,6 +31,7 @@ run: setup # Start a cluster of three stores and a placement driver on this mach
 	cargo run --release --locked -p flotilla-cmd -- playground
 
 test: setup # Run every test, the repository's own rules included
+	@scripts/promtool >/dev/null
 	cargo test --workspace --locked
 
 verify: check lint test # What every commit passes
