@@ -37,17 +37,7 @@ impl Setup {
             pd_members: 1,
             store: store::Config::default(),
             pd: pd::Config::default(),
-            links: StoreLinks {
-                lane: PEER_LANE,
-                one_by_one: false,
-                hand_over_max: Duration::ZERO,
-                threads: 0,
-                pause_one_in: 0,
-                stall_one_in: 0,
-                lag_one_in: 0,
-                lag_max: Duration::ZERO,
-                damage_one_in: 0,
-            },
+            links: StoreLinks::calm(PEER_LANE),
         }
     }
 
@@ -59,22 +49,20 @@ impl Setup {
     pub fn draw(dice: &mut SplitMix) -> Self {
         let stores = [1, 3, 3, 3, 4, 5][usize::try_from(dice.below(6)).expect("an index")];
         let late = u32::try_from(dice.below(3)).expect("small");
+        let pd_members = if dice.chance(1, 2) { 1 } else { 3 };
+        let (store, pd) = (draw_store(dice), draw_pd(dice));
+        let lane = if dice.chance(1, 2) { Lane::Datagram } else { PEER_LANE };
         let mut setup = Self {
             stores: stores + late,
             late_stores: late,
-            pd_members: if dice.chance(1, 2) { 1 } else { 3 },
-            store: draw_store(dice),
-            pd: draw_pd(dice),
+            pd_members,
+            store,
+            pd,
             links: StoreLinks {
-                lane: if dice.chance(1, 2) { Lane::Datagram } else { PEER_LANE },
                 one_by_one: dice.chance(1, 2),
                 hand_over_max: Duration::from_micros(20 << dice.below(8)),
-                threads: 0,
-                pause_one_in: 0,
                 stall_one_in: if dice.chance(1, 3) { 1_000 } else { 0 },
-                lag_one_in: 0,
-                lag_max: Duration::ZERO,
-                damage_one_in: 0,
+                ..StoreLinks::calm(lane)
             },
         };
         // Drawn aside, so that the rest does not depend on it: how the work of a store is spread over threads, and in how

@@ -16,15 +16,10 @@ fn cluster() -> (Cluster, MemEngine) {
     let trace = Trace::new(TraceMode::Off, None);
     let mut cluster = Cluster::new(Kernel::new(1, NetworkConfig::default(), trace));
     let links = StoreLinks {
-        lane: Lane::Datagram,
         one_by_one: true,
         hand_over_max: Duration::from_micros(50),
-        threads: 0,
         pause_one_in: 2,
-        stall_one_in: 0,
-        damage_one_in: 0,
-        lag_one_in: 0,
-        lag_max: Duration::ZERO,
+        ..StoreLinks::calm(Lane::Datagram)
     };
     let (member, machine) = (NodeId(51), MachineConfig::default());
     let pd = PdNode::new(member, vec![member], pd::Config::default(), links, None);

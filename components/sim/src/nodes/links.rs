@@ -29,6 +29,21 @@ pub struct StoreLinks {
 }
 
 impl StoreLinks {
+    /// Threads that keep up, on a lane that damages nothing.
+    pub(crate) const fn calm(lane: Lane) -> Self {
+        Self {
+            lane,
+            one_by_one: false,
+            hand_over_max: Duration::ZERO,
+            threads: 0,
+            pause_one_in: 0,
+            stall_one_in: 0,
+            lag_one_in: 0,
+            lag_max: Duration::ZERO,
+            damage_one_in: 0,
+        }
+    }
+
     /// Whether something else may come before the next step of a thread that has begun something.
     pub(super) fn pauses(&self, world: &mut World<'_>) -> bool {
         self.pause_one_in > 0 && world.dice().chance(1, self.pause_one_in)
