@@ -3,10 +3,11 @@
 use crate::connect::Remote;
 use crate::outcome::{Outcome, Usage};
 use crate::text::{from_hex, parse_key, show_key, to_hex};
+use crate::trace;
 use anyhow::Context as _;
 use bytes::Bytes;
 use clap::{Args, Subcommand};
-use client::{RawClient, ScanOptions};
+use client::{CallTrace, RawClient, ScanOptions};
 use serde_json::{Value, json};
 use std::io::{Read as _, Write as _};
 use std::path::PathBuf;
@@ -37,6 +38,9 @@ enum Command {
         /// Print the value alone, without a newline.
         #[arg(long)]
         raw: bool,
+        /// Say where the time went, on the standard error; with --json within the object.
+        #[arg(long)]
+        trace: bool,
     },
     /// Set a key.
     Put {
@@ -48,6 +52,9 @@ enum Command {
         /// Only if the key has no value; exit code 1 if it has one.
         #[arg(long)]
         if_absent: bool,
+        /// Say where the time went, on the standard error; with --json within the object.
+        #[arg(long, conflicts_with = "if_absent")]
+        trace: bool,
     },
     /// Remove keys; those that are not there stay so.
     Delete {
@@ -166,19 +173,23 @@ impl RangeArgs {
 pub(crate) async fn run(kv: Kv) -> anyhow::Result<Outcome> {
     let client = kv.remote.connect().await?.raw();
     match kv.command {
-        Command::Get { key, raw } => get(&client, key, raw, kv.json).await,
-        Command::Put { key, value, if_absent } => {
+        Command::Get { key, raw, trace } => get(&client, key, raw, trace, kv.json).await,
+        Command::Put { key, value, if_absent, trace } => {
             let value = value.read()?;
             if if_absent {
                 let swap = client.put_if_absent(key, value).await?;
                 return swapped(swap.succeeded, swap.previous.as_deref(), kv.json);
             }
+            if trace {
+                let told = client.put_traced(key, value).await?;
+                return done(kv.json, Some(&told));
+            }
             client.put(key, value).await?;
-            done(kv.json)
+            done(kv.json, None)
         }
         Command::Delete { keys } => {
             client.batch_delete(keys).await?;
-            done(kv.json)
+            done(kv.json, None)
         }
         Command::DeleteRange { range, all } => {
             if range.is_everything() && !all {
@@ -186,7 +197,7 @@ pub(crate) async fn run(kv: Kv) -> anyhow::Result<Outcome> {
                 return Err(Usage(message.to_owned()).into());
             }
             client.delete_range(range.range()).await?;
-            done(kv.json)
+            done(kv.json, None)
         }
         Command::Scan { range, limit, reverse, keys_only } => {
             let options = ScanOptions { limit, reverse, keys_only, ..ScanOptions::default() };
@@ -199,11 +210,17 @@ pub(crate) async fn run(kv: Kv) -> anyhow::Result<Outcome> {
     }
 }
 
-async fn get(client: &RawClient, key: Key, raw: bool, json: bool) -> anyhow::Result<Outcome> {
-    let Some(value) = client.get(key.clone()).await? else {
+async fn get(client: &RawClient, key: Key, raw: bool, trace: bool, json: bool) -> anyhow::Result<Outcome> {
+    let (value, told) = match trace {
+        true => client.get_traced(key.clone()).await.map(|(value, told)| (value, Some(told)))?,
+        false => (client.get(key.clone()).await?, None),
+    };
+    let Some(value) = value else {
         if json {
-            print_line(json!({"key": show_key(&key), "key_hex": to_hex(&key), "found": false}))?;
+            let line = json!({"key": show_key(&key), "key_hex": to_hex(&key), "found": false});
+            print_line(with_trace(line, told.as_ref()))?;
         } else {
+            show_trace(told.as_ref());
             eprintln!("not found: {}", show_key(&key));
         }
         return Ok(Outcome::No);
@@ -211,7 +228,7 @@ async fn get(client: &RawClient, key: Key, raw: bool, json: bool) -> anyhow::Res
     if json {
         let mut line = pair_json(&key, Some(&value));
         line["found"] = Value::Bool(true);
-        print_line(line)?;
+        print_line(with_trace(line, told.as_ref()))?;
     } else {
         let mut out = std::io::stdout().lock();
         out.write_all(&value)?;
@@ -219,6 +236,7 @@ async fn get(client: &RawClient, key: Key, raw: bool, json: bool) -> anyhow::Res
             out.write_all(b"\n")?;
         }
         out.flush()?;
+        show_trace(told.as_ref());
     }
     Ok(Outcome::Done)
 }
@@ -267,9 +285,24 @@ fn pair_json(key: &[u8], value: Option<&Bytes>) -> Value {
     line
 }
 
-fn done(json: bool) -> anyhow::Result<Outcome> {
+fn with_trace(mut line: Value, told: Option<&CallTrace>) -> Value {
+    if let Some(told) = told {
+        line["trace"] = trace::json(told);
+    }
+    line
+}
+
+fn show_trace(told: Option<&CallTrace>) {
+    if let Some(told) = told {
+        eprint!("{}", trace::text(told));
+    }
+}
+
+fn done(json: bool, told: Option<&CallTrace>) -> anyhow::Result<Outcome> {
     if json {
-        print_line(json!({"ok": true}))?;
+        print_line(with_trace(json!({"ok": true}), told))?;
+    } else {
+        show_trace(told);
     }
     Ok(Outcome::Done)
 }

@@ -15,6 +15,7 @@ mod playground;
 mod process;
 mod settings;
 mod text;
+mod trace;
 
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};

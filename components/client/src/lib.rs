@@ -30,8 +30,8 @@ pub use bytes::Bytes;
 /// Deadlines and bounds of calls.
 pub use client_core::Options as CallOptions;
 pub use client_core::{
-    Admin, Cause, Cluster, Core, Error, Incomplete, InvalidArgument, Keyspace, KvPair, RawClient, Scan,
-    ScanOptions, Swap,
+    Admin, CallTrace, Cause, Cluster, Core, Error, Incomplete, InvalidArgument, Keyspace, KvPair, RawClient,
+    Scan, ScanOptions, Span, Stage, Swap, Trace,
 };
 pub use transport::Settings;
 pub use types::{Key, KeyRange, Region, RegionId, StoreId, Timestamp};

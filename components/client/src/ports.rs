@@ -9,10 +9,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
-use transport::{CallError, Channel, Counters, Identity, Settings, Target};
+use transport::{CallError, Channel, Connection, Counters, Identity, Settings, Target};
 use types::{MonoTime, StoreId};
 use wire::kv::{KvRequest, KvResponse};
 use wire::pd::{PdRequest, PdResponse};
+use wire::trace::Trace;
 
 /// Requests over the connections of `transport`.
 pub(crate) struct TokioRpc {
@@ -44,6 +45,31 @@ impl TokioRpc {
             }
         }
     }
+
+    /// A connection to a store, and the time that it leaves.
+    async fn connection(
+        &self,
+        store_id: StoreId,
+        address: &str,
+        timeout: Duration,
+    ) -> Result<(Connection, Duration), RpcError> {
+        let deadline = Instant::now() + timeout;
+        let link = self.link(store_id, address);
+        let connection = match tokio::time::timeout_at(deadline, link.connection()).await {
+            Ok(Ok(connection)) => connection,
+            Ok(Err(error)) => return Err(RpcError::NotSent { reason: error.to_string() }),
+            Err(_) => return Err(RpcError::NotSent { reason: "no connection in time".to_owned() }),
+        };
+        Ok((connection, deadline.saturating_duration_since(Instant::now())))
+    }
+}
+
+fn unanswered(error: CallError) -> RpcError {
+    match error {
+        CallError::Timeout => RpcError::TimedOut,
+        error if error.may_have_been_done() => RpcError::ConnectionLost { reason: error.to_string() },
+        error => RpcError::NotSent { reason: error.to_string() },
+    }
 }
 
 impl Rpc for TokioRpc {
@@ -55,19 +81,21 @@ impl Rpc for TokioRpc {
         timeout: Duration,
     ) -> BoxFuture<'a, Result<KvResponse, RpcError>> {
         Box::pin(async move {
-            let deadline = Instant::now() + timeout;
-            let link = self.link(store_id, address);
-            let connection = match tokio::time::timeout_at(deadline, link.connection()).await {
-                Ok(Ok(connection)) => connection,
-                Ok(Err(error)) => return Err(RpcError::NotSent { reason: error.to_string() }),
-                Err(_) => return Err(RpcError::NotSent { reason: "no connection in time".to_owned() }),
-            };
-            let left = deadline.saturating_duration_since(Instant::now());
-            connection.kv(&request, left).await.map_err(|error| match error {
-                CallError::Timeout => RpcError::TimedOut,
-                error if error.may_have_been_done() => RpcError::ConnectionLost { reason: error.to_string() },
-                error => RpcError::NotSent { reason: error.to_string() },
-            })
+            let (connection, left) = self.connection(store_id, address, timeout).await?;
+            connection.kv(&request, left).await.map_err(unanswered)
+        })
+    }
+
+    fn kv_traced<'a>(
+        &'a self,
+        store_id: StoreId,
+        address: &'a str,
+        request: KvRequest,
+        timeout: Duration,
+    ) -> BoxFuture<'a, Result<(KvResponse, Option<Trace>), RpcError>> {
+        Box::pin(async move {
+            let (connection, left) = self.connection(store_id, address, timeout).await?;
+            connection.kv_traced(&request, left).await.map_err(unanswered)
         })
     }
 

@@ -15,6 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use types::{Epoch, MonoTime, Region, RegionId, StoreId};
 use wire::kv::{KvCommand, KvError, KvReply, KvRequest, KvResponse};
+use wire::trace::Trace;
 
 /// Whether a request that may have been made can be made again.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -30,6 +31,16 @@ pub(crate) struct Call {
     effect: Effect,
     backoff: Backoff,
     last: Option<Cause>,
+    traced: Option<Traced>,
+}
+
+/// Where the time of a call went, as far as stores told.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Traced {
+    /// Requests sent.
+    pub(crate) requests: u32,
+    /// What the store said that answered the last of them.
+    pub(crate) last: Option<Trace>,
 }
 
 impl Call {
@@ -39,6 +50,16 @@ impl Call {
             None | Some(Cause::StoreSilent { .. } | Cause::NoTimeLeft { .. }) => Error::DeadlineExceeded,
             Some(cause) => Error::Unavailable { cause: cause.clone() },
         }
+    }
+
+    /// The same, asking where its time goes.
+    pub(crate) fn traced(self) -> Self {
+        Self { traced: Some(Traced::default()), ..self }
+    }
+
+    /// What it was told.
+    pub(crate) fn take_trace(self) -> Traced {
+        self.traced.unwrap_or_default()
     }
 
     /// Whether this call writes.
@@ -63,7 +84,8 @@ impl Core {
 
     /// A call that begins now.
     pub(crate) fn begin(&self, effect: Effect, deadline: Duration) -> Call {
-        Call { deadline: self.now() + deadline, effect, backoff: Backoff::default(), last: None }
+        let deadline = self.now() + deadline;
+        Call { deadline, effect, backoff: Backoff::default(), last: None, traced: None }
     }
 
     /// The time left, which is not zero.
@@ -124,7 +146,7 @@ impl Core {
             Effect::Write => remaining,
         };
         let request = KvRequest { region_id: route.region.id, epoch: route.region.epoch, command };
-        match self.ask_store(store_id, &address, request, timeout).await {
+        match self.ask_store(store_id, &address, request, timeout, call.traced.as_mut()).await {
             Ok(response) => match Result::from(response) {
                 Ok(reply) => Ok(Attempt::Answered(reply)),
                 Err(error) => self.refused(call, route, error).await,
@@ -140,9 +162,22 @@ impl Core {
         address: &str,
         request: KvRequest,
         timeout: Duration,
+        traced: Option<&mut Traced>,
     ) -> Result<KvResponse, RpcError> {
         let mut visit = Visit::begin(self, store_id);
-        let result = self.shared.rpc.kv(store_id, address, request, timeout).await;
+        let rpc = &self.shared.rpc;
+        let result = match traced {
+            None => rpc.kv(store_id, address, request, timeout).await,
+            Some(traced) => {
+                traced.requests += 1;
+                traced.last = None;
+                let told = rpc.kv_traced(store_id, address, request, timeout).await;
+                told.map(|(response, trace)| {
+                    traced.last = trace;
+                    response
+                })
+            }
+        };
         visit.outcome = match &result {
             Ok(_) => Outcome::Answered,
             Err(RpcError::TimedOut) => Outcome::TimedOut,
@@ -201,7 +236,7 @@ impl Core {
             Some(address) => {
                 let command = KvCommand::Get { key: Keyspace::RAW.encode(b"probe") };
                 let request = KvRequest { region_id: RegionId(0), epoch: Epoch::default(), command };
-                self.ask_store(store_id, &address, request, self.shared.options.probe_timeout).await
+                self.ask_store(store_id, &address, request, self.shared.options.probe_timeout, None).await
             }
             None => Err(RpcError::NotSent { reason: "its address is not known".to_owned() }),
         };

@@ -7,6 +7,7 @@ use std::time::Duration;
 use types::{MonoTime, StoreId};
 use wire::kv::{KvRequest, KvResponse};
 use wire::pd::{PdRequest, PdResponse};
+use wire::trace::Trace;
 
 /// Sends requests to stores and to the placement driver.
 ///
@@ -26,6 +27,20 @@ pub trait Rpc: Send + Sync {
         request: KvRequest,
         timeout: Duration,
     ) -> BoxFuture<'a, Result<KvResponse, RpcError>>;
+
+    /// As [`Rpc::kv`], and asks where the time of the request goes; a port, or a store, that cannot tell says nothing.
+    ///
+    /// # Errors
+    /// As [`Rpc::kv`].
+    fn kv_traced<'a>(
+        &'a self,
+        store_id: StoreId,
+        address: &'a str,
+        request: KvRequest,
+        timeout: Duration,
+    ) -> BoxFuture<'a, Result<(KvResponse, Option<Trace>), RpcError>> {
+        Box::pin(async move { Ok((self.kv(store_id, address, request, timeout).await?, None)) })
+    }
 
     /// Asks the placement driver. Which member is asked, and following `PdError::NotLeader`, is the port's business;
     /// it may try members one after another, for requests that it knows not to have been sent.

@@ -1,7 +1,7 @@
 //! Raw keys and values.
 
 use crate::batch::{KeyAt, put_ops};
-use crate::call::{Attempt, Call, Effect};
+use crate::call::{Attempt, Call, Effect, Traced};
 use crate::check::{check_key, check_range, check_value};
 use crate::core::Core;
 use crate::error::{Error, InvalidArgument};
@@ -9,8 +9,9 @@ use crate::keyspace::Keyspace;
 use crate::scan::{Scan, ScanOptions};
 use bytes::Bytes;
 use std::time::Duration;
-use types::{Key, KeyRange};
+use types::{Key, KeyRange, MonoTime};
 use wire::kv::{KvCommand, KvPair, KvReply, WriteOp};
+use wire::trace::Trace;
 
 /// Keys and values without transactions: each call on one key is linearizable; calls on several are not atomic.
 ///
@@ -21,6 +22,17 @@ pub struct RawClient {
     core: Core,
     keyspace: Keyspace,
     deadline: Duration,
+}
+
+/// Where the time of a call went.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct CallTrace {
+    /// From the call to its result: finding the region, connecting and trying again included.
+    pub took: Duration,
+    /// How many requests were sent; the last of them was answered.
+    pub requests: u32,
+    /// What the store says that answered; `None` if it does not tell.
+    pub store: Option<Trace>,
 }
 
 /// The outcome of a write on condition.
@@ -66,6 +78,23 @@ impl RawClient {
             .await
     }
 
+    /// As [`RawClient::get`], and where the time went.
+    ///
+    /// # Errors
+    /// As [`RawClient::get`].
+    pub async fn get_traced(&self, key: impl Into<Key>) -> Result<(Option<Bytes>, CallTrace), Error> {
+        let key = self.key(key)?;
+        let mut call = self.core.begin(Effect::Read, self.deadline).traced();
+        let begun = self.core.now();
+        let command = KvCommand::Get { key: key.clone() };
+        let reply = self.core.on_key(&mut call, &key, command, |reply| match reply {
+            KvReply::Value(value) => Some(value),
+            _ => None,
+        });
+        let value = reply.await?;
+        Ok((value, self.told(call, begun)))
+    }
+
     /// The values of several keys, in their order; `None` for those that have none. Regions are asked side by side, so
     /// the values need not belong to one moment.
     ///
@@ -91,6 +120,29 @@ impl RawClient {
         let (key, value) = (self.key(key)?, value.into());
         check_value(&value)?;
         self.write_one(WriteOp::Put { key: key.clone(), value }, &key).await
+    }
+
+    /// As [`RawClient::put`], and where the time went.
+    ///
+    /// # Errors
+    /// As [`RawClient::put`].
+    pub async fn put_traced(&self, key: impl Into<Key>, value: impl Into<Bytes>) -> Result<CallTrace, Error> {
+        let (key, value) = (self.key(key)?, value.into());
+        check_value(&value)?;
+        let mut call = self.core.begin(Effect::Write, self.deadline).traced();
+        let begun = self.core.now();
+        let command = KvCommand::Write { ops: vec![WriteOp::Put { key: key.clone(), value }] };
+        let reply = self
+            .core
+            .on_key(&mut call, &key, command, |reply| matches!(reply, KvReply::Written).then_some(()));
+        reply.await?;
+        Ok(self.told(call, begun))
+    }
+
+    fn told(&self, call: Call, begun: MonoTime) -> CallTrace {
+        let took = self.core.now().since(begun);
+        let Traced { requests, last } = call.take_trace();
+        CallTrace { took, requests, store: last }
     }
 
     /// Sets several keys; the last value counts for a key that comes twice. Atomic for no more than one key: regions

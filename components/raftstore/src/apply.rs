@@ -11,6 +11,7 @@ use crate::records::{
     self, ApplyRecord, LOG_START, PeerState, RegionRecord, RemovedPeer, put_apply, put_region, region_record,
 };
 use crate::seeded_bug::{Bugs, SeededBug};
+use crate::stages::EntryTimes;
 use bytes::Bytes;
 use codec::Decode;
 use engine::{Cf, Engine, EngineError, WriteBatch};
@@ -28,6 +29,8 @@ pub struct Proposal {
     pub id: EntryId,
     /// One for each item of a write; one for the whole of any other command; none if nobody waits.
     pub tokens: Vec<Token>,
+    /// How it came here.
+    pub times: EntryTimes,
 }
 
 /// What an applier is asked to do, region by region in order.
@@ -120,6 +123,8 @@ pub struct ApplyBatch {
     pub batch: WriteBatch,
     /// Answers to those who wait.
     pub replies: Vec<(Token, Result<KvReply, KvError>)>,
+    /// How the entries came here that are answered: the place of the first of their answers, in order.
+    pub times: Vec<(usize, EntryTimes)>,
     /// For the workers.
     pub outcomes: Vec<ApplyOutcome>,
 }
@@ -222,8 +227,11 @@ impl<E: Engine> Turn<'_, E> {
     }
 
     fn undetermined(&mut self, proposals: Vec<Proposal>) {
-        let tokens = proposals.into_iter().flat_map(|proposal| proposal.tokens);
-        self.out.replies.extend(tokens.map(|token| (token, Err(KvError::UndeterminedResult))));
+        for Proposal { tokens, times, .. } in proposals {
+            self.out.times.push((self.out.replies.len(), times));
+            let answer = |token| (token, Err(KvError::UndeterminedResult));
+            self.out.replies.extend(tokens.into_iter().map(answer));
+        }
     }
 
     fn entries(
@@ -236,15 +244,15 @@ impl<E: Engine> Turn<'_, E> {
         let mut proposals = proposals.into_iter().peekable();
         let mut before_last = region.apply.applied;
         for entry in &entries {
-            let tokens = match proposals.next_if(|proposal| proposal.id.index <= entry.index) {
+            let (tokens, times) = match proposals.next_if(|proposal| proposal.id.index <= entry.index) {
                 Some(proposal) => {
                     assert_eq!(proposal.id, entry.id(), "region {region_id}: proposal and entry differ");
-                    proposal.tokens
+                    (proposal.tokens, proposal.times)
                 }
-                None => Vec::new(),
+                None => <(Vec<Token>, EntryTimes)>::default(),
             };
             if region.removed {
-                self.undetermined(vec![Proposal { id: entry.id(), tokens }]);
+                self.undetermined(vec![Proposal { id: entry.id(), tokens, times }]);
                 self.outcome(region_id, region.apply.applied).bytes_applied += entry.size_bytes();
                 continue;
             }
@@ -253,6 +261,9 @@ impl<E: Engine> Turn<'_, E> {
                 region.apply.applied.index.next(),
                 "INV-STORE-3: region {region_id} applies entries in order, each once"
             );
+            if !tokens.is_empty() {
+                self.out.times.push((self.out.replies.len(), times));
+            }
             before_last = std::mem::replace(&mut region.apply.applied, entry.id());
             let bytes_before = self.out.batch.size_bytes();
             let change = match entry.kind {

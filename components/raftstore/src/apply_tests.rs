@@ -4,7 +4,7 @@ use super::*;
 use codec::Encode;
 use engine::{MemEngine, Snapshot as _};
 use std::sync::Arc;
-use types::{Epoch, LogIndex, StoreId, Term};
+use types::{Epoch, LogIndex, MonoTime, StoreId, Term};
 
 const REGION: RegionId = RegionId(2);
 
@@ -35,7 +35,11 @@ fn task(kinds: Vec<(EntryKind, Bytes, u64)>) -> ApplyTask {
     let (mut entries, mut proposals, mut token) = (Vec::new(), Vec::new(), 0);
     for (index, (kind, data, tokens)) in (LOG_START.index.get() + 1..).zip(kinds) {
         let entry = Entry { term: Term(6), index: LogIndex(index), kind, data };
-        proposals.push(Proposal { id: entry.id(), tokens: (token + 1..=token + tokens).collect() });
+        proposals.push(Proposal {
+            id: entry.id(),
+            tokens: (token + 1..=token + tokens).collect(),
+            times: EntryTimes { proposed: MonoTime(entry.index.get()), ..EntryTimes::default() },
+        });
         token += tokens;
         entries.push(entry);
     }
@@ -195,4 +199,19 @@ fn of_each_store_only_the_last_removed_peer_is_remembered() {
     let record = region_record(&engine, REGION).expect("readable").expect("there");
     let removed: Vec<u64> = record.removed.iter().map(|removed| removed.peer.id.get()).collect();
     assert_eq!(removed, [91, 4]);
+}
+
+/// Answers are in the order of their entries; each run of them says when its entry reached which stage, so that whoever
+/// answers need not ask for it request by request.
+#[test]
+fn answers_know_how_their_entry_came_here() {
+    let engine = MemEngine::new();
+    let mut applier = applier(&engine, 3);
+    let nobody = (EntryKind::Normal, Command::Write { version: 1, items: vec![put("b", "2")] }.to_bytes(), 0);
+    let task = task(vec![write(vec![put("a", "1"), put("a", "2")]), nobody, write(vec![put("c", "3")])]);
+    let batch = applier.apply(vec![task]).expect("readable");
+    let first = LOG_START.index.get() + 1;
+    let times: Vec<_> = batch.times.iter().map(|(place, times)| (*place, times.proposed.0)).collect();
+    assert_eq!(times, [(0, first), (2, first + 2)]);
+    assert_eq!(batch.replies.len(), 3);
 }

@@ -3,6 +3,7 @@
 use crate::apply::{ApplyOutcome, ApplyTask};
 use crate::command::WriteItem;
 use crate::records::RegionRecord;
+use crate::stages::LogTimes;
 use bytes::Bytes;
 use engine::{Cf, Engine, WriteBatch};
 use raft::{Entry, PersistToken, Snapshot};
@@ -233,6 +234,8 @@ pub struct Persisted {
     pub installed: Vec<RegionId>,
     /// Regions that were destroyed.
     pub destroyed: Vec<RegionId>,
+    /// When; filled by whoever writes the log, if it looks at the clock.
+    pub times: LogTimes,
 }
 
 /// A read that may be served from this snapshot.

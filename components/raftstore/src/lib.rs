@@ -33,6 +33,7 @@ mod recover;
 mod route;
 mod schedule;
 mod seeded_bug;
+mod stages;
 mod sync;
 mod turn;
 mod worker;
@@ -55,4 +56,5 @@ pub use records::{
 };
 pub use recover::{RecoverError, Recovered, recover};
 pub use seeded_bug::{Bugs, SeededBug};
+pub use stages::{EntryTimes, LogTimes};
 pub use worker::{Worker, WorkerShare, WorkerStats, worker_of};

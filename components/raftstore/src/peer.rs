@@ -13,6 +13,7 @@ use crate::quiet::Quiet;
 use crate::records::{ApplyRecord, RegionRecord, RemovedPeer};
 use crate::schedule::Counted;
 use crate::seeded_bug::SeededBug;
+use crate::stages::EntryTimes;
 use engine::Engine;
 use env::sim_point;
 use raft::{Counters, EntryId, RawNode, Ready, Role};
@@ -81,6 +82,7 @@ pub(crate) struct PendingProposal {
     pub(crate) tokens: Vec<Token>,
     /// The earliest deadline of its writes.
     pub(crate) deadline: MonoTime,
+    pub(crate) times: EntryTimes,
 }
 
 /// Reads on their way through a read index.

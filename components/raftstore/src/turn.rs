@@ -7,6 +7,7 @@ use crate::membership;
 use crate::peer::{PeerState, Phase, Turn};
 use crate::records::RegionRecord;
 use crate::seeded_bug::SeededBug;
+use crate::stages::{EntryTimes, LogTimes};
 use engine::Engine;
 use raft::{Body, Entries, Entry, EntryId, EntryKind, Message, PersistToken, Ready, Role};
 use raft_log::FetchRequest;
@@ -132,7 +133,8 @@ impl<E: Engine> PeerState<E> {
             while let Some((id, proposal)) = self.next_proposal(entry.index) {
                 let any_term = turn.shared.config.bugs.has(SeededBug::ProposalMatchedByIndex);
                 if id == entry.id() || (any_term && id.index == entry.index) {
-                    proposals.push(Proposal { id, tokens: proposal.tokens });
+                    let times = EntryTimes { committed: turn.now, ..proposal.times };
+                    proposals.push(Proposal { id, tokens: proposal.tokens, times });
                 } else {
                     // Another leader's entry stands where ours would: ours will never be applied.
                     for token in proposal.tokens {
@@ -173,10 +175,26 @@ impl<E: Engine> PeerState<E> {
     }
 
     /// An append has become durable.
-    pub(crate) fn on_persisted(&mut self, token: PersistToken) {
+    pub(crate) fn on_persisted(&mut self, token: PersistToken, times: LogTimes) {
         self.unpersisted = self.unpersisted.saturating_sub(1);
         self.raft.storage_mut().on_written(token);
         self.raft.on_persist(token);
+        self.stamp_durable(times);
+    }
+
+    /// Notes when what has just become durable did. Entries, not requests: there are few.
+    fn stamp_durable(&mut self, times: LogTimes) {
+        if self.proposals.is_empty() || times == LogTimes::default() {
+            return;
+        }
+        let last = (self.raft.status().persisted, types::Term(u64::MAX));
+        // Those before the first that has a stamp have theirs, too.
+        for (_, proposal) in self.proposals.range_mut(..=last).rev() {
+            if proposal.times.log != LogTimes::default() {
+                break;
+            }
+            proposal.times.log = times;
+        }
     }
 
     /// Entries for a follower that lags behind were read, or could not be.

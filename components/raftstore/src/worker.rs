@@ -462,7 +462,7 @@ impl<E: Engine> Worker<E> {
             self.shared.meta.end_removal(region_id, peer_id);
         }
         for (id, token) in persisted.tokens {
-            self.with_peer(turn, id, |peer, _| peer.on_persisted(token));
+            self.with_peer(turn, id, |peer, _| peer.on_persisted(token, persisted.times));
         }
         for id in persisted.installed {
             self.with_peer(turn, id, PeerState::on_installed);

@@ -4,6 +4,7 @@ use crate::apply::is_voter;
 use crate::command::{Command, WriteItem};
 use crate::peer::{PeerState, PendingProposal, QueuedWrite, Turn};
 use crate::seeded_bug::SeededBug;
+use crate::stages::EntryTimes;
 use bytes::Bytes;
 use codec::Encode;
 use engine::Engine;
@@ -74,7 +75,8 @@ impl<E: Engine> PeerState<E> {
         let range = self.region.range.clone();
         let mut queued = std::mem::take(&mut self.queued).into_iter().peekable();
         while queued.peek().is_some() {
-            let mut proposal = PendingProposal { tokens: Vec::new(), deadline: MonoTime::MAX };
+            let times = EntryTimes { proposed: turn.now, ..EntryTimes::default() };
+            let mut proposal = PendingProposal { tokens: Vec::new(), deadline: MonoTime::MAX, times };
             let mut items = Vec::new();
             let mut deadlines = Vec::new();
             let mut bytes = 0;
@@ -135,7 +137,8 @@ impl<E: Engine> PeerState<E> {
                     self.applying.splits.push(id.index);
                 }
                 if !tokens.is_empty() {
-                    self.proposals.insert((id.index, id.term), PendingProposal { tokens, deadline });
+                    let times = EntryTimes::default();
+                    self.proposals.insert((id.index, id.term), PendingProposal { tokens, deadline, times });
                 }
                 Ok(())
             }

@@ -1,6 +1,6 @@
 //! A placement driver and stores in one process, over loopback: the wiring, on real sockets and RocksDB.
 
-use client::{Client, KeyRange, Options, ScanOptions};
+use client::{Client, KeyRange, Options, ScanOptions, Stage, Trace};
 use server::{ByteSize, Hooks, PdConfig, ReadyInfo, RegionConfig, ServerError, Shutdown, Span, StoreConfig};
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
@@ -238,5 +238,45 @@ fn what_one_store_was_given_it_still_has_after_a_restart() {
         assert_eq!(&found[299].value[..], b"value299");
     });
     second.stop().expect("stopped in good order");
+    driver.stop().expect("stopped in good order");
+}
+
+/// Who asks is told each stage of a write and of a read, by the store that served it; and what takes longer than is
+/// configured is counted as slow.
+#[test]
+fn a_request_tells_where_its_time_went() {
+    let dir = TempDir::new().expect("a directory");
+    let driver = pd(dir.path());
+    let pd_address = driver.ready().address;
+    let mut config = store_config(dir.path(), "store", &pd_address);
+    config.requests.slow_request_threshold = Span(Duration::from_millis(1));
+    let store = store(config);
+    let info = store.ready();
+    let runtime = runtime();
+    let raw = runtime.block_on(connect(&pd_address)).raw();
+    let stages = |told: &Trace| -> Vec<Stage> { told.spans.iter().map(|span| span.stage).collect() };
+    // Copied, logged, synced and applied, four MiB take more than a millisecond on any machine.
+    let put = runtime.block_on(raw.put_traced("ship", vec![7; 4 << 20])).expect("written");
+    let told = put.store.expect("the store tells");
+    assert_eq!((told.store_id, told.region_id.get() > 0), (info.store_id, true));
+    let beside = [Stage::LogWait, Stage::LogSync];
+    let after = [Stage::Replicate, Stage::Commit, Stage::Apply, Stage::Reply];
+    assert_eq!(stages(&told), [&[Stage::Queue, Stage::Propose], &beside[..], &after].concat());
+    let spans = told.spans.iter().filter(|span| !beside.contains(&span.stage));
+    let sum: u64 = spans.map(|span| span.took_us).sum();
+    // Each was cut to a whole microsecond.
+    assert!(sum <= told.took_us && sum + 8 > told.took_us, "{told:?}");
+    assert!(u128::from(told.took_us) <= put.took.as_micros(), "{put:?}", put = put.took);
+
+    let (value, get) = runtime.block_on(raw.get_traced("ship")).expect("read");
+    assert_eq!(value.map(|value| value.len()), Some(4 << 20));
+    let told = get.store.expect("the store tells");
+    assert!([Stage::Queue, Stage::Confirm].contains(&stages(&told)[0]), "{told:?}");
+    assert_eq!(stages(&told)[1..], [Stage::Read]);
+
+    let metrics = http(&info.status_address, "/metrics").1;
+    assert!(value_of(&metrics, "flotilla_slow_requests_total") >= 1.0);
+    drop(raw);
+    store.stop().expect("stopped in good order");
     driver.stop().expect("stopped in good order");
 }

@@ -6,8 +6,8 @@ use crate::outgoing::{Outgoing, Refused};
 use crate::pending::{Answer, Pending};
 use crate::{BadFrame, CallError, ConnectError, Counters, Settings, Stream};
 use bytes::{Bytes, BytesMut};
-use codec::Encode;
 use codec::frame::{Frame, FrameHead};
+use codec::{Decode as _, Encode};
 use parking_lot::Mutex;
 use std::fmt;
 use std::marker::PhantomData;
@@ -20,6 +20,7 @@ use wire::FrameKind;
 use wire::hello::{Close, ConnectionRole, HelloAck};
 use wire::kv::{KvRequest, KvResponse};
 use wire::pd::{PdRequest, PdResponse};
+use wire::trace::Trace;
 
 /// How a call is made. A duration alone is a timeout without a trace.
 #[derive(Clone, Debug)]
@@ -118,12 +119,22 @@ impl Connection {
 
     /// Asks a store. The request is on its way when this returns; the answer is awaited. Dropping the call cancels it.
     pub fn kv(&self, request: &KvRequest, options: impl Into<CallOptions>) -> Call<KvResponse> {
-        self.call(FrameKind::KvRequest, FrameKind::KvResponse, request, options.into())
+        self.call(FrameKind::KvRequest, 0, FrameKind::KvResponse, request, options.into())
+    }
+
+    /// Asks a store, likewise, and where the time of the request went. A store that does not tell says nothing.
+    pub fn kv_traced(
+        &self,
+        request: &KvRequest,
+        options: impl Into<CallOptions>,
+    ) -> Call<(KvResponse, Option<Trace>)> {
+        let flags = wire::trace::FLAG;
+        self.call(FrameKind::KvRequest, flags, FrameKind::KvResponse, request, options.into())
     }
 
     /// Asks the placement driver, likewise.
     pub fn pd(&self, request: &PdRequest, options: impl Into<CallOptions>) -> Call<PdResponse> {
-        self.call(FrameKind::PdRequest, FrameKind::PdResponse, request, options.into())
+        self.call(FrameKind::PdRequest, 0, FrameKind::PdResponse, request, options.into())
     }
 
     /// Takes no more calls, and closes once those under way are answered.
@@ -138,6 +149,7 @@ impl Connection {
     fn call<T>(
         &self,
         kind: FrameKind,
+        flags: u8,
         asked: FrameKind,
         request: &impl Encode,
         options: CallOptions,
@@ -146,7 +158,7 @@ impl Connection {
         let deadline_ms = u32::try_from(options.timeout.as_millis()).unwrap_or(u32::MAX).max(1);
         let deadline = Instant::now() + options.timeout;
         let begun = self.shared.pending.lock().begin(asked, deadline, |request_id| {
-            let head = FrameHead { kind: kind as u8, request_id, deadline_ms, ..FrameHead::default() };
+            let head = FrameHead { kind: kind as u8, flags, request_id, deadline_ms };
             outgoing.push(head, &options.trace, |out| request.encode(out)).map_err(|refused| match refused {
                 Refused::Closed => CallError::ConnectionLost { sent: false },
                 Refused::Full => CallError::TooBusy,
@@ -190,7 +202,7 @@ enum CallState {
     Ended,
 }
 
-/// What a call may answer: [`KvResponse`] or [`PdResponse`].
+/// What a call may answer: [`KvResponse`], with a trace or without, or [`PdResponse`].
 pub(crate) trait FromAnswer {
     /// The answer, which the connection's task has checked to be of this kind.
     fn from_answer(answer: Answer) -> Self;
@@ -199,7 +211,16 @@ pub(crate) trait FromAnswer {
 impl FromAnswer for KvResponse {
     fn from_answer(answer: Answer) -> Self {
         match answer {
-            Answer::Kv(response) => response,
+            Answer::Kv(response, _) => response,
+            Answer::Pd(_) => unreachable!("answers are checked against what was asked"),
+        }
+    }
+}
+
+impl FromAnswer for (KvResponse, Option<Trace>) {
+    fn from_answer(answer: Answer) -> Self {
+        match answer {
+            Answer::Kv(response, trace) => (response, trace.map(|trace| *trace)),
             Answer::Pd(_) => unreachable!("answers are checked against what was asked"),
         }
     }
@@ -209,7 +230,7 @@ impl FromAnswer for PdResponse {
     fn from_answer(answer: Answer) -> Self {
         match answer {
             Answer::Pd(response) => response,
-            Answer::Kv(_) => unreachable!("answers are checked against what was asked"),
+            Answer::Kv(..) => unreachable!("answers are checked against what was asked"),
         }
     }
 }
@@ -254,6 +275,14 @@ fn finish_if_done(pending: &Pending, outgoing: &Outgoing) {
     if !pending.is_open() && pending.is_idle() {
         outgoing.finish();
     }
+}
+
+/// Where the time of an answer went. One that cannot be read (a newer store knows more stages) is as good as none.
+fn trace_of(frame: &Frame) -> Option<Box<Trace>> {
+    if frame.head.flags & wire::trace::FLAG == 0 {
+        return None;
+    }
+    Trace::from_bytes(&frame.trace).ok().map(Box::new)
 }
 
 /// The connection's task.
@@ -301,7 +330,7 @@ impl Drop for Answers {
 impl Handler for Answers {
     fn frame(&mut self, kind: FrameKind, frame: Frame) -> Result<(), Bad> {
         let answer = match kind {
-            FrameKind::KvResponse => Answer::Kv(decode(kind, &frame)?),
+            FrameKind::KvResponse => Answer::Kv(decode(kind, &frame)?, trace_of(&frame)),
             FrameKind::PdResponse => Answer::Pd(decode(kind, &frame)?),
             _ => return Err(Bad::out_of_place(kind)),
         };

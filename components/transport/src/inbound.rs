@@ -78,7 +78,8 @@ impl<V: Service> Inbound<V> {
             0 => None,
             ms => Some(Duration::from_millis(ms.into())),
         };
-        self.requests.push(Request { body, trace: frame.trace, time_left, responder });
+        let timed = asked == Asked::Kv && frame.head.flags & wire::trace::FLAG != 0;
+        self.requests.push(Request { body, trace: frame.trace, timed, time_left, responder });
     }
 
     fn store_batch(&mut self, batch: StoreBatch) -> Result<(), Bad> {

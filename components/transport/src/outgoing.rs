@@ -165,9 +165,20 @@ impl Outgoing {
         message: &impl Encode,
     ) -> Result<(), Refused> {
         let head = FrameHead { kind: kind as u8, request_id, ..FrameHead::default() };
+        self.answer_with(head, &[], size, message)
+    }
+
+    /// As [`Outgoing::answer`], with a head and a trace field of the caller's making.
+    pub(crate) fn answer_with(
+        &self,
+        head: FrameHead,
+        trace: &[u8],
+        size: usize,
+        message: &impl Encode,
+    ) -> Result<(), Refused> {
         let mut state = self.state.lock();
         let mut waker = None;
-        let result = match self.append(&mut state, head, &[], 0, |out| message.encode(out)) {
+        let result = match self.append(&mut state, head, trace, 0, |out| message.encode(out)) {
             Ok((_, idle)) => {
                 waker = idle;
                 Ok(())

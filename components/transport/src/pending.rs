@@ -6,11 +6,13 @@ use tokio::time::Instant;
 use wire::FrameKind;
 use wire::kv::KvResponse;
 use wire::pd::PdResponse;
+use wire::trace::Trace;
 
 /// An answer, as it arrived.
 #[derive(Debug)]
 pub(crate) enum Answer {
-    Kv(KvResponse),
+    /// With what the store says of its time, if it was asked.
+    Kv(KvResponse, Option<Box<Trace>>),
     Pd(PdResponse),
 }
 

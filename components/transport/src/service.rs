@@ -3,6 +3,8 @@
 use crate::Identity;
 use crate::outgoing::{Outgoing, Refused};
 use bytes::Bytes;
+use codec::Encode as _;
+use codec::frame::FrameHead;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,6 +12,7 @@ use wire::FrameKind;
 use wire::kv::{KvError, KvRequest, KvResponse};
 use wire::pd::{PdError, PdRequest, PdResponse};
 use wire::store::{SnapshotKey, SnapshotPiece, SnapshotVerdict, StoreBatch};
+use wire::trace::Trace;
 
 /// When to ask the placement driver again after it has lost a request, in milliseconds.
 const PD_BACKOFF_MS: u32 = 100;
@@ -51,6 +54,8 @@ pub struct Request {
     pub body: RequestBody,
     /// The trace context of the caller; empty for none.
     pub trace: Bytes,
+    /// Whether the asker wants to know where the time goes; see [`Responder::respond_traced`].
+    pub timed: bool,
     /// How long the asker waits from now on, if it said so.
     pub time_left: Option<Duration>,
     /// How to answer.
@@ -116,6 +121,21 @@ impl Responder {
     pub fn respond_kv(mut self, response: &KvResponse) {
         assert_eq!(self.asked, Asked::Kv, "the answer must be of the kind of the request");
         self.kv(response);
+    }
+
+    /// Answers a [`RequestBody::Kv`] that is [timed](Request::timed), and tells where its time went; of an answer that
+    /// exceeds the largest frame with it, nothing is told.
+    ///
+    /// # Panics
+    /// When the request was not a `Kv`.
+    pub fn respond_traced(mut self, response: &KvResponse, trace: &Trace) {
+        assert_eq!(self.asked, Asked::Kv, "the answer must be of the kind of the request");
+        let (kind, flags) = (FrameKind::KvResponse as u8, wire::trace::FLAG);
+        let head = FrameHead { kind, flags, request_id: self.request_id, ..FrameHead::default() };
+        match self.outgoing.answer_with(head, &trace.to_bytes(), self.size, response) {
+            Err(Refused::TooLarge { .. }) => self.kv(response),
+            Ok(()) | Err(Refused::Closed | Refused::Full) => self.answered = true,
+        }
     }
 
     /// Answers a [`RequestBody::Pd`], likewise.

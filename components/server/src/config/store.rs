@@ -8,6 +8,9 @@ use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+/// Requests that take less than this are not called slow: a disk's sync takes as long.
+const SLOW_MIN: Duration = Duration::from_millis(1);
+
 /// How a store process runs. Every key has a default; `etc/store.toml` explains them.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -185,6 +188,8 @@ pub struct RequestConfig {
     pub pending_max: usize,
     /// For requests that say nothing of their deadline.
     pub timeout: Span,
+    /// Requests that take so long are logged, with where their time went; zero: none.
+    pub slow_request_threshold: Span,
     /// Keys and values in one answer to a scan or batch read.
     pub read_size_max: ByteSize,
     /// Pairs in one answer to a scan.
@@ -204,6 +209,7 @@ impl Default for RequestConfig {
             inflight_size_max: ByteSize(defaults.inflight_bytes_max as u64),
             pending_max: 1 << 16,
             timeout: Span(Duration::from_secs(30)),
+            slow_request_threshold: Span(Duration::from_secs(1)),
             read_size_max: ByteSize(defaults.read_bytes_max as u64),
             scan_pairs_max: defaults.scan_pairs_max,
             level0_files_max: defaults.level0_files_max,
@@ -283,6 +289,13 @@ impl StoreConfig {
             ("requests.timeout", self.requests.timeout.0.is_zero()),
             ("snapshot.sending_max", self.snapshot.sending_max == 0),
         ])?;
+        let slow = self.requests.slow_request_threshold.0;
+        if !slow.is_zero() && slow < SLOW_MIN {
+            return Err(ServerError::Config(format!(
+                "requests.slow_request_threshold: {slow:?} would log about every request; give at least {SLOW_MIN:?}, or 0s \
+                 to log none"
+            )));
+        }
         self.engine.validate()?;
         self.transport.validate()?;
         self.store_config().validate().map_err(|error| ServerError::Config(error.to_string()))?;

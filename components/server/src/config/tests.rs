@@ -64,6 +64,7 @@ fn what_cannot_work_is_refused_with_its_reason() {
         ("listen_addr = 'nonsense'", "write host:port"),
         ("pd_endpoints = []", "pd_endpoints is empty"),
         ("pd_endpoints = ['here']", "is no host:port"),
+        ("[requests]\nslow_request_threshold = '10us'", "0s to log none"),
         ("[transport]\nkeep_alive_timeout = '1s'", "keep_alive_timeout must exceed"),
     ] {
         let said = refusal(lines);

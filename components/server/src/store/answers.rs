@@ -1,16 +1,18 @@
 //! Who awaits an answer: from tokens back to connections.
 
-use super::counters::{Code, Counters, Method};
+use super::counters::{Code, Counters};
+use super::stages::{Asked, Stopwatch, Way};
 use crate::BootClock;
 use crate::measure::add;
 use crate::sync::{AtomicUsize, Mutex, MutexGuard, Ordering};
 use env::Clock as _;
-use raftstore::Token;
+use raftstore::{EntryTimes, Token};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use store::Inflight;
 use types::MonoTime;
 use wire::kv::{KvError, KvReply, KvResponse};
+use wire::trace::Trace;
 
 /// Token = generation (32 bits) | slot (28) | shard (4).
 const SHARDS: usize = 16;
@@ -26,6 +28,14 @@ pub(crate) trait Respond {
     /// Gives the one answer.
     fn respond(self, response: &KvResponse);
 
+    /// Gives the one answer, and tells where its time went if there is a way to.
+    fn respond_traced(self, response: &KvResponse, _trace: &Trace)
+    where
+        Self: Sized,
+    {
+        self.respond(response);
+    }
+
     /// Does work that gives several answers, and wakes each connection once.
     fn together<T>(work: impl FnOnce() -> T) -> T;
 }
@@ -33,6 +43,10 @@ pub(crate) trait Respond {
 impl Respond for transport::Responder {
     fn respond(self, response: &KvResponse) {
         self.respond_kv(response);
+    }
+
+    fn respond_traced(self, response: &KvResponse, trace: &Trace) {
+        transport::Responder::respond_traced(self, response, trace);
     }
 
     fn together<T>(work: impl FnOnce() -> T) -> T {
@@ -45,12 +59,10 @@ impl Respond for transport::Responder {
 pub(crate) struct Waiting<R> {
     /// How to answer; `None` if the process asked itself.
     pub(crate) responder: Option<R>,
-    /// Which kind of request.
-    pub(crate) method: Method,
-    /// Bytes that count as in flight.
-    pub(crate) bytes: usize,
-    /// When it arrived.
-    pub(crate) since: MonoTime,
+    /// What was asked; its bytes count as in flight.
+    pub(crate) asked: Asked,
+    /// Whether the answer shall tell where its time went.
+    pub(crate) timed: bool,
 }
 
 struct Shard<R> {
@@ -67,12 +79,18 @@ pub(crate) struct Answers<R> {
     pending_max: usize,
     inflight: Inflight,
     counters: Arc<Counters>,
+    stopwatch: Stopwatch,
     /// Answers to tokens that nobody waits for.
     stray: AtomicU64,
 }
 
 impl<R: Respond> Answers<R> {
-    pub(crate) fn new(pending_max: usize, inflight: Inflight, counters: Arc<Counters>) -> Self {
+    pub(crate) fn new(
+        pending_max: usize,
+        inflight: Inflight,
+        counters: Arc<Counters>,
+        stopwatch: Stopwatch,
+    ) -> Self {
         Self {
             shards: std::array::from_fn(|_| Mutex::new(Shard { slots: Vec::new(), free: Vec::new() })),
             next_shard: AtomicUsize::new(0),
@@ -80,6 +98,7 @@ impl<R: Respond> Answers<R> {
             pending_max,
             inflight,
             counters,
+            stopwatch,
             stray: AtomicU64::new(0),
         }
     }
@@ -141,20 +160,43 @@ impl<R: Respond> Answers<R> {
         place
             .as_ref()
             .filter(|_| u64::from(*generation) == token >> GENERATION_SHIFT)
-            .map(|waiting| waiting.since)
+            .map(|waiting| waiting.asked.since)
     }
 
     /// Answers all of them, and wakes their connections once.
     pub(crate) fn answer_all(&self, answers: impl IntoIterator<Item = (Token, Answer)>) {
+        self.answer_each(answers.into_iter().map(|(token, answer)| (token, answer, Way::Unknown)));
+    }
+
+    /// The same, of what an applier took up at `begun` and wrote until `written`; `times` has the places from which on
+    /// answers are of an entry that came this way.
+    pub(crate) fn answer_applied(
+        &self,
+        answers: Vec<(Token, Answer)>,
+        times: &[(usize, EntryTimes)],
+        begun: MonoTime,
+        written: MonoTime,
+    ) {
+        let (mut times, mut entry) = (times.iter().peekable(), EntryTimes::default());
+        self.answer_each(answers.into_iter().enumerate().map(|(place, (token, answer))| {
+            while let Some((_, next)) = times.next_if(|(from, _)| *from <= place) {
+                entry = *next;
+            }
+            (token, answer, Way::Applied { entry, begun, written })
+        }));
+    }
+
+    /// The same, each with the way that it came.
+    pub(crate) fn answer_each(&self, answers: impl IntoIterator<Item = (Token, Answer, Way)>) {
         let mut answers = answers.into_iter().peekable();
         if answers.peek().is_none() {
             return;
         }
         let now = BootClock.now();
         R::together(|| {
-            for (token, answer) in answers {
+            for (token, answer, way) in answers {
                 match self.remove(token) {
-                    Some(waiting) => self.give(waiting, answer, now),
+                    Some(waiting) => self.give(waiting, answer, way, now),
                     None => add(&self.stray, 1),
                 }
             }
@@ -162,20 +204,41 @@ impl<R: Respond> Answers<R> {
     }
 
     /// Answers a request that has no token.
-    pub(crate) fn give(&self, waiting: Waiting<R>, answer: Answer, now: MonoTime) {
-        let Waiting { responder, method, bytes, since } = waiting;
+    pub(crate) fn give(&self, waiting: Waiting<R>, answer: Answer, way: Way, now: MonoTime) {
+        let Waiting { responder, asked, timed } = waiting;
+        let Asked { method, bytes, since, .. } = asked;
         if bytes > 0 {
             self.inflight.release(bytes);
         }
         let Some(responder) = responder else { return };
-        self.counters.rpc[method as usize].span(since, now);
+        let took = now.since(since);
+        self.counters.rpc[method as usize].observe(took);
         if let Err(error) = &answer {
             add(&self.counters.rpc_errors[method as usize][Code::of(error) as usize], 1);
             if let KvError::ServerIsBusy { reason, .. } = error {
                 add(self.counters.busy(*reason), 1);
             }
         }
+        if timed || took >= self.stopwatch.slow {
+            return self.tell(responder, asked, timed, answer, way);
+        }
         responder.respond(&KvResponse::from(answer));
+    }
+
+    /// Gives an answer of which is told where its time went.
+    #[cold]
+    fn tell(&self, responder: R, asked: Asked, timed: bool, answer: Answer, way: Way) {
+        // Others of the batch were answered meanwhile.
+        let now = BootClock.now();
+        if now.since(asked.since) >= self.stopwatch.slow {
+            add(&self.counters.slow_requests, 1);
+            self.stopwatch.log(asked, &answer, way, now);
+        }
+        let response = KvResponse::from(answer);
+        match timed {
+            true => responder.respond_traced(&response, &self.stopwatch.trace(asked, way, now)),
+            false => responder.respond(&response),
+        }
     }
 
     /// Answers whatever is left, at the end of the process: nobody will know what became of it.
@@ -188,7 +251,7 @@ impl<R: Respond> Answers<R> {
             self.pending.fetch_sub(left.len(), Ordering::Relaxed);
             abandoned += left.len();
             for waiting in left {
-                self.give(waiting, Err(KvError::UndeterminedResult), now);
+                self.give(waiting, Err(KvError::UndeterminedResult), Way::Unknown, now);
             }
         }
         abandoned

@@ -42,8 +42,9 @@ pub(crate) fn apply<E: Engine, R: Respond>(
             engine.write(&applied.batch).unwrap_or_else(|error| fatal("writing what is applied", &error));
             add(&counters.apply_writes, 1);
         }
-        counters.apply.span(begun, BootClock.now());
-        answers.answer_all(applied.replies);
+        let written = BootClock.now();
+        counters.apply.span(begun, written);
+        answers.answer_applied(applied.replies, &applied.times, begun, written);
         let mut inputs: Vec<Vec<_>> = inboxes.iter().map(|_| Vec::new()).collect();
         for outcome in applied.outcomes {
             inputs[worker_of(outcome.region_id, inboxes.len())].push(outcome);

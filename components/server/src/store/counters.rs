@@ -155,6 +155,8 @@ pub(crate) struct Counters {
     pub(crate) apply_wait: Durations,
     pub(crate) apply: Durations,
     pub(crate) turns: AtomicU64,
+    /// Requests that took longer than is configured.
+    pub(crate) slow_requests: AtomicU64,
     pub(crate) log_writes: AtomicU64,
     pub(crate) log_syncs: AtomicU64,
     /// Turns of workers whose writes went to the log.

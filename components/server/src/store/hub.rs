@@ -1,10 +1,11 @@
 //! What all threads of a store share, and where the effects of a turn go.
 
 use super::agent::Agent;
-use super::answers::{Answer, Answers};
+use super::answers::Answers;
 use super::counters::{Counters, Said};
 use super::log::Logged;
 use super::pressure::PressureCache;
+use super::stages::Way;
 use crate::BootClock;
 use crate::mailbox::Mailbox;
 use crate::measure::{add, get};
@@ -12,8 +13,7 @@ use engine_rocks::{RocksEngine, RocksSnapshot};
 use env::Clock as _;
 use parking_lot::Mutex;
 use raftstore::{
-    ApplyTask, Background, Input, ReadRequest, ReadyRead, StoreMeta, Token, TurnEffects, WorkerStats,
-    worker_of,
+    ApplyTask, Background, Input, ReadRequest, ReadyRead, StoreMeta, TurnEffects, WorkerStats, worker_of,
 };
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
@@ -232,14 +232,10 @@ impl Hub {
     /// Serves a read that may be served.
     pub(crate) fn serve(&self, ready: ReadyRead<RocksSnapshot>) {
         let ReadyRead { request, region, snapshot } = ready;
+        let begun = BootClock.now();
         let answer = execute(&*snapshot, &region, &request.command, self.limits)
             .unwrap_or_else(|error| crate::logging::fatal("reading", &error));
-        self.answers.answer_all([(request.token, answer)]);
-    }
-
-    /// Answers a request of this process itself, or of a client.
-    pub(crate) fn answer(&self, token: Token, answer: Answer) {
-        self.answers.answer_all([(token, answer)]);
+        self.answers.answer_each([(request.token, answer, Way::Read { by_lease: false, begun })]);
     }
 
     /// How the store is, for PD.

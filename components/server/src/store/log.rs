@@ -7,7 +7,7 @@ use crate::mailbox::{Drained, Mailbox};
 use crate::measure::add;
 use engine::Engine;
 use env::Clock as _;
-use raftstore::{Input, LogTask, Persisted};
+use raftstore::{Input, LogTask, LogTimes, Persisted};
 use store::LogWriter;
 use types::{MonoTime, StoreId};
 use wire::store::StoreMessage;
@@ -36,6 +36,7 @@ pub(crate) fn write_log<E: Engine>(
     let mut writer = LogWriter::new();
     let mut times = Vec::new();
     while log.drain(&mut tasks, tasks_max, None) != Drained::Closed {
+        let taken = BootClock.now();
         for Logged { worker, task, since } in tasks.drain(..) {
             times.push(since);
             writer.push(worker, task);
@@ -53,18 +54,19 @@ pub(crate) fn write_log<E: Engine>(
             add(&counters.log_syncs, 1);
         }
         add(&counters.log_tasks, merged.tasks as u64);
+        let durable = BootClock.now();
         send(merged.messages);
         let mut inputs: Vec<Vec<Input>> = inboxes.iter().map(|_| Vec::new()).collect();
-        for (worker, persisted) in merged.persisted {
+        for ((worker, mut persisted), handed) in merged.persisted.into_iter().zip(times.drain(..)) {
+            counters.append.span(handed, durable);
             add(&counters.log_appends, persisted.tokens.len() as u64);
             if persisted != Persisted::default() {
+                persisted.times = LogTimes { handed, begun: taken, durable };
                 inputs[worker].push(Input::Persisted(persisted));
             }
         }
         for (inbox, inputs) in inboxes.iter().zip(&mut inputs) {
             inbox.push_all(inputs);
         }
-        let now = BootClock.now();
-        times.drain(..).for_each(|since| counters.append.span(since, now));
     }
 }

@@ -14,6 +14,9 @@ mod page;
 mod pressure;
 mod service;
 mod snapshots;
+mod stages;
+#[cfg(test)]
+mod stages_tests;
 mod stop;
 mod threads;
 mod turns;
@@ -27,6 +30,7 @@ use self::page::{Running, StorePage};
 use self::pressure::PressureCache;
 use self::service::StoreService;
 use self::snapshots::SendOptions;
+use self::stages::Stopwatch;
 use self::stop::Threads;
 use crate::config::{advertised, resolve, status_advertised};
 use crate::mailbox::Mailbox;
@@ -192,6 +196,7 @@ impl Started {
                 config.requests.pending_max,
                 dispatcher.inflight().clone(),
                 counters.clone(),
+                Stopwatch::new(store_id, config.requests.slow_request_threshold.0),
             ),
             links: links.clone(),
             agent: Agent::new(PdAgent::new(store_id, store_config.store_heartbeat_interval)),

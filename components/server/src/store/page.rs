@@ -255,6 +255,9 @@ fn request_metrics(e: &mut Exposition, hub: &Hub) {
     for (reason, label) in BUSY {
         e.counter("flotilla_server_busy_total", help, &[("reason", label)], get(counters.busy(reason)));
     }
+    let help =
+        "Requests that took longer than requests.slow_request_threshold: the log says where their time went.";
+    e.counter("flotilla_slow_requests_total", help, &[], get(&counters.slow_requests));
     let help = "Requests under way.";
     e.gauge("flotilla_requests_pending", help, &[], hub.answers.pending() as f64);
 }

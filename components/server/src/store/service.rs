@@ -3,6 +3,7 @@
 use super::answers::Waiting;
 use super::counters::Method;
 use super::hub::{Arriving, Hub, PendingRead, is_short, too_many};
+use super::stages::{Asked, Way};
 use crate::BootClock;
 use crate::logging::fatal;
 use crate::measure::add;
@@ -72,7 +73,7 @@ impl StoreService {
         inputs: &mut [Vec<Input>],
     ) {
         let hub = &self.hub;
-        let Request { body, time_left, responder, .. } = request;
+        let Request { body, timed, time_left, responder, .. } = request;
         let request = match body {
             RequestBody::Kv(request) => request,
             RequestBody::Pd(_) => {
@@ -80,25 +81,31 @@ impl StoreService {
                 return responder.respond_pd(&PdResponse::Err(PdError::InvalidRequest { message }));
             }
         };
-        let method = Method::of(&request.command);
-        let waiting = |bytes| Waiting { responder: Some(responder), method, bytes, since: now };
+        let (region_id, method) = (request.region_id, Method::of(&request.command));
+        let waiting = |bytes| {
+            let asked = Asked { region_id, method, bytes, since: now };
+            Waiting { responder: Some(responder), asked, timed }
+        };
         if hub.answers.is_full() {
-            return hub.answers.give(waiting(0), Err(too_many()), now);
+            return hub.answers.give(waiting(0), Err(too_many()), Way::Unknown, now);
         }
         let deadline = now + time_left.unwrap_or(self.timeout);
         let pressure = hub.pressure.get(&hub.engine, now);
         match self.dispatcher.route(now, &pressure, request, 0, deadline) {
-            Routed::Answer(answer) => hub.answers.give(waiting(0), answer, now),
+            Routed::Answer(answer) => hub.answers.give(waiting(0), answer, Way::Unknown, now),
             Routed::Read { worker, mut request } => {
                 if !is_short(&request.command) {
                     request.token = hub.answers.insert(shard, waiting(0));
                     return hub.reads.push(PendingRead::Local(request));
                 }
+                // The clock of the batch will do for those who do not ask.
+                let begun = if timed { BootClock.now() } else { now };
                 let read = reader.read(&BootClock, request.region_id, request.epoch, &request.command);
                 match read.unwrap_or_else(|error| fatal("reading", &error)) {
                     Some(answer) => {
                         add(&hub.counters.reads_lease, 1);
-                        hub.answers.give(waiting(0), answer, BootClock.now());
+                        let way = Way::Read { by_lease: true, begun };
+                        hub.answers.give(waiting(0), answer, way, BootClock.now());
                     }
                     None => {
                         request.token = hub.answers.insert(shard, waiting(0));

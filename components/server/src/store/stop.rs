@@ -7,6 +7,7 @@ use super::ending::{Ended, Group, LOOK_AGAIN, wind_down};
 use super::hub::Hub;
 use super::page::StorePage;
 use super::service::StoreService;
+use super::stages::Asked;
 use crate::mailbox::Mailbox;
 use crate::sync::{JoinHandle, pause};
 use crate::{BootClock, ServerError, StoreConfig};
@@ -124,9 +125,9 @@ fn hand_over(hub: &Arc<Hub>, deadline: MonoTime) {
             .collect();
         let Some(peer) = others.get(asked % others.len().max(1)) else { continue };
         asked += 1;
-        let waiting =
-            Waiting { responder: None, method: Method::TransferLeader, bytes: 0, since: BootClock.now() };
-        let token = hub.answers.insert(0, waiting);
+        let since = BootClock.now();
+        let request = Asked { region_id: region.id, method: Method::TransferLeader, bytes: 0, since };
+        let token = hub.answers.insert(0, Waiting { responder: None, asked: request, timed: false });
         hub.workers.input(
             region.id,
             Input::TransferLeader {

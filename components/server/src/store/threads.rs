@@ -1,6 +1,7 @@
 //! The loops of a store's threads.
 
 use super::hub::{Arriving, Hub, PendingRead};
+use super::stages::Way;
 use crate::BootClock;
 use crate::logging::fatal;
 use crate::mailbox::{Drained, Mailbox};
@@ -115,11 +116,13 @@ pub(crate) fn read(hub: &Hub) {
                 PendingRead::Ready(ready) => hub.serve(ready),
                 PendingRead::Local(request) => {
                     reader.begin_batch();
+                    let begun = BootClock.now();
                     let read = reader.read(&BootClock, request.region_id, request.epoch, &request.command);
                     match read.unwrap_or_else(|error| fatal("reading", &error)) {
                         Some(answer) => {
                             add(&hub.counters.reads_lease, 1);
-                            hub.answer(request.token, answer);
+                            let way = Way::Read { by_lease: true, begun };
+                            hub.answers.answer_each([(request.token, answer, way)]);
                         }
                         None => hub.workers.input(request.region_id, Input::Read(request)),
                     }

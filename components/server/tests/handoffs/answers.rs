@@ -5,12 +5,15 @@ use crate::mailbox::{Drained, Mailbox};
 use crate::schedules::{caught, hold};
 use crate::store_process::answers::{Answers, Respond, Waiting};
 use crate::store_process::counters::{Counters, Method};
+use crate::store_process::stages::{Asked, Stopwatch};
 use bytes::Bytes;
 use env::Clock as _;
 use shuttle::thread;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 use store::Inflight;
+use types::{RegionId, StoreId};
 use wire::kv::{KvError, KvReply, KvResponse};
 
 const REQUESTS: u64 = 2;
@@ -55,11 +58,14 @@ fn reply(request: u64) -> Bytes {
 }
 
 pub(crate) fn new_answers<R: Respond>() -> Answers<R> {
-    Answers::new(8, Inflight::default(), Arc::new(Counters::default()))
+    let stopwatch = Stopwatch::new(StoreId(1), Duration::ZERO);
+    Answers::new(8, Inflight::default(), Arc::new(Counters::default()), stopwatch)
 }
 
 pub(crate) fn waiting<R>(responder: R) -> Waiting<R> {
-    Waiting { responder: Some(responder), method: Method::Write, bytes: 0, since: BootClock.now() }
+    let since = BootClock.now();
+    let asked = Asked { region_id: RegionId(2), method: Method::Write, bytes: 0, since };
+    Waiting { responder: Some(responder), asked, timed: false }
 }
 
 /// Who keeps slips until they are answered.
@@ -177,7 +183,8 @@ fn ask<B: Book>() {
 /// Bytes of answered requests are free again, however they were answered.
 fn free_bytes() {
     let inflight = Inflight::default();
-    let answers = Arc::new(Answers::new(8, inflight.clone(), Arc::new(Counters::default())));
+    let stopwatch = Stopwatch::new(StoreId(1), Duration::ZERO);
+    let answers = Arc::new(Answers::new(8, inflight.clone(), Arc::new(Counters::default()), stopwatch));
     let freed = Arc::new(AtomicUsize::new(0));
     let tokens: Vec<u64> =
         (0..REQUESTS).map(|request| answers.insert(0, waiting(Slip::new(request)))).collect();

@@ -7,10 +7,12 @@ use tokio::net::TcpStream;
 use transport::{
     CallError, CallOptions, Channel, ConnectError, Connection, Counters, Ended, Settings, hold_wakes,
 };
+use types::{RegionId, StoreId};
 use wire::FrameKind;
 use wire::hello::{Close, ConnectionRole};
 use wire::kv::{KvError, KvResponse};
 use wire::pd::{PdReply, PdRequest, PdResponse};
+use wire::trace::{Span, Stage, Trace};
 
 const LONG: Duration = Duration::from_secs(60);
 
@@ -65,6 +67,35 @@ async fn deadline_trace_and_kind_arrive_with_the_request() {
     );
     request.responder.respond_pd(&PdResponse::Ok(PdReply::Ids { first: 9 }));
     assert_eq!(call.await, Ok(PdResponse::Ok(PdReply::Ids { first: 9 })));
+}
+
+fn trace() -> Trace {
+    let span = Span { stage: Stage::LogSync, begin_us: 40, took_us: 300 };
+    Trace { store_id: StoreId(1), region_id: RegionId(2), took_us: 400, spans: vec![span] }
+}
+
+/// Who asks where the time went is told by a store that knows the flag; the others' frames are as they ever were.
+#[tokio::test]
+async fn an_answer_tells_where_the_time_went_if_it_was_asked_for() {
+    let settings = Settings::default();
+    let (mut fixture, target) = Fixture::listening(settings.clone());
+    let (connection, _) = connect(&target, &settings).await;
+    let (asked, plain) = (connection.kv_traced(&get("a"), LONG), connection.kv(&get("b"), LONG));
+    let (request, other) = (fixture.request().await, fixture.request().await);
+    assert_eq!((request.timed, other.timed), (true, false));
+    let KvResponse::Ok(reply) = value("a") else { unreachable!("it is one") };
+    request.responder.respond_traced(&KvResponse::Ok(reply), &trace());
+    echo(other);
+    assert_eq!((asked.await, plain.await), (Ok((value("a"), Some(trace()))), Ok(value("b"))));
+    // An older store answers without.
+    let asked = connection.kv_traced(&get("c"), LONG);
+    echo(fixture.request().await);
+    assert_eq!(asked.await, Ok((value("c"), None)));
+    // Nobody is told more than a frame can hold, and a trace is the first to go.
+    let asked = connection.kv_traced(&get("d"), LONG);
+    let large = value(vec![0; settings.frame_size_max - 50]);
+    fixture.request().await.responder.respond_traced(&large, &trace());
+    assert_eq!(asked.await, Ok((large, None)));
 }
 
 #[tokio::test]

@@ -5,5 +5,6 @@
 mod golden;
 mod hostile;
 mod samples;
+mod trace;
 mod variants;
 mod versions;
