@@ -83,10 +83,7 @@ impl Hands {
             Operation::Delete { key } => self.delete(key).await,
             Operation::Swap { key } => self.swap(key).await,
             Operation::Scan { first, pairs } => self.scan(first, pairs).await,
-            Operation::ReadThenPut { key } => {
-                self.get(key).await?;
-                self.put(key).await
-            }
+            Operation::Modify { key } => self.modify(key).await,
         }
     }
 
@@ -121,6 +118,26 @@ impl Hands {
         let came = result.as_ref().map_or_else(Came::Failed, |()| Came::Written);
         self.note(&key, Asked::Put(&value), start, came);
         result
+    }
+
+    /// Reads a key and writes what follows from it. Each swap that does not hold means that another client's did, so it
+    /// ends with the last of the others at the latest.
+    async fn modify(&mut self, number: u64) -> Result<(), Error> {
+        let mut read = self.get(number).await?;
+        loop {
+            let (key, new, start) = (self.keys.key(number), self.value(), self.now());
+            let result = self.client.compare_and_swap(key.clone(), read.clone(), Some(new.clone())).await;
+            let came = result.as_ref().map_or_else(Came::Failed, |swap| Came::Swapped {
+                succeeded: swap.succeeded,
+                found: swap.previous.as_ref(),
+            });
+            self.note(&key, Asked::Swap { expect: read.as_ref(), new: Some(&new) }, start, came);
+            let swap = result?;
+            if swap.succeeded {
+                return Ok(());
+            }
+            read = swap.previous;
+        }
     }
 
     async fn delete(&mut self, number: u64) -> Result<(), Error> {

@@ -207,7 +207,7 @@ impl Running {
     }
 
     /// Ends it, and says what it has counted. An open loop counts all that was to begin, however late it ended.
-    async fn finish(mut self) -> Numbers {
+    pub(crate) async fn finish(mut self) -> Numbers {
         let Some(pacer) = &self.shared.pacer else {
             let numbers = self.end();
             self.wait_stopped().await;

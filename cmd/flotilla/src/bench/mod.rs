@@ -5,14 +5,18 @@ mod hands;
 mod history;
 mod load;
 mod pacer;
+mod regions;
+mod round;
+mod rows;
 mod suite;
 mod system;
+mod tails;
 mod workload;
 
 use crate::connect::Remote;
 use crate::outcome::Outcome;
 use anyhow::Context as _;
-use clap::Args;
+use clap::{ArgGroup, Args};
 use history::History;
 use load::{Load, Numbers};
 use serde_json::{Value, json};
@@ -27,30 +31,31 @@ use workload::Workload;
 ///
 /// Clients ask again as soon as they have their answer, or, with --rate, when a schedule says so. They share connections, as the tasks of a program would.
 #[derive(Args, Debug)]
+#[command(group = ArgGroup::new("what").required(true))]
 pub(crate) struct Bench {
     #[command(flatten)]
     remote: Remote,
     /// Run this suite on a cluster of three stores, started and removed for it.
-    #[arg(long, required_unless_present = "workload", conflicts_with = "workload")]
+    #[arg(long, group = "what")]
     suite: Option<Suite>,
     /// Where a suite appends its results.
     #[arg(long, value_name = "DIRECTORY", default_value = "bench-results")]
     results: PathBuf,
     /// Run this on the cluster at --pd; its keys begin with `bench/` and stay.
-    #[arg(long)]
+    #[arg(long, group = "what")]
     workload: Option<Workload>,
     /// How many clients ask at the same time.
     #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=65_536))]
     clients: u32,
     /// Begin so many operations each second, evenly, whether or not earlier ones have ended: --clients bounds how many are under way.
     /// Latencies then count from when an operation was to begin. Without it, a client asks again as soon as it has its answer.
-    #[arg(long, value_name = "PER SECOND", conflicts_with = "suite")]
+    #[arg(long, value_name = "PER SECOND", conflicts_with = "suite", value_parser = parse_rate)]
     rate: Option<NonZeroU32>,
     /// How many connections to each store they share.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1024))]
     connections: u32,
     /// Bytes of each value.
-    #[arg(long, default_value_t = 128)]
+    #[arg(long, default_value_t = 128, value_parser = parse_value_size)]
     value_size: usize,
     /// How many keys they draw from.
     #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u64).range(1..))]
@@ -59,7 +64,7 @@ pub(crate) struct Bench {
     #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..))]
     scan_pairs: u64,
     /// How long it is measured.
-    #[arg(long, default_value = "10s", value_parser = humantime::parse_duration)]
+    #[arg(long, default_value = "10s", value_parser = parse_duration)]
     duration: Duration,
     /// How long it runs before that.
     #[arg(long, default_value = "1s", value_parser = humantime::parse_duration)]
@@ -71,6 +76,29 @@ pub(crate) struct Bench {
     /// Print JSON.
     #[arg(long)]
     json: bool,
+}
+
+fn parse_rate(text: &str) -> Result<NonZeroU32, String> {
+    let advice =
+        "give a whole number of operations a second from 1 on, or leave --rate out for a closed loop";
+    text.parse().map_err(|_| advice.to_owned())
+}
+
+fn parse_value_size(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(size) if size <= types::VALUE_SIZE_MAX => Ok(size),
+        _ => Err(format!("give a whole number of bytes, at most {}", types::VALUE_SIZE_MAX)),
+    }
+}
+
+fn parse_duration(text: &str) -> Result<Duration, String> {
+    match humantime::parse_duration(text) {
+        Ok(duration) if duration.is_zero() => {
+            Err("nothing can be measured in no time: give at least 1s".to_owned())
+        }
+        Ok(duration) => Ok(duration),
+        Err(error) => Err(format!("{error}; write it as 10s or 2m")),
+    }
 }
 
 /// Runs it.
@@ -160,5 +188,56 @@ fn show(load: &Load, numbers: &Numbers) {
             "failed: {}, of unknown outcome: {}; the first: {error}",
             numbers.errors, numbers.undetermined
         );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    #[derive(Parser, Debug)]
+    struct Line {
+        #[command(flatten)]
+        bench: Bench,
+    }
+
+    fn refusal(words: &str) -> String {
+        let words = std::iter::once("bench").chain(words.split_ascii_whitespace());
+        Line::try_parse_from(words).expect_err("it must be refused").to_string()
+    }
+
+    /// Whoever types something wrong is told what would have been right.
+    #[test]
+    fn what_cannot_be_measured_is_refused_with_what_can() {
+        for (words, said) in [
+            ("", "--workload"),
+            ("--workload ycsb-g", "ycsb-f"),
+            ("--suite everything", "tails"),
+            ("--workload put --rate 0", "leave --rate out"),
+            ("--workload put --rate many", "leave --rate out"),
+            ("--workload put --rate 0.5", "a whole number of operations a second"),
+            ("--workload put --clients 0", "1..=65536"),
+            ("--workload put --keys 0", "1.."),
+            ("--workload ycsb-e --scan-pairs 0", "1.."),
+            ("--workload put --value-size 1000000000", "at most"),
+            ("--workload put --duration 0s", "at least 1s"),
+            ("--workload put --duration soon", "write it as 10s"),
+            ("--suite quick --rate 100", "cannot be used with"),
+            ("--suite quick --workload put", "cannot be used with"),
+        ] {
+            let refused = refusal(words);
+            assert!(refused.contains(said), "{words:?} is refused with {refused}");
+        }
+    }
+
+    #[test]
+    fn what_can_be_measured_is_taken() {
+        for words in
+            ["--suite ycsb", "--workload ycsb-f --rate 2000 --clients 512", "--workload scan --scan-pairs 5"]
+        {
+            let words = std::iter::once("bench").chain(words.split_ascii_whitespace());
+            Line::try_parse_from(words).expect("it is taken");
+        }
     }
 }

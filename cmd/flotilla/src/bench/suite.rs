@@ -1,18 +1,16 @@
 //! `flotilla bench --suite`: a cluster of its own, the same rows every time.
 
-use super::load::{Load, Numbers, fill, start};
-use super::system::{Counters, cpu, resident};
+use super::load::{Load, fill};
+use super::round::{Round, Sample, Timing, name_of, nothing, round, wait_replicated};
+use super::rows::{Rounds, Row, report};
+use super::system::resident;
 use super::workload::Workload;
+use super::{regions, tails};
 use crate::clock;
-use crate::ctl::{Cluster as View, Wanted};
 use crate::playground::{Cluster, ClusterOptions};
-use anyhow::{Context as _, bail};
 use clap::ValueEnum;
-use client::{Client, RawClient};
-use comfy_table::Table;
-use serde::Serialize;
-use std::collections::BTreeMap;
-use std::io::Write as _;
+use client::RawClient;
+use std::num::NonZeroU32;
 use std::path::Path;
 use std::time::Duration;
 
@@ -20,16 +18,25 @@ const STORES: usize = 3;
 const VALUE_SIZE: usize = 128;
 const KEYS: u64 = 10_000;
 const SCAN_PAIRS: u64 = 100;
-/// Until every region has its replicas.
-const REPLICATED_TIMEOUT: Duration = Duration::from_secs(60);
+/// YCSB's records have a thousand bytes.
+const YCSB_VALUE_SIZE: usize = 1000;
+const YCSB_KEYS: u64 = 100_000;
+const YCSB_CLIENTS: usize = 64;
 
-/// How long and how often.
+/// What is measured, for how long and how often.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
 pub(crate) enum Suite {
-    /// Three rounds of two seconds.
+    /// Puts, gets and scans: three rounds of two seconds.
     Quick,
-    /// Five rounds of ten seconds.
+    /// The same: five rounds of ten seconds.
     Full,
+    /// YCSB's mixes A to F, and A in an open loop at half of what the closed one came to.
+    Ycsb,
+    /// Puts at a steady rate while leaders move, snapshots are sent, regions split and RocksDB compacts, each beside the
+    /// same puts undisturbed.
+    Tails,
+    /// Puts into the same data in 1, 100, 1,000 and 10,000 regions.
+    Regions,
 }
 
 impl Suite {
@@ -37,138 +44,63 @@ impl Suite {
         match self {
             Self::Quick => "quick",
             Self::Full => "full",
+            Self::Ycsb => "ycsb",
+            Self::Tails => "tails",
+            Self::Regions => "regions",
         }
     }
 
-    const fn rounds(self) -> usize {
-        match self {
-            Self::Quick => 3,
-            Self::Full => 5,
-        }
-    }
-
-    const fn duration(self) -> Duration {
-        match self {
-            Self::Quick => Duration::from_secs(2),
-            Self::Full => Duration::from_secs(10),
-        }
-    }
-
-    const fn warm_up(self) -> Duration {
-        match self {
-            Self::Quick => Duration::from_millis(500),
-            Self::Full => Duration::from_secs(2),
-        }
-    }
-}
-
-/// One number of a suite: the median of its rounds, and how far they lie apart.
-#[derive(Clone, PartialEq, Debug, Serialize)]
-struct Row {
-    row: String,
-    value: f64,
-    unit: &'static str,
-    min: f64,
-    max: f64,
-    /// Whom it is compared with, and how they do; filled by what measures others.
-    peer: Option<String>,
-    peer_value: Option<f64>,
-    ratio: Option<f64>,
-}
-
-/// Rounds by row, in the order in which the rows came first.
-#[derive(Debug, Default)]
-struct Rounds {
-    order: Vec<(String, &'static str)>,
-    values: BTreeMap<String, Vec<f64>>,
-}
-
-impl Rounds {
-    fn add(&mut self, row: String, unit: &'static str, value: f64) {
-        let values = self.values.entry(row.clone()).or_default();
-        if values.is_empty() {
-            self.order.push((row, unit));
-        }
-        values.push(value);
-    }
-
-    fn rows(self) -> Vec<Row> {
-        let Self { order, mut values } = self;
-        let row = |(row, unit): (String, &'static str)| {
-            let mut values = values.remove(&row).expect("a row is named when its first value comes");
-            values.sort_by(f64::total_cmp);
-            Row {
-                value: values[values.len() / 2],
-                min: values[0],
-                max: values[values.len() - 1],
-                row,
-                unit,
-                peer: None,
-                peer_value: None,
-                ratio: None,
-            }
+    const fn timing(self) -> Timing {
+        let (rounds, seconds, warm_up) = match self {
+            Self::Quick => (3, 2, 500),
+            Self::Full => (5, 10, 2000),
+            Self::Ycsb => (3, 3, 1000),
+            Self::Tails => (3, 4, 1000),
+            Self::Regions => (3, 3, 1000),
         };
-        order.into_iter().map(row).collect()
-    }
-}
-
-/// Everything that is counted, at one moment.
-struct Sample {
-    servers: Duration,
-    generator: Duration,
-    counters: Counters,
-}
-
-impl Sample {
-    async fn take(cluster: &Cluster) -> anyhow::Result<Self> {
-        let mut servers = cpu(cluster.pd.pid())?;
-        let mut counters = Counters::default();
-        for store in &cluster.stores {
-            servers += cpu(store.pid())?;
-            counters = counters + Counters::ask(&store.ready().status_address).await?;
-        }
-        Ok(Self { servers, generator: cpu(std::process::id())?, counters })
+        Timing { rounds, duration: Duration::from_secs(seconds), warm_up: Duration::from_millis(warm_up) }
     }
 }
 
 /// Runs the suite, prints it, and appends it to `results/<suite>.jsonl`.
 pub(super) async fn run(suite: Suite, results: &Path, json: bool) -> anyhow::Result<()> {
-    eprintln!("starting a cluster of {STORES} stores …");
-    let options = ClusterOptions { stores: STORES, ..ClusterOptions::default() };
-    let cluster = Cluster::start(&options).await?;
-    let measured = measure(suite, &cluster).await;
-    // Also after an error: the processes should end in order.
-    let stopped = cluster.stop().await;
-    let rows = measured?;
-    stopped?;
-    std::fs::create_dir_all(results).with_context(|| format!("making {}", results.display()))?;
-    let path = results.join(format!("{}.jsonl", suite.name()));
-    let mut lines = String::new();
-    for row in &rows {
-        lines.push_str(&serde_json::to_string(row)?);
-        lines.push('\n');
-    }
-    let mut file = std::fs::File::options()
-        .create(true)
-        .append(true)
-        .open(&path)
-        .with_context(|| format!("opening {}", path.display()))?;
-    file.write_all(lines.as_bytes()).with_context(|| format!("writing {}", path.display()))?;
-    if json {
-        print!("{lines}");
-    } else {
-        println!("{}", table(&rows));
-        println!("appended to {}", path.display());
-    }
-    Ok(())
+    let timing = suite.timing();
+    let rows = match suite {
+        Suite::Tails => tails::run(timing).await?,
+        Suite::Quick | Suite::Full | Suite::Ycsb | Suite::Regions => {
+            let options = ClusterOptions { stores: STORES, ..ClusterOptions::default() };
+            with_cluster(&options, async |cluster| match suite {
+                Suite::Ycsb => ycsb(timing, cluster).await,
+                Suite::Regions => regions::measure(timing, cluster).await,
+                _ => measure(timing, cluster).await,
+            })
+            .await?
+        }
+    };
+    report(&rows, suite.name(), results, json)
 }
 
-async fn measure(suite: Suite, cluster: &Cluster) -> anyhow::Result<Vec<Row>> {
+/// Measures on a cluster that is started for it and stopped behind it.
+pub(super) async fn with_cluster<T>(
+    options: &ClusterOptions,
+    measure: impl AsyncFnOnce(&Cluster) -> anyhow::Result<T>,
+) -> anyhow::Result<T> {
+    eprintln!("starting a cluster of {} stores …", options.stores);
+    let cluster = Cluster::start(options).await?;
+    let measured = measure(&cluster).await;
+    // Also after an error: the processes should end in order.
+    let stopped = cluster.stop().await;
+    let measured = measured?;
+    stopped?;
+    Ok(measured)
+}
+
+async fn measure(timing: Timing, cluster: &Cluster) -> anyhow::Result<Vec<Row>> {
     let client = cluster.remote().connect().await?;
     wait_replicated(&client).await?;
     let raw = client.raw();
     let mut rounds = Rounds::default();
-    idle(suite, cluster, &mut rounds).await?;
+    idle(timing, cluster, &mut rounds).await?;
     let load = |workload, clients| Load {
         workload,
         clients,
@@ -188,8 +120,9 @@ async fn measure(suite: Suite, cluster: &Cluster) -> anyhow::Result<Vec<Row>> {
     ] {
         let load = load(workload, clients);
         eprintln!("{} with {clients} clients …", workload.name());
-        for _ in 0..suite.rounds() {
-            round(suite, cluster, &raw, load, &mut rounds).await?;
+        for _ in 0..timing.rounds {
+            let round = round(timing, cluster, &raw, load, nothing()).await?;
+            add(&mut rounds, &load, &round);
         }
     }
     let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
@@ -200,27 +133,66 @@ async fn measure(suite: Suite, cluster: &Cluster) -> anyhow::Result<Vec<Row>> {
     Ok(rounds.rows())
 }
 
-async fn wait_replicated(client: &Client) -> anyhow::Result<()> {
-    let begin = clock::now();
-    loop {
-        let wanted = Wanted { replicated: true, balanced: false };
-        match View::look(client).await?.missing(wanted) {
-            None => return Ok(()),
-            Some(lack) if begin.elapsed() > REPLICATED_TIMEOUT => {
-                bail!("not replicated after {} s: {lack}", REPLICATED_TIMEOUT.as_secs())
-            }
-            Some(_) => clock::pause(Duration::from_millis(100)).await,
+/// The mixes in the order in which YCSB's authors run them: those that insert come last, on keys that all others share.
+async fn ycsb(timing: Timing, cluster: &Cluster) -> anyhow::Result<Vec<Row>> {
+    let client = cluster.remote().connect().await?;
+    wait_replicated(&client).await?;
+    let raw = client.raw();
+    let mut rounds = Rounds::default();
+    let load = |workload| Load {
+        workload,
+        clients: YCSB_CLIENTS,
+        value_size: YCSB_VALUE_SIZE,
+        keys: YCSB_KEYS,
+        scan_pairs: SCAN_PAIRS,
+        rate: None,
+    };
+    eprintln!("loading {YCSB_KEYS} records …");
+    fill(&raw, &load(Workload::YcsbA), None).await?;
+    let mut rate = None;
+    for workload in
+        [Workload::YcsbA, Workload::YcsbB, Workload::YcsbC, Workload::YcsbF, Workload::YcsbD, Workload::YcsbE]
+    {
+        let load = load(workload);
+        eprintln!("{} …", workload.name());
+        let throughputs = repeat(timing, cluster, &raw, load, &mut rounds).await?;
+        if workload == Workload::YcsbA {
+            let median = throughputs[throughputs.len() / 2];
+            // Round figures, so that rows of different days may have one name.
+            rate = NonZeroU32::new((median / 2.0 / 500.0) as u32 * 500).or(NonZeroU32::new(500));
         }
     }
+    let open = Load { rate, clients: 4096, ..load(Workload::YcsbA) };
+    eprintln!("ycsb_a in an open loop, {} operations begun each second …", rate.map_or(0, NonZeroU32::get));
+    repeat(timing, cluster, &raw, open, &mut rounds).await?;
+    Ok(rounds.rows())
+}
+
+/// All rounds of a load; their throughputs, ascending.
+async fn repeat(
+    timing: Timing,
+    cluster: &Cluster,
+    raw: &RawClient,
+    load: Load,
+    rounds: &mut Rounds,
+) -> anyhow::Result<Vec<f64>> {
+    let mut throughputs = Vec::new();
+    for _ in 0..timing.rounds {
+        let round = round(timing, cluster, raw, load, nothing()).await?;
+        throughputs.push(round.numbers.throughput());
+        add(rounds, &load, &round);
+    }
+    throughputs.sort_by(f64::total_cmp);
+    Ok(throughputs)
 }
 
 /// What a cluster costs that has nothing to do.
-async fn idle(suite: Suite, cluster: &Cluster, rounds: &mut Rounds) -> anyhow::Result<()> {
+async fn idle(timing: Timing, cluster: &Cluster, rounds: &mut Rounds) -> anyhow::Result<()> {
     eprintln!("idle …");
-    for _ in 0..suite.rounds() {
+    for _ in 0..timing.rounds {
         let begin = clock::now();
         let before = Sample::take(cluster).await?;
-        clock::pause(suite.duration()).await;
+        clock::pause(timing.duration).await;
         let after = Sample::take(cluster).await?;
         let share = (after.servers - before.servers).as_secs_f64() / begin.elapsed().as_secs_f64();
         rounds.add("idle.cpu_all_servers".to_owned(), "% of a core", share * 100.0);
@@ -234,105 +206,24 @@ async fn idle(suite: Suite, cluster: &Cluster, rounds: &mut Rounds) -> anyhow::R
     Ok(())
 }
 
-async fn round(
-    suite: Suite,
-    cluster: &Cluster,
-    raw: &RawClient,
-    load: Load,
-    rounds: &mut Rounds,
-) -> anyhow::Result<()> {
-    let mut running = start(std::slice::from_ref(raw), load, None);
-    clock::pause(suite.warm_up()).await;
-    let before = Sample::take(cluster).await?;
-    running.begin();
-    clock::pause(suite.duration()).await;
-    let numbers = running.end();
-    let after = Sample::take(cluster).await?;
-    running.stop().await;
-    if let Some(error) = &numbers.first_error {
-        eprintln!(
-            "  {} operations failed, {} are of unknown outcome; the first: {error}",
-            numbers.errors, numbers.undetermined
-        );
-    }
-    if numbers.operations == 0 {
-        bail!(
-            "no {} succeeded; run it again, or look at the logs with `flotilla playground`",
-            load.workload.name()
-        );
-    }
-    add(rounds, load, &numbers, &before, &after);
-    Ok(())
-}
-
-fn add(rounds: &mut Rounds, load: Load, numbers: &Numbers, before: &Sample, after: &Sample) {
-    let name = match load.workload {
-        Workload::Scan => format!("scan_{SCAN_PAIRS}x{VALUE_SIZE}B_{}c", load.clients),
-        other => format!("{}_{VALUE_SIZE}B_{}c", other.name(), load.clients),
-    };
-    let operations = numbers.operations as f64;
-    let per_operation = |cost: Duration| cost.as_secs_f64() * 1e6 / operations;
-    let latency = |quantile: f64| numbers.latency.value_at_quantile(quantile) as f64;
+fn add(rounds: &mut Rounds, load: &Load, round: &Round) {
+    let name = name_of(load);
+    let operations = round.numbers.operations as f64;
     let mut add = |what: &str, unit, value| rounds.add(format!("{name}.{what}"), unit, value);
-    add("throughput", "op/s", numbers.throughput());
-    add("p50", "us", latency(0.5));
-    add("p99", "us", latency(0.99));
-    add("p99.9", "us", latency(0.999));
-    add("cpu_servers", "us/op", per_operation(after.servers.saturating_sub(before.servers)));
-    add("cpu_generator", "us/op", per_operation(after.generator.saturating_sub(before.generator)));
+    add("throughput", "op/s", round.numbers.throughput());
+    add("p50", "us", round.latency(0.5));
+    add("p99", "us", round.latency(0.99));
+    add("p99.9", "us", round.latency(0.999));
+    add("cpu_servers", "us/op", round.per_operation(round.servers));
+    add("cpu_generator", "us/op", round.per_operation(round.generator));
+    if load.rate.is_some() {
+        add("never_begun", "op", round.numbers.never_begun as f64);
+    }
     if load.workload == Workload::Put {
-        let counted = after.counters - before.counters;
+        let counted = round.counted;
         add("fsyncs_all_stores", "per op", counted.fsyncs as f64 / operations);
         if counted.fsyncs > 0 {
             add("log_entries", "per fsync", counted.applied_entries as f64 / counted.fsyncs as f64);
         }
-    }
-}
-
-fn table(rows: &[Row]) -> Table {
-    let mut table = Table::new();
-    table.load_style(comfy_table::presets::UTF8_FULL_CONDENSED);
-    table.set_header(["row", "median", "min", "max", "unit"]);
-    for row in rows {
-        table.add_row([
-            row.row.clone(),
-            figures(row.value),
-            figures(row.min),
-            figures(row.max),
-            row.unit.to_owned(),
-        ]);
-    }
-    table
-}
-
-/// About four figures.
-fn figures(value: f64) -> String {
-    if value >= 100.0 {
-        format!("{value:.0}")
-    } else if value >= 1.0 {
-        format!("{value:.2}")
-    } else {
-        format!("{value:.4}")
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_row_is_the_median_of_its_rounds() {
-        let mut rounds = Rounds::default();
-        for value in [3.0, 1.0, 2.0] {
-            rounds.add("b".to_owned(), "us", value);
-            rounds.add("a".to_owned(), "op/s", value * 10.0);
-        }
-        let rows = rounds.rows();
-        assert_eq!(rows.iter().map(|row| row.row.as_str()).collect::<Vec<_>>(), ["b", "a"]);
-        assert_eq!((rows[0].value, rows[0].min, rows[0].max), (2.0, 1.0, 3.0));
-        let line = serde_json::to_string(&rows[1]).unwrap();
-        let expected = "{\"row\":\"a\",\"value\":20.0,\"unit\":\"op/s\",\"min\":10.0,\"max\":30.0,\
-                        \"peer\":null,\"peer_value\":null,\"ratio\":null}";
-        assert_eq!(line, expected);
     }
 }

@@ -37,30 +37,70 @@ fn resident_bytes(status: &str) -> Option<u64> {
     Some(kib * 1024)
 }
 
-/// What a store counts about itself.
-#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
-pub(crate) struct Counters {
-    pub(crate) fsyncs: u64,
-    pub(crate) applied_entries: u64,
+/// A page of a status address.
+async fn page(status_address: &str, path: &str) -> anyhow::Result<String> {
+    let ask = async {
+        let mut stream = TcpStream::connect(status_address).await?;
+        // The older protocol ends its answer with the connection and never sends it in chunks.
+        let request = format!("GET {path} HTTP/1.0\r\nHost: {status_address}\r\n\r\n");
+        stream.write_all(request.as_bytes()).await?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await?;
+        anyhow::Ok(answer)
+    };
+    tokio::time::timeout(Duration::from_secs(5), ask)
+        .await
+        .context("no answer within 5 s")
+        .flatten()
+        .with_context(|| format!("asking for http://{status_address}{path}"))
 }
+
+macro_rules! counters {
+    ($($(#[$doc:meta])* $name:ident,)*) => {
+        /// What a store counts about itself.
+        #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+        pub(crate) struct Counters {
+            $($(#[$doc])* pub(crate) $name: u64,)*
+        }
+
+        impl Counters {
+            fn of(counters: &Value) -> Option<Self> {
+                Some(Self { $($name: counters[stringify!($name)].as_u64()?,)* })
+            }
+        }
+
+        impl std::ops::Add for Counters {
+            type Output = Self;
+            fn add(self, other: Self) -> Self {
+                Self { $($name: self.$name + other.$name,)* }
+            }
+        }
+
+        impl std::ops::Sub for Counters {
+            type Output = Self;
+            /// What was counted since `earlier`.
+            fn sub(self, earlier: Self) -> Self {
+                Self { $($name: self.$name.saturating_sub(earlier.$name),)* }
+            }
+        }
+    };
+}
+
+counters!(
+    fsyncs,
+    /// Appends of single groups.
+    log_appends,
+    log_bytes,
+    applied_entries,
+    apply_writes,
+    messages_received,
+    snapshots_installed,
+);
 
 impl Counters {
     /// Asks a store's status page.
     pub(crate) async fn ask(status_address: &str) -> anyhow::Result<Self> {
-        let ask = async {
-            let mut stream = TcpStream::connect(status_address).await?;
-            // The older protocol ends its answer with the connection and never sends it in chunks.
-            let request = format!("GET /status HTTP/1.0\r\nHost: {status_address}\r\n\r\n");
-            stream.write_all(request.as_bytes()).await?;
-            let mut answer = String::new();
-            stream.read_to_string(&mut answer).await?;
-            anyhow::Ok(answer)
-        };
-        let answer = tokio::time::timeout(Duration::from_secs(5), ask)
-            .await
-            .context("no answer within 5 s")
-            .flatten()
-            .with_context(|| format!("asking for http://{status_address}/status"))?;
+        let answer = page(status_address, "/status").await?;
         Self::read(&answer).with_context(|| format!("http://{status_address}/status is not as expected"))
     }
 
@@ -70,29 +110,7 @@ impl Counters {
             return None;
         }
         let status: Value = serde_json::from_str(body).ok()?;
-        let counter = |name: &str| status["counters"][name].as_u64();
-        Some(Self { fsyncs: counter("fsyncs")?, applied_entries: counter("applied_entries")? })
-    }
-}
-
-impl std::ops::Add for Counters {
-    type Output = Self;
-    fn add(self, other: Self) -> Self {
-        Self {
-            fsyncs: self.fsyncs + other.fsyncs,
-            applied_entries: self.applied_entries + other.applied_entries,
-        }
-    }
-}
-
-impl std::ops::Sub for Counters {
-    type Output = Self;
-    /// What was counted since `earlier`.
-    fn sub(self, earlier: Self) -> Self {
-        Self {
-            fsyncs: self.fsyncs.saturating_sub(earlier.fsyncs),
-            applied_entries: self.applied_entries.saturating_sub(earlier.applied_entries),
-        }
+        Self::of(&status["counters"])
     }
 }
 
@@ -118,8 +136,11 @@ mod tests {
     #[test]
     fn counters_are_read_from_a_status_page() {
         let page = "HTTP/1.0 200 OK\r\ncontent-type: application/json\r\n\r\n\
-                    {\"counters\":{\"fsyncs\":3,\"applied_entries\":12}}";
-        assert_eq!(Counters::read(page), Some(Counters { fsyncs: 3, applied_entries: 12 }));
+                    {\"counters\":{\"fsyncs\":3,\"log_appends\":4,\"log_bytes\":500,\"applied_entries\":12,\
+                    \"apply_writes\":5,\"messages_received\":6,\"snapshots_installed\":0,\"more\":7}}";
+        let read = Counters::read(page).unwrap();
+        assert_eq!((read.fsyncs, read.log_bytes, read.applied_entries), (3, 500, 12));
+        assert_eq!((read + read - read, (read - (read + read)).fsyncs), (read, 0));
         assert_eq!(Counters::read("HTTP/1.0 503 no\r\n\r\n{}"), None);
         assert_eq!(Counters::read("HTTP/1.0 200 OK\r\n\r\n{}"), None);
     }

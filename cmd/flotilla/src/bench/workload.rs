@@ -30,7 +30,7 @@ pub(crate) enum Workload {
     YcsbD,
     /// YCSB E: 95 % scans of up to --scan-pairs pairs, 5 % inserts.
     YcsbE,
-    /// YCSB F: half reads, half reads followed by an update of the same key.
+    /// YCSB F: half reads, half reads that are followed by an update of what was read, by compare-and-swap until it holds.
     YcsbF,
 }
 
@@ -77,8 +77,8 @@ pub(super) enum Operation {
         first: u64,
         pairs: u64,
     },
-    /// A read, then an update; no other's update is kept out between them.
-    ReadThenPut {
+    /// A read, then an update of what was read: if somebody else's came between, once more.
+    Modify {
         key: u64,
     },
 }
@@ -120,7 +120,7 @@ impl Picker {
             Workload::YcsbA if percent < 50 => Operation::Put { key: self.popular() },
             Workload::YcsbB if percent < 5 => Operation::Put { key: self.popular() },
             Workload::YcsbD | Workload::YcsbE if percent < 5 => Operation::Put { key: self.insert() },
-            Workload::YcsbF if percent < 50 => Operation::ReadThenPut { key: self.popular() },
+            Workload::YcsbF if percent < 50 => Operation::Modify { key: self.popular() },
             Workload::YcsbD => {
                 self.zipfian.grow(self.keys.load(Ordering::Relaxed));
                 Operation::Get { key: self.zipfian.draw_latest(&mut self.dice) }
@@ -164,7 +164,7 @@ mod tests {
         (0..DRAWS).map(|_| picker.next()).collect()
     }
 
-    /// Percent of gets, puts, scans, reads followed by puts, swaps, and deletes.
+    /// Percent of gets, puts, scans, reads with an update of what was read, swaps, and deletes.
     fn mix(workload: Workload) -> [u64; 6] {
         let mut counts = [0_u64; 6];
         for operation in draw(workload) {
@@ -172,7 +172,7 @@ mod tests {
                 Operation::Get { .. } => 0,
                 Operation::Put { .. } => 1,
                 Operation::Scan { .. } => 2,
-                Operation::ReadThenPut { .. } => 3,
+                Operation::Modify { .. } => 3,
                 Operation::Swap { .. } => 4,
                 Operation::Delete { .. } => 5,
             };
@@ -230,8 +230,7 @@ mod tests {
     fn updates_and_reads_stay_among_the_keys_that_are_there() {
         for workload in [Workload::YcsbA, Workload::YcsbB, Workload::YcsbC, Workload::YcsbF] {
             for operation in draw(workload) {
-                let (Operation::Get { key } | Operation::Put { key } | Operation::ReadThenPut { key }) =
-                    operation
+                let (Operation::Get { key } | Operation::Put { key } | Operation::Modify { key }) = operation
                 else {
                     panic!("{workload:?} has no {operation:?}")
                 };
