@@ -95,6 +95,8 @@ impl<E: Engine> GroupLog<E> {
             },
         };
         let LogState { mut hard_state, last } = state;
+        // What was written before the log began: the peer voted before it had a region.
+        let last = if last.index.is_zero() { truncated } else { last };
         if last.index < truncated.index {
             return Err(corrupt(format!(
                 "the log ends at {} before the compacted {}",

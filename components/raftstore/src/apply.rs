@@ -439,7 +439,7 @@ impl<E: Engine> Turn<'_, E> {
             let peer = child.peer_on(our_store).expect("a child has the parent's stores");
             // A record that is here already, or on its way, is of a later life of that region: it was moved away and came
             // back, or is gone for good, before this replica got to apply the split. The child must not be born again.
-            let claimed = self.meta.claim_birth(child.id);
+            let claimed = self.meta.claim_birth(child.id, peer.id);
             let again = self.bugs.has(SeededBug::ChildBornAgain);
             let record = match claimed && (again || region_record(self.engine, child.id)?.is_none()) {
                 false => {

@@ -13,7 +13,8 @@
 use crate::apply::ApplyTask;
 use crate::peer::{PeerState, Phase, Turn};
 use crate::records::{
-    PeerState as State, RegionRecord, delete_apply, delete_data, forget_region, put_region,
+    PeerState as State, RegionRecord, delete_apply, delete_data, delete_uninitialized, forget_region,
+    put_region,
 };
 use crate::seeded_bug::{Bugs, SeededBug};
 use engine::{Engine, WriteBatch};
@@ -33,6 +34,7 @@ impl<E: Engine> PeerState<E> {
         let confirm = asked_by.map(|to| confirmation(self.region.id, self.me, to));
         // Whether apply has been told to stop already.
         let mut stopping = false;
+        let uninitialized = !self.is_initialized();
         match &mut self.phase {
             Phase::Destroying(destroy) => return add_confirmation(&mut destroy.confirm, confirm),
             Phase::Installing(install) if !install.can_be_dropped() => {
@@ -43,6 +45,13 @@ impl<E: Engine> PeerState<E> {
                 turn.out.background.extend(install.unused_files());
                 turn.shared.meta.release(self.region.id);
             }
+            // A split has just made its region: whoever wants this one gone asks again.
+            Phase::GivesWay(_) => return,
+            Phase::Normal if uninitialized => {
+                if !turn.shared.meta.claim_removal(self.region.id, self.me.id) {
+                    return;
+                }
+            }
             Phase::Normal => {}
         }
         self.revoke_lease(turn);
@@ -50,10 +59,12 @@ impl<E: Engine> PeerState<E> {
         self.fail_waiting(turn, &error);
         self.abandon_proposals(turn, types::LogIndex(u64::MAX));
         self.phase = Phase::Destroying(Destroy { confirm: confirm.into_iter().collect() });
-        if !stopping && turn.shared.config.bugs.has(SeededBug::DestroyWithoutStop) {
-            self.write_destroy(turn);
-        } else if !stopping {
-            turn.out.apply.push(ApplyTask::Stop { region_id: self.region.id });
+        // Apply knows nothing of a peer that has got nothing.
+        let at_once = uninitialized || turn.shared.config.bugs.has(SeededBug::DestroyWithoutStop);
+        match (stopping, at_once) {
+            (true, _) => {}
+            (false, true) => self.write_destroy(turn),
+            (false, false) => turn.out.apply.push(ApplyTask::Stop { region_id: self.region.id }),
         }
     }
 
@@ -71,6 +82,9 @@ impl<E: Engine> PeerState<E> {
         }
         let bugs = turn.shared.config.bugs;
         tombstone(&mut log.batch, self.region.id, self.region.epoch, self.me.id, bugs);
+        delete_apply(&mut log.batch, self.region.id);
+        delete_uninitialized(&mut log.batch, self.region.id);
+        raft_log::destroy(self.region.id, &mut log.batch);
         log.must_sync = true;
         log.persisted.destroyed.push(self.region.id);
         if bugs.has(SeededBug::GoneBeforeDurable) {
@@ -81,7 +95,7 @@ impl<E: Engine> PeerState<E> {
     }
 }
 
-/// Appends to `batch` what makes a region's peers up to `peer_id` never come back, and removes its log.
+/// Appends to `batch` what makes a region's peers up to `peer_id` never come back.
 pub(crate) fn tombstone(
     batch: &mut WriteBatch,
     region_id: RegionId,
@@ -95,8 +109,6 @@ pub(crate) fn tombstone(
     } else {
         put_region(batch, &RegionRecord { state: State::Tombstone, region, peer_id, removed: Vec::new() });
     }
-    delete_apply(batch, region_id);
-    raft_log::destroy(region_id, batch);
 }
 
 /// Adds who wants to know, once: stores ask until they are told.

@@ -15,8 +15,8 @@ use crate::effects::{Background, ReceivedSnapshot, SnapshotData};
 use crate::membership::{conf_state, same_members};
 use crate::peer::{PeerState, Phase, Turn};
 use crate::records::{
-    ApplyRecord, PeerState as State, RegionRecord, RemovedPeer, delete_data, put_apply, put_region,
-    removed_in,
+    ApplyRecord, PeerState as State, RegionRecord, RemovedPeer, delete_data, delete_uninitialized, put_apply,
+    put_region, removed_in,
 };
 use crate::seeded_bug::{Bugs, SeededBug};
 use engine::{Cf, Engine};
@@ -106,6 +106,7 @@ impl<E: Engine> PeerState<E> {
         put_region(&mut log.batch, &record);
         let apply = ApplyRecord { applied: install.position, truncated: install.position };
         put_apply(&mut log.batch, self.region.id, apply);
+        delete_uninitialized(&mut log.batch, self.region.id);
         self.raft.storage_mut().append(&append, &mut log.batch);
         log.must_sync = true;
         log.persisted.tokens.push((self.region.id, append.token));
@@ -148,6 +149,7 @@ impl<E: Engine> PeerState<E> {
         self.removed = removed;
         turn.out.apply.push(self.registration());
         turn.shared.meta.release(self.region.id);
+        turn.shared.meta.end_uninitialized(self.region.id);
         turn.shared.meta.replace(Some(self.region.id), std::slice::from_ref(&self.region));
         if self.raft.status().applied < position.index {
             self.raft.on_applied(position.index);

@@ -51,10 +51,11 @@ pub use membership::{ChangeError, apply_change, conf_state};
 pub use meta::{Delegate, StoreMeta};
 pub use raft::Snapshot as RaftSnapshot;
 pub use records::{
-    ApplyRecord, LOG_START, PeerState, RegionRecord, RemovedPeer, all_regions, delete_data, forget_region,
-    put_apply, put_region, raft_snapshot, records_in, region_record,
+    ApplyRecord, LOG_START, PeerState, RegionRecord, RemovedPeer, UninitializedPeer, all_regions,
+    delete_data, forget_region, put_apply, put_region, raft_snapshot, records_in, region_record,
+    uninitialized_peers,
 };
-pub use recover::{RecoverError, Recovered, recover};
+pub use recover::{RecoverError, Recovered, RecoveredRegion, recover};
 pub use seeded_bug::{Bugs, SeededBug};
 pub use stages::{EntryTimes, LogTimes};
 pub use worker::{Worker, WorkerShare, WorkerStats, worker_of};

@@ -71,8 +71,10 @@ struct Inner {
     delegates: BTreeMap<RegionId, Arc<Delegate>>,
     /// Regions that a split here makes, from before their records are looked for until their peers live.
     births: BTreeSet<RegionId>,
-    /// Peers that never came here and never will, until the tombstones that say so are durable.
+    /// Peers that have got nothing and never will, until the tombstones that say so are durable.
     removals: BTreeMap<RegionId, PeerId>,
+    /// Peers that have got nothing yet.
+    uninitialized: BTreeMap<RegionId, PeerId>,
 }
 
 impl Inner {
@@ -183,10 +185,11 @@ impl StoreMeta {
     }
 
     /// Keeps a range for a snapshot that is being installed. False if a region other than `region_id`, or another
-    /// reservation, overlaps it.
+    /// reservation, overlaps it, or a split is just making the region.
     pub(crate) fn reserve(&self, region_id: RegionId, range: &KeyRange) -> bool {
         let mut inner = self.inner.lock();
-        let taken = inner.overlapping(range).any(|region| region.id != region_id)
+        let taken = inner.births.contains(&region_id)
+            || inner.overlapping(range).any(|region| region.id != region_id)
             || inner.reserved.iter().any(|(id, other)| *id != region_id && other.overlaps(range));
         if !taken {
             inner.reserved.insert(region_id, range.clone());
@@ -200,13 +203,14 @@ impl StoreMeta {
     }
 
     /// A split is about to make a peer of this region, if the disk knows nothing of the region. False if a tombstone for
-    /// it is on its way: then it must not.
+    /// it is on its way, or a later peer of the region waits here for its snapshot: then it must not.
     ///
     /// Whoever applies and whoever owns the region both look at the disk for its record and then write one, each through
     /// a queue of its own. The claims keep the one from being decided while the other's record is still on its way.
-    pub(crate) fn claim_birth(&self, region_id: RegionId) -> bool {
+    pub(crate) fn claim_birth(&self, region_id: RegionId, peer_id: PeerId) -> bool {
         let mut inner = self.inner.lock();
-        let free = !inner.removals.contains_key(&region_id);
+        let later = inner.uninitialized.get(&region_id).is_some_and(|waits| *waits > peer_id);
+        let free = !inner.removals.contains_key(&region_id) && !later;
         if free {
             inner.births.insert(region_id);
         }
@@ -218,8 +222,24 @@ impl StoreMeta {
         self.inner.lock().births.remove(&region_id);
     }
 
-    /// A tombstone up to this peer is about to be written for a region that has no peer here. False if a split is just
-    /// making one: it has to be asked for again.
+    /// A peer that has got nothing is about to begin its life. False if a split is just making one, or a tombstone is on its
+    /// way: whoever wants something of it asks again.
+    pub(crate) fn claim_uninitialized(&self, region_id: RegionId, peer_id: PeerId) -> bool {
+        let mut inner = self.inner.lock();
+        let free = !inner.removals.contains_key(&region_id) && !inner.births.contains(&region_id);
+        if free {
+            inner.uninitialized.insert(region_id, peer_id);
+        }
+        free
+    }
+
+    /// The peer has got its region, or is gone.
+    pub(crate) fn end_uninitialized(&self, region_id: RegionId) {
+        self.inner.lock().uninitialized.remove(&region_id);
+    }
+
+    /// A tombstone up to this peer is about to be written for a region that has nothing here. False if a split is just
+    /// making a peer of it: it has to be asked for again.
     pub(crate) fn claim_removal(&self, region_id: RegionId, peer_id: PeerId) -> bool {
         let mut inner = self.inner.lock();
         if inner.births.contains(&region_id) {

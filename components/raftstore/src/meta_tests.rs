@@ -49,14 +49,30 @@ fn a_reservation_keeps_others_out_until_it_is_released() {
 
 #[test]
 fn a_region_is_not_born_while_it_is_entombed_nor_the_other_way_around() {
-    let (meta, id) = (StoreMeta::new(), RegionId(7));
-    assert!(meta.claim_birth(id));
+    let (meta, id, child) = (StoreMeta::new(), RegionId(7), PeerId(8));
+    assert!(meta.claim_birth(id, child));
     assert!(!meta.claim_removal(id, PeerId(3)), "the peer may just be coming");
     meta.end_birth(id);
     assert!(meta.claim_removal(id, PeerId(3)) && meta.claim_removal(id, PeerId(5)));
     meta.end_removal(id, PeerId(3));
     assert_eq!(meta.removal_claimed(id), Some(PeerId(5)), "the second tombstone is still on its way");
-    assert!(!meta.claim_birth(id));
+    assert!(!meta.claim_birth(id, child));
     meta.end_removal(id, PeerId(5));
-    assert!(meta.claim_birth(id) && meta.removal_claimed(id).is_none());
+    assert!(meta.claim_birth(id, child) && meta.removal_claimed(id).is_none());
+}
+
+#[test]
+fn a_peer_that_waits_for_its_region_makes_way_for_a_split_that_makes_it_but_not_for_an_earlier_life() {
+    let (meta, id, range) = (StoreMeta::new(), RegionId(7), KeyRange::new("", "m"));
+    assert!(meta.claim_uninitialized(id, PeerId(8)));
+    assert!(!meta.claim_birth(id, PeerId(7)), "the split is of an earlier life of the region");
+    assert!(meta.claim_birth(id, PeerId(8)));
+    assert!(!meta.reserve(id, &range), "the peer comes by the split, not by a snapshot");
+    assert!(!meta.claim_removal(id, PeerId(8)) && !meta.claim_uninitialized(id, PeerId(9)));
+    meta.end_uninitialized(id);
+    meta.end_birth(id);
+    assert!(meta.claim_removal(id, PeerId(8)));
+    assert!(!meta.claim_uninitialized(id, PeerId(9)), "it may come once the tombstone is written");
+    meta.end_removal(id, PeerId(8));
+    assert!(meta.claim_uninitialized(id, PeerId(9)));
 }

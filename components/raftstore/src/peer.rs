@@ -3,7 +3,7 @@
 use crate::command::WriteItem;
 use crate::config::Config;
 use crate::destroy::Destroy;
-use crate::effects::{LogTask, ReadRequest, ReceivedSnapshot, Token, TurnEffects};
+use crate::effects::{CreatePeer, LogTask, ReadRequest, ReceivedSnapshot, Token, TurnEffects};
 use crate::hibernate::Hibernation;
 use crate::install::Install;
 use crate::liveness::Liveness;
@@ -146,6 +146,9 @@ pub(crate) enum Phase {
     Installing(Box<Install>),
     /// It was removed and is being cleared away.
     Destroying(Destroy),
+    /// It had got nothing yet when a split made its region here. What it wrote becomes durable first; then the peer that
+    /// the split made takes its place, and keeps its promises.
+    GivesWay(Box<CreatePeer>),
 }
 
 /// One peer.
@@ -216,8 +219,8 @@ impl<E: Engine> PeerState<E> {
         Ok(peer)
     }
 
-    /// A peer that has nothing yet but the promise of a snapshot.
-    pub(crate) fn empty(
+    /// A peer that has got nothing of its region yet, but for what it may have promised before a restart.
+    pub(crate) fn uninitialized(
         shared: &Shared<E>,
         region_id: RegionId,
         me: Peer,
@@ -309,6 +312,16 @@ impl<E: Engine> PeerState<E> {
 
     pub(crate) fn is_normal(&self) -> bool {
         matches!(self.phase, Phase::Normal)
+    }
+
+    /// It has got nothing of its region, and nothing is about to change that.
+    pub(crate) fn has_nothing(&self) -> bool {
+        !self.is_initialized() && self.is_normal()
+    }
+
+    /// A split has made its region, and all that it wrote itself is durable.
+    pub(crate) fn can_give_way(&self) -> bool {
+        matches!(self.phase, Phase::GivesWay(_)) && self.unpersisted == 0
     }
 
     /// What to tell somebody who took us for the leader.

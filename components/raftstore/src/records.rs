@@ -3,6 +3,7 @@
 //! ```text
 //! 0x03 | region u64 BE | 0x01    RegionRecord: descriptor, our peer, its state
 //! 0x03 | region u64 BE | 0x02    ApplyRecord: how far the log is applied and compacted
+//! 0x03 | region u64 BE | 0x03    UninitializedPeer: our peer has a term and a vote, and nothing else yet
 //! ```
 //!
 //! All in the `raft` column family; the first byte keeps them apart from the logs (see `raft_log::keys`).
@@ -17,6 +18,7 @@ pub(crate) const REGION_PREFIX: u8 = 0x03;
 
 const RECORD: u8 = 0x01;
 const APPLY: u8 = 0x02;
+const UNINITIALIZED: u8 = 0x03;
 
 /// Where every log begins: a region that is made by the bootstrap or by a split starts as if this entry had been
 /// applied and compacted. So a peer with an empty log can never be caught up by entries alone and takes a snapshot.
@@ -71,6 +73,17 @@ pub struct ApplyRecord {
 }
 codec_struct!(ApplyRecord { applied, truncated });
 
+/// A peer that has got nothing of its region yet, but has a hard state. In a record of its own, which only the log writer
+/// writes: a split that makes the peer writes the other two, and must not wait for what is on its way to the log.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct UninitializedPeer {
+    /// The region.
+    pub region_id: RegionId,
+    /// Our peer's id.
+    pub peer_id: PeerId,
+}
+codec_struct!(UninitializedPeer { region_id, peer_id });
+
 fn key(region_id: RegionId, kind: u8) -> [u8; 10] {
     let mut key = [REGION_PREFIX; 10];
     key[1..9].copy_from_slice(&region_id.get().to_be_bytes());
@@ -93,10 +106,21 @@ pub(crate) fn delete_apply(batch: &mut WriteBatch, region_id: RegionId) {
     batch.delete(Cf::Raft, &key(region_id, APPLY));
 }
 
+/// Appends to `batch` that a peer exists that has got nothing yet.
+pub(crate) fn put_uninitialized(batch: &mut WriteBatch, peer: UninitializedPeer) {
+    batch.put(Cf::Raft, &key(peer.region_id, UNINITIALIZED), &peer.to_bytes());
+}
+
+/// Appends to `batch` that the region's peer is no longer one that has got nothing.
+pub(crate) fn delete_uninitialized(batch: &mut WriteBatch, region_id: RegionId) {
+    batch.delete(Cf::Raft, &key(region_id, UNINITIALIZED));
+}
+
 /// Appends the removal of everything that is known about a region to `batch`: as if it had never been here.
 pub fn forget_region(batch: &mut WriteBatch, region_id: RegionId) {
     batch.delete(Cf::Raft, &key(region_id, RECORD));
     delete_apply(batch, region_id);
+    delete_uninitialized(batch, region_id);
     raft_log::destroy(region_id, batch);
 }
 
@@ -165,27 +189,59 @@ pub(crate) fn removed_in(snapshot: &raft::Snapshot) -> Result<Vec<RemovedPeer>, 
 /// # Errors
 /// As [`region_record`].
 pub fn all_regions<E: Engine>(engine: &E) -> Result<Vec<(RegionRecord, Option<ApplyRecord>)>, EngineError> {
+    let mut regions: Vec<(RegionRecord, Option<ApplyRecord>)> = Vec::new();
+    for_each_record(engine, |region_id, kind, value| {
+        if kind == RECORD {
+            regions.push((decode("region record", region_id, value)?, None));
+        } else if let Some((_, apply)) =
+            regions.last_mut().filter(|(record, _)| kind == APPLY && record.region.id == region_id)
+        {
+            *apply = Some(decode("apply record", region_id, value)?);
+        }
+        Ok(())
+    })?;
+    Ok(regions)
+}
+
+/// The peers on an engine that have got nothing of their regions yet, in order of the regions' ids.
+///
+/// # Errors
+/// As [`region_record`].
+pub fn uninitialized_peers<E: Engine>(engine: &E) -> Result<Vec<UninitializedPeer>, EngineError> {
+    let (mut peers, mut here) = (Vec::new(), None);
+    for_each_record(engine, |region_id, kind, value| {
+        if kind == RECORD {
+            here = Some(decode::<RegionRecord>("region record", region_id, value)?);
+        } else if kind == UNINITIALIZED {
+            let peer: UninitializedPeer = decode("record of an uninitialized peer", region_id, value)?;
+            // A split, or a snapshot, has made it since; or there was an earlier peer of the region, which is gone.
+            let record = here.as_ref().filter(|record| record.region.id == region_id);
+            let is_later =
+                |record: &RegionRecord| record.state == PeerState::Tombstone && record.peer_id < peer.peer_id;
+            peers.extend(record.is_none_or(is_later).then_some(peer));
+        }
+        Ok(())
+    })?;
+    Ok(peers)
+}
+
+/// Shows every record, in order of the regions' ids and of its kind.
+fn for_each_record<E: Engine>(
+    engine: &E,
+    mut show: impl FnMut(RegionId, u8, &bytes::Bytes) -> Result<(), EngineError>,
+) -> Result<(), EngineError> {
     let snapshot = engine.snapshot();
     let range = KeyRange::prefix(vec![REGION_PREFIX]);
     let mut iter = snapshot.iter(Cf::Raft, &range);
-    let mut regions: Vec<(RegionRecord, Option<ApplyRecord>)> = Vec::new();
     let mut valid = iter.seek_to_first();
     while valid {
         let corrupt = || EngineError::Corrupt("a region record has a key of the wrong length".to_owned());
         let found: [u8; 10] = iter.key().try_into().map_err(|_| corrupt())?;
         let region_id = RegionId(u64::from_be_bytes(found[1..9].try_into().map_err(|_| corrupt())?));
-        let value = bytes::Bytes::copy_from_slice(iter.value());
-        if found[9] == RECORD {
-            regions.push((decode("region record", region_id, &value)?, None));
-        } else if let Some((_, apply)) =
-            regions.last_mut().filter(|(record, _)| record.region.id == region_id)
-        {
-            *apply = Some(decode("apply record", region_id, &value)?);
-        }
+        show(region_id, found[9], &bytes::Bytes::copy_from_slice(iter.value()))?;
         valid = iter.next();
     }
-    iter.status()?;
-    Ok(regions)
+    iter.status()
 }
 
 fn decode<T: Decode>(what: &str, region_id: RegionId, bytes: &bytes::Bytes) -> Result<T, EngineError> {

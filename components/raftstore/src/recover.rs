@@ -1,13 +1,24 @@
 //! What a store finds on its disk when it starts.
 
-use crate::records::{ApplyRecord, PeerState, RegionRecord, all_regions};
+use crate::records::{
+    ApplyRecord, PeerState, RegionRecord, UninitializedPeer, all_regions, uninitialized_peers,
+};
 use engine::{Engine, EngineError};
 use std::fmt;
 use types::RegionId;
 
-/// A region that goes on.
+/// What goes on.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Recovered {
+    /// The regions, in key order.
+    pub regions: Vec<RecoveredRegion>,
+    /// Peers that have got nothing of their regions yet.
+    pub uninitialized: Vec<UninitializedPeer>,
+}
+
+/// A region that goes on.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct RecoveredRegion {
     /// Its record: `Normal` or `Applying`.
     pub record: RegionRecord,
     /// How far it is applied.
@@ -26,6 +37,17 @@ pub enum RecoverError {
         /// What is wrong.
         what: String,
     },
+}
+
+impl Recovered {
+    /// The files of snapshots that are being put in place; all others are left over.
+    pub fn files(&self) -> impl Iterator<Item = &str> {
+        let files = self.regions.iter().map(|region| match &region.record.state {
+            PeerState::Applying { files } => &files[..],
+            PeerState::Normal | PeerState::Tombstone => &[],
+        });
+        files.flatten().map(|(_, name)| &name[..])
+    }
 }
 
 impl fmt::Display for RecoverError {
@@ -49,11 +71,11 @@ impl From<EngineError> for RecoverError {
     }
 }
 
-/// The regions that an engine holds, in key order, checked against each other.
+/// What an engine holds, checked against each other.
 ///
 /// # Errors
 /// [`RecoverError`]: the store must not start.
-pub fn recover<E: Engine>(engine: &E) -> Result<Vec<Recovered>, RecoverError> {
+pub fn recover<E: Engine>(engine: &E) -> Result<Recovered, RecoverError> {
     let mut regions = Vec::new();
     for (record, apply) in all_regions(engine)? {
         if record.state == PeerState::Tombstone {
@@ -65,7 +87,7 @@ pub fn recover<E: Engine>(engine: &E) -> Result<Vec<Recovered>, RecoverError> {
         if apply.applied.index < apply.truncated.index {
             return Err(corrupt("its log was compacted beyond what was applied"));
         }
-        regions.push(Recovered { record, apply });
+        regions.push(RecoveredRegion { record, apply });
     }
     regions.sort_by(|a, b| a.record.region.range.start.cmp(&b.record.region.range.start));
     for pair in regions.windows(2) {
@@ -74,5 +96,5 @@ pub fn recover<E: Engine>(engine: &E) -> Result<Vec<Recovered>, RecoverError> {
             return Err(RecoverError::Corrupt { region_id: pair[0].record.region.id, what });
         }
     }
-    Ok(regions)
+    Ok(Recovered { regions, uninitialized: uninitialized_peers(engine)? })
 }

@@ -1,13 +1,14 @@
 //! Messages from other stores find their peer; what comes for a region that is not here is answered without one.
 //!
-//! A peer begins its life by a split, a snapshot or the bootstrap, never by a mere message: so no peer ever votes that
-//! could forget its vote. For one that has not got its snapshot yet the store answers that its log is empty, which makes
-//! the leader send one. That is a learner, or a voter whose region was cut off from another that has jumped over the
-//! split here, or was removed before it. While a region is here that may still make the child, nothing is answered, and
-//! the last vote that was asked for is kept until the split.
+//! The first message to a peer that was never here begins its life: a learner that was added, or a member of a region that
+//! was cut off from another which has jumped over the split here, or was removed before it. Such a peer has got nothing, its
+//! log is empty, and its leader sends it a snapshot; until then it votes like any other, and remembers what it said. It
+//! must, or a region of three of which one is such and one is lost would never have a leader again. Since every log
+//! begins with [`LOG_START`](crate::LOG_START), which whoever campaigns has, it votes just as it would had a split
+//! made it; and should one still make it, the peer that the split makes keeps its term and its vote.
 //!
-//! Such an answer also counts as one to the leader's round. That is no lie: who is not there votes for nobody, and once
-//! the snapshot has made the peer, it keeps silent for an election timeout like any that has just started.
+//! While a region is here that may still make the child, nothing is answered, and the last vote that was asked for is
+//! kept until the split.
 
 use crate::destroy::confirmation;
 use crate::effects::ReceivedSnapshot;
@@ -19,8 +20,8 @@ use crate::records::{PeerState as State, RegionRecord, region_record};
 use crate::seeded_bug::{Bugs, SeededBug};
 use crate::worker::Worker;
 use engine::Engine;
-use raft::{Body, EntryId, Message, Reject, Wake};
-use types::{Epoch, LogIndex, Peer, PeerId, RegionId};
+use raft::{Body, Wake};
+use types::{Epoch, Peer, PeerId, RegionId};
 use wire::store::{DiskState, RaftMessage, StoreMessage};
 
 /// Votes kept for children that are about to be made; more than a store splits at once.
@@ -119,14 +120,26 @@ impl<E: Engine> Worker<E> {
             }
             return;
         }
-        turn.out.messages.extend(answer_with_empty_log(&message));
+        let begins = match message.message.body {
+            Body::Vote { .. } => !turn.shared.config.bugs.has(SeededBug::UninitializedSilent),
+            Body::Append { .. } | Body::Heartbeat { .. } => true,
+            _ => false,
+        };
+        let peer = PeerState::uninitialized(&turn.shared, message.region_id, message.to, self.ticks);
+        let Some(mut peer) = peer.ok().filter(|_| begins) else { return };
+        if turn.shared.meta.claim_uninitialized(message.region_id, message.to.id) {
+            peer.drive(turn, |peer, turn| peer.on_raft_message(turn, message));
+            self.insert_peer(turn, peer);
+        }
     }
 
     fn on_removed(&mut self, turn: &mut Turn<E>, region_id: RegionId, peer: Peer, epoch: Epoch, from: Peer) {
         if peer.store_id != turn.shared.store_id {
             return;
         }
-        if let Some(state) = self.peers.get_mut(&region_id) {
+        if let Some(state) = self.peers.get_mut(&region_id)
+            && !(state.has_nothing() && state.me.id > peer.id)
+        {
             return state.drive(turn, |state, turn| state.on_asked_removed(turn, peer, epoch, from));
         }
         // Before the record is read: a split that is being applied may be about to write one. Then it is asked again.
@@ -174,7 +187,7 @@ impl<E: Engine> Worker<E> {
         let free = turn.shared.meta.overlapping(&received.region.range).is_empty()
             || turn.shared.config.bugs.has(SeededBug::SnapshotOverNeighbour);
         let peer = match may_come && free && to.store_id == turn.shared.store_id {
-            true => PeerState::empty(&turn.shared, region_id, to, self.ticks).ok(),
+            true => PeerState::uninitialized(&turn.shared, region_id, to, self.ticks).ok(),
             false => None,
         };
         let Some(mut peer) = peer else {
@@ -193,7 +206,15 @@ impl<E: Engine> PeerState<E> {
     /// A member of the region wants to know whether `peer`, which was removed from it at `epoch`, is gone from here.
     fn on_asked_removed(&mut self, turn: &mut Turn<E>, peer: Peer, epoch: Epoch, from: Peer) {
         if self.me.id > peer.id {
-            turn.out.messages.push(confirmation(self.region.id, peer, from));
+            let confirmed = confirmation(self.region.id, peer, from);
+            match self.is_initialized() {
+                true => turn.out.messages.push(confirmed),
+                // The record that says so is on its way to the log.
+                false => {
+                    turn.log().must_sync = true;
+                    turn.log().messages_after.push(confirmed);
+                }
+            }
         } else if self.me.id == peer.id && self.is_removed_since(epoch) {
             // The tombstone keeps the newest epoch that is known.
             self.region.epoch.conf_ver = epoch.conf_ver;
@@ -273,27 +294,4 @@ impl<E: Engine> PeerState<E> {
 /// the tombstone is for.
 fn may_come(record: &RegionRecord, id: PeerId, bugs: Bugs) -> bool {
     record.state == State::Tombstone && (id > record.peer_id || bugs.has(SeededBug::TombstoneIgnored))
-}
-
-/// What a peer would say that has nothing.
-fn answer_with_empty_log(asked: &RaftMessage) -> Option<(types::StoreId, StoreMessage)> {
-    let body = match &asked.message.body {
-        Body::Append { prev, .. } => Body::AppendResp {
-            index: LogIndex::ZERO,
-            commit: LogIndex::ZERO,
-            reject: Some(Reject { rejected: prev.index, hint: EntryId::default() }),
-        },
-        Body::Heartbeat { round, .. } => Body::HeartbeatResp { commit: LogIndex::ZERO, round: *round },
-        _ => return None,
-    };
-    let message = Message { from: asked.to.id, to: asked.from.id, term: asked.message.term, body };
-    let answer = RaftMessage {
-        region_id: asked.region_id,
-        from: asked.to,
-        to: asked.from,
-        epoch: asked.epoch,
-        range: asked.range.clone(),
-        message,
-    };
-    Some((asked.from.store_id, StoreMessage::Raft(answer)))
 }

@@ -59,6 +59,8 @@ env::seeded_bugs! {
     InstallWithoutStop,
     /// A snapshot makes a peer although another region of the store has some of its range.
     SnapshotOverNeighbour,
+    /// A peer that has got nothing of its region does not vote.
+    UninitializedSilent,
     // ---- removal ----
     /// A peer is cleared away without a tombstone.
     TombstoneNotWritten,

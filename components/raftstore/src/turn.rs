@@ -5,7 +5,7 @@ use crate::command::Command;
 use crate::effects::{Background, CreatePeer, SendSnapshot};
 use crate::membership;
 use crate::peer::{PeerState, Phase, Turn};
-use crate::records::RegionRecord;
+use crate::records::{RegionRecord, UninitializedPeer, put_uninitialized};
 use crate::seeded_bug::SeededBug;
 use crate::stages::{EntryTimes, LogTimes};
 use engine::Engine;
@@ -53,6 +53,10 @@ impl<E: Engine> PeerState<E> {
                 hard_state.vote = types::PeerId::ZERO;
             }
             self.raft.storage_mut().append(&append, &mut turn.log().batch);
+            if !self.is_initialized() {
+                let me = UninitializedPeer { region_id: self.region.id, peer_id: self.me.id };
+                put_uninitialized(&mut turn.log().batch, me);
+            }
             turn.log().must_sync = true;
             let token = append.token;
             turn.log().persisted.tokens.push((self.region.id, token));

@@ -8,8 +8,8 @@ use crate::lease::TickTimes;
 use crate::liveness::Liveness;
 use crate::meta::StoreMeta;
 use crate::peer::{Birth, PeerState, Phase, QueuedWrite, Shared, Turn};
-use crate::records::{ApplyRecord, LOG_START, PeerState as State};
-use crate::recover::Recovered;
+use crate::records::{ApplyRecord, LOG_START, PeerState as State, delete_uninitialized};
+use crate::recover::{Recovered, RecoveredRegion};
 use crate::schedule::{Counted, Schedule};
 use crate::seeded_bug::SeededBug;
 use engine::Engine;
@@ -17,7 +17,7 @@ use raft::{Counters, Ready};
 use raft_log::LoadError;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
-use types::{Epoch, MonoTime, PeerId, RegionId, StoreId};
+use types::{Epoch, MonoTime, Peer, PeerId, RegionId, StoreId};
 use wire::kv::KvError;
 use wire::store::{DiskState, RaftMessage, StoreMessage};
 
@@ -176,13 +176,15 @@ impl<E: Engine> Worker<E> {
         }
     }
 
-    /// Takes up the peers that were found on disk, before the first turn. Returns what they ask for.
+    /// Takes up its share of the peers that were found on disk, before the first turn. Returns what they ask for.
     ///
     /// # Errors
     /// [`LoadError`]: a group's log has lost durable state, or the engine cannot be read.
-    pub fn resume(&mut self, now: MonoTime, regions: &[Recovered]) -> Result<TurnEffects<E>, LoadError> {
+    pub fn resume(&mut self, now: MonoTime, recovered: &Recovered) -> Result<TurnEffects<E>, LoadError> {
         let mut peers = Vec::new();
-        for Recovered { record, apply } in regions {
+        let is_ours = |region_id| worker_of(region_id, self.share.count) == self.share.index;
+        let regions = recovered.regions.iter().filter(|region| is_ours(region.record.region.id));
+        for RecoveredRegion { record, apply } in regions {
             // A peer that has a log, however short, may have spoken to others before.
             let birth = match has_log(&self.shared.engine, record.region.id)? {
                 true => Birth::Resumed,
@@ -190,7 +192,17 @@ impl<E: Engine> Worker<E> {
             };
             peers.push((record, PeerState::load(&self.shared, record, *apply, birth, self.ticks)?));
         }
+        let mut waiting = Vec::new();
+        for peer in recovered.uninitialized.iter().filter(|peer| is_ours(peer.region_id)) {
+            let me = Peer::learner(peer.peer_id, self.shared.store_id);
+            waiting.push(PeerState::uninitialized(&self.shared, peer.region_id, me, self.ticks)?);
+        }
         let mut turn = self.begin(now);
+        for peer in waiting {
+            let claimed = self.shared.meta.claim_uninitialized(peer.region.id, peer.me.id);
+            assert!(claimed, "region {}: nothing was applied yet that could make it", peer.region.id);
+            self.insert_peer(&mut turn, peer);
+        }
         for (record, mut peer) in peers {
             self.shared.meta.replace(None, std::slice::from_ref(&record.region));
             match &record.state {
@@ -463,6 +475,9 @@ impl<E: Engine> Worker<E> {
         }
         for (id, token) in persisted.tokens {
             self.with_peer(turn, id, |peer, _| peer.on_persisted(token, persisted.times));
+            if self.peers.get(&id).is_some_and(|peer| peer.can_give_way()) {
+                self.give_way(turn, id);
+            }
         }
         for id in persisted.installed {
             self.with_peer(turn, id, PeerState::on_installed);
@@ -471,11 +486,11 @@ impl<E: Engine> Worker<E> {
         }
         for id in persisted.destroyed {
             if self.peers.get(&id).is_some_and(|peer| matches!(peer.phase, Phase::Destroying(_))) {
-                let mut gone = self.peers.remove(&id).expect("just seen");
-                self.schedule.clear(&mut gone);
-                gone.counted.replace(Counted::default(), &mut self.stats);
+                let gone = self.take_out(id);
                 self.held_votes.remove(&id);
                 self.shared.meta.remove(id);
+                self.shared.meta.end_uninitialized(id);
+                self.shared.meta.end_removal(id, gone.me.id);
                 // One whose snapshot could not be put in place kept the snapshot's range until now.
                 self.shared.meta.release(id);
             }
@@ -499,14 +514,43 @@ impl<E: Engine> Worker<E> {
     }
 
     fn on_create(&mut self, turn: &mut Turn<E>, create: CreatePeer) {
-        let CreatePeer { record, campaign, size_bytes, keys } = create;
-        let region_id = record.region.id;
+        let region_id = create.record.region.id;
+        let Some(before) = self.peers.get_mut(&region_id) else {
+            return self.make_child(turn, create, Birth::Newborn);
+        };
         assert!(
-            !self.peers.contains_key(&region_id),
+            before.is_normal() && !before.is_initialized() && before.me.id <= create.record.peer_id,
             "INV-STORE-1: region {region_id} exists before its split"
         );
+        before.phase = Phase::GivesWay(Box::new(create));
+        if before.can_give_way() {
+            self.give_way(turn, region_id);
+        }
+    }
+
+    /// A peer that had got nothing makes room for the one that a split has made in its region.
+    fn give_way(&mut self, turn: &mut Turn<E>, region_id: RegionId) {
+        let before = self.take_out(region_id);
+        let Phase::GivesWay(create) = before.phase else { unreachable!("asked before") };
+        self.shared.meta.end_uninitialized(region_id);
+        delete_uninitialized(&mut turn.log().batch, region_id);
+        // It may have answered others: so it owes them silence, as after a restart.
+        self.make_child(turn, *create, Birth::Resumed);
+    }
+
+    /// Takes a peer out of all that the worker keeps about it.
+    fn take_out(&mut self, region_id: RegionId) -> Box<PeerState<E>> {
+        let mut gone = self.peers.remove(&region_id).expect("seen by whoever takes it out");
+        self.schedule.clear(&mut gone);
+        gone.counted.replace(Counted::default(), &mut self.stats);
+        gone
+    }
+
+    fn make_child(&mut self, turn: &mut Turn<E>, create: CreatePeer, birth: Birth) {
+        let CreatePeer { record, campaign, size_bytes, keys } = create;
+        let region_id = record.region.id;
         let apply = ApplyRecord { applied: LOG_START, truncated: LOG_START };
-        let peer = PeerState::load(&self.shared, &record, apply, Birth::Newborn, self.ticks);
+        let peer = PeerState::load(&self.shared, &record, apply, birth, self.ticks);
         let mut peer = peer.expect("a region that a split just made has no log that could be broken");
         (peer.size.bytes, peer.size.keys) = (size_bytes, keys);
         // That is a guess: it is measured as soon as it leads.
@@ -581,7 +625,7 @@ impl<E: Engine> Worker<E> {
         turn.out
     }
 
-    /// Adds a tombstone for a peer that never came here to the turn's writes.
+    /// Adds a tombstone for a peer that never came here to the turn's writes. A later peer of the region may be here.
     pub(crate) fn entomb(&mut self, turn: &mut Turn<E>, region_id: RegionId, epoch: Epoch, peer_id: PeerId) {
         let bugs = self.shared.config.bugs;
         tombstone(&mut turn.log().batch, region_id, epoch, peer_id, bugs);

@@ -17,7 +17,7 @@ use raftstore::{
     Applier, ApplyBatch, ApplyTask, Input, Persisted, StoreMeta, Token, TurnEffects, Worker, WorkerShare,
     recover, worker_of,
 };
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use types::{MonoTime, RegionId, StoreId};
 use wire::kv::{KvError, KvReply, KvRequest};
@@ -176,16 +176,9 @@ impl<E: Engine> Store<E> {
         let limits = ReadLimits { bytes_max: config.read_bytes_max, pairs_max: config.scan_pairs_max };
         let config = Arc::new(config);
         let recovered = recover(&engine).map_err(|error| error.to_string())?;
-        let kept: Vec<&String> = recovered
-            .iter()
-            .filter_map(|region| match &region.record.state {
-                raftstore::PeerState::Applying { files } => Some(files.iter().map(|(_, name)| name)),
-                _ => None,
-            })
-            .flatten()
-            .collect();
+        let kept: BTreeSet<&str> = recovered.files().collect();
         for name in engine.list_sst().map_err(|error| error.to_string())? {
-            if !kept.contains(&&name) {
+            if !kept.contains(&name[..]) {
                 engine.remove_sst(&name).map_err(|error| error.to_string())?;
             }
         }
@@ -231,13 +224,7 @@ impl<E: Engine> Store<E> {
             config,
         };
         for index in 0..store.workers.len() {
-            let count = store.workers.len();
-            let own: Vec<_> = recovered
-                .iter()
-                .filter(|region| worker_of(region.record.region.id, count) == index)
-                .cloned()
-                .collect();
-            let effects = store.workers[index].resume(now, &own).map_err(|error| error.to_string())?;
+            let effects = store.workers[index].resume(now, &recovered).map_err(|error| error.to_string())?;
             store.release(index, effects);
         }
         Ok(store)

@@ -20,6 +20,8 @@ mod crash_points;
 mod races;
 #[path = "small_cluster/sleep.rs"]
 mod sleep;
+#[path = "small_cluster/uninitialized.rs"]
+mod uninitialized;
 
 struct TestClock(AtomicU64);
 
@@ -304,7 +306,7 @@ impl Cluster {
         self.settle();
     }
 
-    fn until(&mut self, what: &str, mut done: impl FnMut(&Self) -> bool) {
+    fn until(&mut self, what: &str, mut done: impl FnMut(&mut Self) -> bool) {
         for _ in 0..600 {
             if done(self) {
                 return;

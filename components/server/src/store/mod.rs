@@ -41,8 +41,8 @@ use engine::Engine as _;
 use engine_rocks::RocksEngine;
 use env::Clock as _;
 use parking_lot::Mutex;
-use raftstore::{Applier, Input, PeerState, StoreMeta, Worker, WorkerShare, recover};
-use std::collections::BTreeMap;
+use raftstore::{Applier, Input, StoreMeta, Worker, WorkerShare, recover};
+use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{BuildHasher as _, RandomState};
 use std::num::NonZeroU64;
 use std::sync::Arc;
@@ -302,18 +302,13 @@ fn links(
 /// Takes up the regions that the engine holds, and clears away what a crash has left half done.
 fn resume(hub: &Arc<Hub>) -> Result<Vec<Worker<RocksEngine>>, String> {
     let recovered = recover(&hub.engine).map_err(|error| error.to_string())?;
-    let mut kept = Vec::new();
-    for region in &recovered {
-        if let PeerState::Applying { files } = &region.record.state {
-            kept.extend(files.iter().map(|(_, name)| name.clone()));
-        }
-    }
+    let kept: BTreeSet<&str> = recovered.files().collect();
     for name in hub.engine.list_sst().map_err(|error| error.to_string())? {
-        if !kept.contains(&name) {
+        if !kept.contains(&name[..]) {
             hub.engine.remove_sst(&name).map_err(|error| error.to_string())?;
         }
     }
-    info!(regions = recovered.len(), "took up the regions of the data directory");
+    info!(regions = recovered.regions.len(), "took up the regions of the data directory");
     let mut workers = Vec::new();
     for index in 0..hub.config.workers {
         // The keys of std's hasher are random; that is all the chance that elections need.
@@ -321,12 +316,7 @@ fn resume(hub: &Arc<Hub>) -> Result<Vec<Worker<RocksEngine>>, String> {
         let (config, engine) = (hub.config.raftstore.clone(), hub.engine.clone());
         let share = WorkerShare { index, count: hub.config.workers };
         let mut worker = Worker::new(config, hub.store_id, share, engine, hub.meta.clone(), seed);
-        let own: Vec<_> = recovered
-            .iter()
-            .filter(|region| hub.workers.of(region.record.region.id) == index)
-            .cloned()
-            .collect();
-        let effects = worker.resume(BootClock.now(), &own).map_err(|error| error.to_string())?;
+        let effects = worker.resume(BootClock.now(), &recovered).map_err(|error| error.to_string())?;
         hub.route(index, effects);
         workers.push(worker);
     }

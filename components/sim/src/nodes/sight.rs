@@ -212,11 +212,12 @@ impl Sight {
         }
         self.show_logs(&groups, store, observer)?;
         for (region, peer, promise) in std::mem::take(&mut self.promises) {
-            // For a peer that is not here the store answers that it has nothing, which nobody can forget. And what is
-            // cleared away as it says its last words is a member of nothing.
+            // What is cleared away as it says its last words is a member of nothing.
             let is_here = groups.get(&region).is_some_and(|(_, status)| status.id == peer);
             let record = region_record(engine, region).expect("no fault was injected");
-            if is_here && record.is_some_and(|record| record.state != PeerState::Tombstone) {
+            if is_here
+                && record.is_none_or(|record| record.state != PeerState::Tombstone || record.peer_id < peer)
+            {
                 promise.is_kept(region, peer, store_id, &observer.disks[&store_id])?;
             }
         }
