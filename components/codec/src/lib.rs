@@ -9,6 +9,7 @@
 mod error;
 pub mod frame;
 mod macros;
+pub mod ordered;
 mod primitive;
 mod reader;
 mod words;

@@ -1,0 +1,32 @@
+//! Versions of a key on a flat engine, and reading at a timestamp.
+//!
+//! ```text
+//! lock     key                → Lock     a transaction is about to write the key; at most one
+//! write    key | !commit_ts   → Write    something happened to the key at commit_ts
+//! default  key | !start_ts    → value    of a write that is too long to stand in its record
+//! ```
+//!
+//! Timestamps are inverted, so that the newest version comes first. A key here is one of the region layer in the encoding
+//! of `codec::ordered`, which keeps its order when a timestamp is appended: so all versions of a key lie together, between
+//! those of its neighbours, and within the range of its region. The format is that of Percolator (Peng and Dabek, OSDI
+//! 2010, §2.2) in TiKV's variant: one record of both kinds of commit, short values inlined.
+//!
+//! What holds: a key has at most one lock; at most one record for each key and commit timestamp; a `Put` whose value does
+//! not stand in its record has it in `default` at its start timestamp.
+//!
+//! This room knows no transaction and proposes nothing: it reads a view of the engine, and appends to a batch what others
+//! have decided on. Start with [`MvccReader`]; [`put_lock`] and its neighbours write.
+
+mod error;
+mod key;
+mod lock;
+mod reader;
+mod scan;
+mod write;
+
+pub use error::ReadError;
+pub use key::{versioned, without_timestamp};
+pub use lock::{Lock, LockKind, delete_lock, put_lock};
+pub use reader::{MvccReader, Record, View};
+pub use scan::{Direction, ScanItem, ScanLimits, ScanPage};
+pub use write::{SHORT_VALUE_MAX, Write, WriteKind, delete_value, delete_write, put_value, put_write};

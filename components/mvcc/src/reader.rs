@@ -1,0 +1,172 @@
+//! Reading one key.
+
+use crate::key::{versioned, versions, without_timestamp};
+use crate::{Lock, ReadError, Write, WriteKind};
+use bytes::Bytes;
+use engine::{Cf, EngineError, EngineIterator, Snapshot};
+use std::collections::BTreeSet;
+use types::{Key, Timestamp};
+
+/// Who reads, and when.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub struct View {
+    /// What was committed by then is seen.
+    pub at: Timestamp,
+    /// Transactions of which the reader knows that they were rolled back, or commit later: their locks hide nothing.
+    pub resolved: BTreeSet<Timestamp>,
+    /// Transactions of which the reader knows that they are committed, at `at` or earlier: what their locks say is seen.
+    pub committed: BTreeSet<Timestamp>,
+}
+
+impl View {
+    /// A reader who knows nothing of any transaction.
+    #[must_use]
+    pub fn at(at: Timestamp) -> Self {
+        Self { at, ..Self::default() }
+    }
+}
+
+/// What the records of a key say about one transaction.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Record {
+    /// It committed.
+    Committed {
+        /// When.
+        commit_ts: Timestamp,
+        /// What it did.
+        write: Write,
+    },
+    /// It was rolled back.
+    RolledBack,
+    /// Nothing.
+    None,
+}
+
+/// What a lock lets a reader see.
+pub(crate) enum Behind {
+    /// What the records say.
+    Records,
+    /// The value of the lock's own transaction.
+    Value(Option<Bytes>),
+}
+
+/// Reads keys of a view of the engine.
+pub struct MvccReader<'a, S> {
+    pub(crate) snapshot: &'a S,
+}
+
+impl<'a, S: Snapshot> MvccReader<'a, S> {
+    /// Reads that view. Taken after whatever has to be seen was applied.
+    #[must_use]
+    pub fn new(snapshot: &'a S) -> Self {
+        Self { snapshot }
+    }
+
+    /// The lock of a key.
+    ///
+    /// # Errors
+    /// [`EngineError`].
+    pub fn lock(&self, key: &[u8]) -> Result<Option<Lock>, EngineError> {
+        self.snapshot.get(Cf::Lock, key)?.map(|bytes| Lock::read(&bytes)).transpose()
+    }
+
+    /// The value of a key; `None` if it has none there.
+    ///
+    /// # Errors
+    /// [`ReadError`].
+    pub fn get(&self, key: &Key, view: &View) -> Result<Option<Bytes>, ReadError> {
+        if let Some(lock) = self.lock(key)?
+            && let Behind::Value(value) = self.behind(key, lock, view)?
+        {
+            return Ok(value);
+        }
+        let mut iter = self.snapshot.iter(Cf::Write, &versions(key, view.at));
+        let mut valid = iter.seek_to_first();
+        while valid {
+            let write = Write::read(&Bytes::copy_from_slice(iter.value()))?;
+            if write.is_data() {
+                return Ok(self.value(key, write)?);
+            }
+            valid = iter.next();
+        }
+        iter.status()?;
+        Ok(None)
+    }
+
+    /// The newest record at or before `at`, of whatever kind.
+    ///
+    /// # Errors
+    /// [`EngineError`].
+    pub fn newest_write(&self, key: &[u8], at: Timestamp) -> Result<Option<(Timestamp, Write)>, EngineError> {
+        let mut iter = self.snapshot.iter(Cf::Write, &versions(key, at));
+        match iter.seek_to_first() {
+            true => record_at(&*iter).map(Some),
+            false => iter.status().map(|()| None),
+        }
+    }
+
+    /// What became of the transaction that began at `start_ts`, as far as this key tells. Its commit, if there is one, is
+    /// newer than its start.
+    ///
+    /// # Errors
+    /// [`EngineError`].
+    pub fn record_of(&self, key: &[u8], start_ts: Timestamp) -> Result<Record, EngineError> {
+        let mut iter = self.snapshot.iter(Cf::Write, &versions(key, Timestamp(u64::MAX)));
+        let mut valid = iter.seek_to_first();
+        while valid {
+            let (commit_ts, write) = record_at(&*iter)?;
+            if commit_ts < start_ts {
+                return Ok(Record::None);
+            }
+            if write.start_ts == start_ts {
+                return Ok(match write.kind {
+                    WriteKind::Rollback => Record::RolledBack,
+                    WriteKind::Put | WriteKind::Delete | WriteKind::Lock => {
+                        Record::Committed { commit_ts, write }
+                    }
+                });
+            }
+            if commit_ts == start_ts && write.overlapped_rollback {
+                return Ok(Record::RolledBack);
+            }
+            valid = iter.next();
+        }
+        iter.status()?;
+        Ok(Record::None)
+    }
+
+    /// What is seen past a lock.
+    pub(crate) fn behind(&self, key: &[u8], lock: Lock, view: &View) -> Result<Behind, ReadError> {
+        if !lock.hides(key, view.at) || view.resolved.contains(&lock.start_ts) {
+            return Ok(Behind::Records);
+        }
+        if !view.committed.contains(&lock.start_ts) {
+            return Err(ReadError::Locked { key: Bytes::copy_from_slice(key), lock: Box::new(lock) });
+        }
+        let kind = match lock.kind {
+            crate::LockKind::Put => WriteKind::Put,
+            _ => WriteKind::Delete,
+        };
+        let write = Write { short_value: lock.short_value, ..Write::new(kind, lock.start_ts) };
+        Ok(Behind::Value(self.value(key, write)?))
+    }
+
+    /// The value that a record of data stands for.
+    pub(crate) fn value(&self, key: &[u8], write: Write) -> Result<Option<Bytes>, EngineError> {
+        match (write.kind, write.short_value) {
+            (WriteKind::Put, Some(value)) => Ok(Some(value)),
+            (WriteKind::Put, None) => {
+                let value = self.snapshot.get(Cf::Default, &versioned(key, write.start_ts))?;
+                let missing = || EngineError::Corrupt("a committed value is missing".to_owned());
+                value.map(Some).ok_or_else(missing)
+            }
+            _ => Ok(None),
+        }
+    }
+}
+
+/// The record under a position.
+pub(crate) fn record_at(iter: &dyn EngineIterator) -> Result<(Timestamp, Write), EngineError> {
+    let (_, commit_ts) = without_timestamp(iter.key())?;
+    Ok((commit_ts, Write::read(&Bytes::copy_from_slice(iter.value()))?))
+}
