@@ -24,3 +24,17 @@ fn a_wait_ends_when_its_time_is_over() {
     let drained = mailbox.drain(&mut Vec::new(), 1, Some(Duration::from_nanos(1)));
     assert_eq!(drained, Drained::Open { since: None });
 }
+
+#[test]
+fn a_nudge_ends_one_wait_and_takes_nothing() {
+    let mailbox = Mailbox::default();
+    mailbox.nudge();
+    mailbox.wait(None);
+    mailbox.put_all(&mut vec![1]);
+    mailbox.wait(None);
+    assert_eq!((mailbox.len(), mailbox.is_empty()), (1, false));
+    let mut taken = Vec::new();
+    mailbox.nudge();
+    assert!(matches!(mailbox.drain(&mut taken, 1, Some(Duration::ZERO)), Drained::Open { .. }));
+    assert_eq!(taken, [1]);
+}

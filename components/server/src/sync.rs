@@ -6,7 +6,7 @@
 //! threads" in `docs/ARCHITECTURE.md`.
 
 pub(crate) use std::sync::atomic::{AtomicUsize, Ordering};
-pub(crate) use std::sync::{Condvar, Mutex, MutexGuard};
+pub(crate) use std::sync::{Condvar, Mutex, MutexGuard, TryLockError};
 pub(crate) use std::thread::JoinHandle;
 
 /// Lets a moment pass before something is looked at again.

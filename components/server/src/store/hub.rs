@@ -2,21 +2,26 @@
 
 use super::agent::Agent;
 use super::answers::Answers;
+use super::apply::Applying;
 use super::counters::{Counters, Said};
+use super::gather::Gather;
 use super::log::Logged;
 use super::pressure::PressureCache;
 use super::stages::Way;
+use super::turns::Desk;
 use crate::BootClock;
 use crate::mailbox::Mailbox;
 use crate::measure::{add, get};
+use crate::seat::{Next, Seat};
 use engine_rocks::{RocksEngine, RocksSnapshot};
 use env::Clock as _;
 use parking_lot::Mutex;
 use raftstore::{
-    ApplyTask, Background, Input, ReadRequest, ReadyRead, StoreMeta, TurnEffects, WorkerStats, worker_of,
+    Applier, ApplyTask, Background, Input, ReadRequest, ReadyRead, StoreMeta, TurnEffects, WorkerStats,
+    worker_of,
 };
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use store::{ReadLimits, SnapshotBuilder, execute, is_waited_for, region_addressed};
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
@@ -28,6 +33,13 @@ use wire::store::{DiskState, SnapshotKey, SnapshotPiece, StoreMessage};
 
 /// Reads that hold more than this are not served on the threads of sockets and workers.
 const SHORT_READ: usize = 64;
+/// Entries of so many bytes are applied by whoever takes the turn, if the applier is idle and the only one: where
+/// processors are few, to wake its thread for a few of them takes longer. Many are applied while this thread goes on.
+const APPLIED_AT_ONCE_BYTES: usize = 4 << 10;
+/// Inputs of one turn, at most: a turn must be short against a tick.
+const TURN_INPUTS_MAX: usize = 4096;
+/// Tasks of one batch of an applier, at most: answers wait for all of it.
+const APPLY_TASKS_MAX: usize = 1024;
 
 /// The workers, as seen from other threads.
 pub(crate) struct Workers {
@@ -130,7 +142,12 @@ pub(crate) struct Hub {
     pub(crate) limits: ReadLimits,
     pub(crate) workers: Arc<Workers>,
     pub(crate) log: Mailbox<Logged>,
+    /// What the workers' turns are taken with; there once the regions were taken up.
+    pub(crate) desks: OnceLock<Vec<Seat<Desk<RocksEngine>>>>,
+    /// When turns are taken for what arrives, by worker.
+    pub(crate) gather: Vec<Gather>,
     pub(crate) appliers: Vec<Mailbox<ApplyTask>>,
+    pub(crate) apply_seats: Vec<Seat<Applier<RocksEngine>>>,
     /// Work that takes long: measuring, ingesting, removing files.
     pub(crate) slow: Mailbox<Background>,
     /// Work that somebody waits for: views for snapshots, log entries.
@@ -176,15 +193,79 @@ impl Hub {
         }
     }
 
-    /// Hands a turn's effects to those whom they concern. The log comes first, since it takes longest.
-    pub(crate) fn route(self: &Arc<Self>, worker: usize, effects: TurnEffects<RocksEngine>) {
-        let TurnEffects { log, messages, apply, replies, reads, background, snapshots, pd, create } = effects;
+    /// What a worker's turns are taken with.
+    pub(crate) fn desk(&self, worker: usize) -> &Seat<Desk<RocksEngine>> {
+        &self.desks.get().expect("workers are there before anything comes for them")[worker]
+    }
+
+    /// Brings inputs to a worker, and takes its turn if nobody else does; `applies` as in [`Hub::route`].
+    pub(crate) fn bring(self: &Arc<Self>, worker: usize, applies: bool, inputs: &mut Vec<Input>) {
+        self.workers.inboxes[worker].put_all(inputs);
+        self.help(worker, applies);
+    }
+
+    /// Takes a worker's turn if nobody else does; `applies` as in [`Hub::route`].
+    pub(crate) fn help(self: &Arc<Self>, worker: usize, applies: bool) {
+        self.desk(worker).help(&self.workers.inboxes[worker], |desk| self.turn(worker, applies, desk));
+    }
+
+    /// Brings what has arrived over a connection to a worker, and takes its turn, if nobody else does, now or once others
+    /// that are ready have brought theirs.
+    pub(crate) fn bring_arrived(self: &Arc<Self>, worker: usize, inputs: &mut Vec<Input>) {
+        if inputs.is_empty() {
+            return;
+        }
+        self.workers.inboxes[worker].put_all(inputs);
+        if self.gather[worker].is_now() {
+            self.help(worker, true);
+        }
+    }
+
+    /// A worker's turn, by whoever has its desk.
+    pub(crate) fn turn(self: &Arc<Self>, worker: usize, applies: bool, desk: &mut Desk<RocksEngine>) -> Next {
+        let route = |effects| self.route(worker, applies, effects);
+        let publish = |stats, stalled| self.workers.publish(worker, stats, stalled);
+        desk.turn(&self.workers.inboxes[worker], &self.counters, TURN_INPUTS_MAX, route, publish)
+    }
+
+    /// Applies what waits for an applier, by whoever has its seat.
+    pub(crate) fn apply_some(
+        &self,
+        index: usize,
+        applier: &mut Applier<RocksEngine>,
+        tell: impl Fn(usize, &mut Vec<Input>),
+    ) -> Next {
+        let applying = Applying {
+            tasks: &self.appliers[index],
+            engine: &self.engine,
+            answers: &self.answers,
+            counters: &self.counters,
+            workers: self.workers.inboxes.len(),
+            tasks_max: APPLY_TASKS_MAX,
+        };
+        applying.round(|tasks| applier.apply(tasks), tell)
+    }
+
+    /// Hands a turn's effects to those whom they concern. The log comes first, since it takes longest. A little that is
+    /// to be applied may be applied here, if whoever takes the turn `applies`: the log writer does not, for which others
+    /// wait.
+    pub(crate) fn route(self: &Arc<Self>, worker: usize, applies: bool, effects: TurnEffects<RocksEngine>) {
+        let TurnEffects { log, messages, mut apply, replies, reads, background, snapshots, pd, create } =
+            effects;
         if !log.is_empty() {
+            if let [applier] = self.appliers.as_slice()
+                && is_little(&apply)
+                && !is_awaited(&apply)
+            {
+                // The log writer sees to it when it has written. Now it would only get into its way.
+                applier.put_all(&mut apply);
+            }
             self.log.push(Logged { worker, task: log, since: BootClock.now() });
         }
+        // Others need not wait for what is applied here.
+        transport::hold_wakes(|| self.send(messages));
         transport::hold_wakes(|| {
-            self.send(messages);
-            self.apply(apply);
+            self.apply(worker, applies, apply);
             self.answers.answer_all(replies);
         });
         for ready in reads {
@@ -210,7 +291,7 @@ impl Hub {
         }
     }
 
-    fn apply(&self, mut tasks: Vec<ApplyTask>) {
+    fn apply(&self, worker: usize, applies: bool, mut tasks: Vec<ApplyTask>) {
         if tasks.is_empty() {
             return;
         }
@@ -221,11 +302,31 @@ impl Hub {
         if let Some(since) = first.and_then(|token| self.answers.since(*token)) {
             self.counters.commit.span(since, BootClock.now());
         }
-        if let [applier] = self.appliers.as_slice() {
+        let [applier] = self.appliers.as_slice() else {
+            for task in tasks {
+                self.appliers[worker_of(region_of(&task), self.appliers.len())].push(task);
+            }
+            return;
+        };
+        if !applies || !is_little(&tasks) {
             return applier.push_all(&mut tasks);
         }
-        for task in tasks {
-            self.appliers[worker_of(region_of(&task), self.appliers.len())].push(task);
+        applier.put_all(&mut tasks);
+        // The worker whose turn it is looks into its inbox when the turn is over.
+        let tell = |to: usize, inputs: &mut Vec<Input>| match to == worker {
+            true => self.workers.inboxes[to].put_all(inputs),
+            false => self.workers.inboxes[to].push_all(inputs),
+        };
+        self.apply_seats[0].help(applier, |seat| self.apply_some(0, seat, tell));
+    }
+
+    /// Applies what was left to the log writer, see [`Hub::route`].
+    pub(crate) fn apply_left(self: &Arc<Self>) {
+        if let [applier] = self.appliers.as_slice()
+            && !applier.is_empty()
+        {
+            let tell = |to: usize, inputs: &mut Vec<Input>| self.bring(to, false, inputs);
+            self.apply_seats[0].help(applier, |seat| self.apply_some(0, seat, tell));
         }
     }
 
@@ -279,6 +380,23 @@ pub(crate) fn is_short(command: &KvCommand) -> bool {
 /// What a request is told that could not be taken on.
 pub(crate) fn too_many() -> KvError {
     KvError::ServerIsBusy { reason: wire::kv::BusyReason::Memory, backoff_ms: 50 }
+}
+
+/// True for what is not worth waking an applier's thread for.
+fn is_little(tasks: &[ApplyTask]) -> bool {
+    let size_bytes = |task: &ApplyTask| match task {
+        ApplyTask::Entries { entries, .. } => entries.iter().map(|entry| entry.data.len()).sum(),
+        _ => 0,
+    };
+    tasks.iter().map(size_bytes).sum::<usize>() <= APPLIED_AT_ONCE_BYTES
+}
+
+/// True if a client waits for some of it.
+fn is_awaited(tasks: &[ApplyTask]) -> bool {
+    tasks.iter().any(|task| match task {
+        ApplyTask::Entries { proposals, .. } => !proposals.is_empty(),
+        _ => false,
+    })
 }
 
 fn region_of(task: &ApplyTask) -> RegionId {

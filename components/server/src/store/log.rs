@@ -21,16 +21,17 @@ pub(crate) struct Logged {
 }
 
 /// Writes the log until its mailbox is closed and empty: all that workers have handed over in one batch, one sync, and
-/// then what waited for it, messages by `send` and the rest to the workers' inboxes.
+/// then what waited for it: messages by `send`, and what each of the `workers` waits for by `tell`.
 ///
 /// Of what is handed over, at most `tasks_max` turns are merged at once.
 pub(crate) fn write_log<E: Engine>(
     log: &Mailbox<Logged>,
     engine: &E,
-    inboxes: &[Mailbox<Input>],
+    workers: usize,
     counters: &Counters,
     tasks_max: usize,
     send: impl Fn(Vec<(StoreId, StoreMessage)>),
+    tell: impl Fn(usize, &mut Vec<Input>),
 ) {
     let mut tasks: Vec<Logged> = Vec::new();
     let mut writer = LogWriter::new();
@@ -56,7 +57,7 @@ pub(crate) fn write_log<E: Engine>(
         add(&counters.log_tasks, merged.tasks as u64);
         let durable = BootClock.now();
         send(merged.messages);
-        let mut inputs: Vec<Vec<Input>> = inboxes.iter().map(|_| Vec::new()).collect();
+        let mut inputs: Vec<Vec<Input>> = (0..workers).map(|_| Vec::new()).collect();
         for ((worker, mut persisted), handed) in merged.persisted.into_iter().zip(times.drain(..)) {
             counters.append.span(handed, durable);
             add(&counters.log_appends, persisted.tokens.len() as u64);
@@ -65,8 +66,8 @@ pub(crate) fn write_log<E: Engine>(
                 inputs[worker].push(Input::Persisted(persisted));
             }
         }
-        for (inbox, inputs) in inboxes.iter().zip(&mut inputs) {
-            inbox.push_all(inputs);
+        for (worker, inputs) in inputs.iter_mut().enumerate() {
+            tell(worker, inputs);
         }
     }
 }

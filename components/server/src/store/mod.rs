@@ -8,6 +8,7 @@ mod apply;
 mod counters;
 mod disk;
 mod ending;
+mod gather;
 mod hub;
 mod log;
 mod page;
@@ -25,6 +26,7 @@ use self::agent::{Addresses, Agent};
 use self::answers::Answers;
 use self::counters::Counters;
 use self::disk::Watch;
+use self::gather::Gather;
 use self::hub::{Disk, Hub, Workers};
 use self::page::{Running, StorePage};
 use self::pressure::PressureCache;
@@ -32,8 +34,10 @@ use self::service::StoreService;
 use self::snapshots::SendOptions;
 use self::stages::Stopwatch;
 use self::stop::Threads;
+use self::turns::Desk;
 use crate::config::{advertised, resolve, status_advertised};
 use crate::mailbox::Mailbox;
+use crate::seat::Seat;
 use crate::status::{Page, Readiness};
 use crate::{BootClock, Hooks, ReadyInfo, ServerError, Shutdown, StoreConfig};
 use client::PdClient;
@@ -45,8 +49,8 @@ use raftstore::{Applier, Input, StoreMeta, Worker, WorkerShare, recover};
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{BuildHasher as _, RandomState};
 use std::num::NonZeroU64;
-use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use store::{Dispatcher, PdAgent, ReadLimits, SnapshotBuilder, SnapshotReceiver, StoreIdent};
 use tokio::net::TcpListener;
@@ -187,7 +191,12 @@ impl Started {
                 pairs_max: store_config.scan_pairs_max,
             },
             log: Mailbox::default(),
+            desks: OnceLock::new(),
+            gather: (0..store_config.workers).map(|_| Gather::default()).collect(),
             appliers: (0..store_config.appliers).map(|_| Mailbox::default()).collect(),
+            apply_seats: (0..store_config.appliers)
+                .map(|_| Seat::new(Applier::new(engine.clone(), meta.clone())))
+                .collect(),
             slow: Mailbox::default(),
             quick: Mailbox::default(),
             arriving: Mailbox::default(),
@@ -230,16 +239,22 @@ impl Started {
 
         let resumed = resume(&hub).map_err(|error| unusable(&error))?;
         let mut threads = Threads::default();
-        for (index, worker) in resumed.into_iter().enumerate() {
+        let desks = resumed.into_iter().map(|worker| Seat::new(Desk::new(worker))).collect();
+        assert!(hub.desks.set(desks).is_ok(), "workers are made once");
+        for index in 0..hub.workers.inboxes.len() {
             let hub = hub.clone();
-            threads.spawn(format!("raft-{index}"), move || threads::work(&hub, index, worker))?;
+            threads.spawn(format!("raft-{index}"), move || threads::work(&hub, index))?;
+        }
+        for index in 0..hub.workers.inboxes.len() {
+            let gather = threads::gather(hub.clone(), index);
+            threads.tasks.push(runtime.spawn(gather).abort_handle());
         }
         threads.begin_aside();
         let own = hub.clone();
         threads.spawn("log".to_owned(), move || threads::write_log(&own))?;
         for index in 0..hub.appliers.len() {
-            let (own, applier) = (hub.clone(), Applier::new(hub.engine.clone(), hub.meta.clone()));
-            threads.spawn(format!("apply-{index}"), move || threads::apply(&own, index, applier))?;
+            let own = hub.clone();
+            threads.spawn(format!("apply-{index}"), move || threads::apply(&own, index))?;
         }
         let own = hub.clone();
         threads.spawn("quick".to_owned(), move || threads::work_aside(&own, &own.quick))?;
@@ -317,7 +332,7 @@ fn resume(hub: &Arc<Hub>) -> Result<Vec<Worker<RocksEngine>>, String> {
         let share = WorkerShare { index, count: hub.config.workers };
         let mut worker = Worker::new(config, hub.store_id, share, engine, hub.meta.clone(), seed);
         let effects = worker.resume(BootClock.now(), &recovered).map_err(|error| error.to_string())?;
-        hub.route(index, effects);
+        hub.route(index, true, effects);
         workers.push(worker);
     }
     Ok(workers)

@@ -149,8 +149,8 @@ impl Service for StoreService {
             reader.begin_batch();
         });
         drop(reader);
-        for (inbox, inputs) in hub.workers.inboxes.iter().zip(&mut inputs) {
-            inbox.push_all(inputs);
+        for (worker, inputs) in inputs.iter_mut().enumerate() {
+            hub.bring_arrived(worker, inputs);
         }
     }
 
@@ -173,9 +173,10 @@ impl Service for StoreService {
             }
         }
         drop(disks);
-        for (inbox, inputs) in hub.workers.inboxes.iter().zip(&mut inputs) {
+        for (worker, inputs) in inputs.iter_mut().enumerate() {
+            let inbox = &hub.workers.inboxes[worker];
             if inbox.len() < MESSAGES_WAITING_MAX {
-                inbox.push_all(inputs);
+                hub.bring_arrived(worker, inputs);
             } else {
                 // Of a state only the change is told, so it must arrive; and to be overworked is no sign of others' death.
                 let (told, refused): (Vec<_>, Vec<_>) = inputs.drain(..).partition(|input| {

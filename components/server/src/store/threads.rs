@@ -8,7 +8,7 @@ use crate::mailbox::{Drained, Mailbox};
 use crate::measure::add;
 use engine_rocks::RocksEngine;
 use env::Clock as _;
-use raftstore::{Applier, Background, Input, Worker};
+use raftstore::{Background, Input};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use store::{Aside, AsideStep, LocalReader, SnapshotReceiver};
@@ -16,30 +16,42 @@ use tracing::{error, warn};
 use types::MonoTime;
 use wire::store::SnapshotVerdict;
 
-/// Inputs of one turn, at most: a turn must be short against a tick.
-const TURN_INPUTS_MAX: usize = 4096;
-/// Tasks of one batch of an applier, at most: answers wait for all of it.
-const APPLY_TASKS_MAX: usize = 1024;
+/// Takes a worker's turns that nobody else takes.
+pub(crate) fn work(hub: &Arc<Hub>, index: usize) {
+    hub.desk(index).attend(&hub.workers.inboxes[index], |desk| hub.turn(index, true, desk));
+}
 
-/// Takes a worker's turns.
-pub(crate) fn work(hub: &Arc<Hub>, index: usize, worker: Worker<RocksEngine>) {
-    let inbox = &hub.workers.inboxes[index];
-    let route = |effects| hub.route(index, effects);
-    let publish = |stats, stalled| hub.workers.publish(index, stats, stalled);
-    super::turns::work(inbox, worker, &hub.counters, TURN_INPUTS_MAX, route, publish);
+/// Takes a worker's turns for what connections have brought, after those that are ready, as a task on their thread.
+pub(crate) async fn gather(hub: Arc<Hub>, index: usize) {
+    loop {
+        hub.gather[index].is_due().await;
+        hub.help(index, true);
+    }
 }
 
 /// Writes the log.
-pub(crate) fn write_log(hub: &Hub) {
-    let send = |messages| transport::hold_wakes(|| hub.send(messages));
-    super::log::write_log(&hub.log, &hub.engine, &hub.workers.inboxes, &hub.counters, usize::MAX, send);
+pub(crate) fn write_log(hub: &Arc<Hub>) {
+    let send = |messages| {
+        transport::hold_wakes(|| hub.send(messages));
+        hub.apply_left();
+    };
+    // While more waits to be written, the worker's own thread may go on meanwhile.
+    let tell = |worker, inputs: &mut Vec<Input>| match hub.log.is_empty() {
+        true => hub.bring(worker, false, inputs),
+        false => hub.workers.inboxes[worker].push_all(inputs),
+    };
+    let workers = hub.workers.inboxes.len();
+    super::log::write_log(&hub.log, &hub.engine, workers, &hub.counters, usize::MAX, send, tell);
 }
 
-/// Applies what is committed.
-pub(crate) fn apply(hub: &Hub, index: usize, mut applier: Applier<RocksEngine>) {
-    let (tasks, inboxes) = (&hub.appliers[index], &hub.workers.inboxes);
-    let work = |tasks| applier.apply(tasks);
-    super::apply::apply(tasks, &hub.engine, &hub.answers, inboxes, &hub.counters, APPLY_TASKS_MAX, work);
+/// Applies what is committed and nobody else applies.
+pub(crate) fn apply(hub: &Arc<Hub>, index: usize) {
+    let tasks = &hub.appliers[index];
+    let tell = |worker, inputs: &mut Vec<Input>| match tasks.is_empty() {
+        true => hub.bring(worker, false, inputs),
+        false => hub.workers.inboxes[worker].push_all(inputs),
+    };
+    hub.apply_seats[index].attend(tasks, |applier| hub.apply_some(index, applier, tell));
 }
 
 /// Does tasks one after another, each to its end.

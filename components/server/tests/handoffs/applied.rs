@@ -5,8 +5,9 @@ use crate::answers::{new_answers, waiting};
 use crate::disk::Disk;
 use crate::mailbox::{Drained, Mailbox};
 use crate::schedules::{caught, hold};
+use crate::seat::Seat;
 use crate::store_process::answers::{Answers, Respond};
-use crate::store_process::apply::apply;
+use crate::store_process::apply::Applying;
 use crate::store_process::counters::Counters;
 use bytes::Bytes;
 use engine::{Cf, Engine as _, EngineError, WriteBatch};
@@ -105,7 +106,9 @@ fn worker(stage: &Stage, index: usize, answers: &Arc<AtomicUsize>) {
 
 fn the_product(stage: &Stage, tasks_max: usize) {
     let Stage { disk, tasks, answers, inboxes, counters, .. } = stage;
-    apply(tasks, disk, answers, inboxes, counters, tasks_max, |tasks| stage.work(tasks));
+    let tell = |worker: usize, inputs: &mut Vec<Input>| inboxes[worker].push_all(inputs);
+    let applying = Applying { tasks, engine: disk, answers, counters, workers: WORKERS, tasks_max };
+    Seat::new(()).attend(tasks, |()| applying.round(|tasks| stage.work(tasks), tell));
 }
 
 fn tell(stage: &Stage, outcome: ApplyOutcome) {

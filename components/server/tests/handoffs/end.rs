@@ -7,8 +7,9 @@ use crate::clock::BootClock;
 use crate::disk::Disk;
 use crate::mailbox::{Drained, Mailbox};
 use crate::schedules::{caught, hold};
+use crate::seat::Seat;
 use crate::store_process::answers::Answers;
-use crate::store_process::apply::apply;
+use crate::store_process::apply::Applying;
 use crate::store_process::counters::Counters;
 use crate::store_process::ending::{Ended, Group, wind_down};
 use crate::store_process::log::{Logged, write_log};
@@ -66,7 +67,10 @@ fn apply_all(stage: &Stage) {
         }
         Ok(out)
     };
-    apply(&stage.tasks, &stage.disk, &stage.answers, &stage.inbox, &stage.counters, 1, make);
+    let Stage { disk, tasks, answers, inbox, counters, .. } = stage;
+    let tell = |_, inputs: &mut Vec<Input>| inbox[0].push_all(inputs);
+    let applying = Applying { tasks, engine: disk, answers, counters, workers: 1, tasks_max: 1 };
+    Seat::new(()).attend(tasks, |()| applying.round(make, tell));
 }
 
 /// How a process ends; the handles are those of the worker, and of the others.
@@ -145,7 +149,10 @@ fn end(how: End, time: Duration) {
     };
     let worker = [begin(work)];
     let aside = [
-        begin(|stage| write_log(&stage.log, &stage.disk, &stage.inbox, &stage.counters, 1, |_| {})),
+        begin(|stage| {
+            let tell = |_, inputs: &mut Vec<Input>| stage.inbox[0].push_all(inputs);
+            write_log(&stage.log, &stage.disk, 1, &stage.counters, 1, |_| {}, tell);
+        }),
         begin(apply_all),
     ];
     let slips: Vec<Slip> = (0..REQUESTS).map(Slip::new).collect();

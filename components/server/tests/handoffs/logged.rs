@@ -80,7 +80,8 @@ type Writer = fn(&Stage, usize);
 
 fn the_product(stage: &Stage, tasks_max: usize) {
     let send = |messages| stage.send(messages);
-    write_log(&stage.log, &stage.disk, &stage.inboxes, &stage.counters, tasks_max, send);
+    let tell = |worker: usize, inputs: &mut Vec<Input>| stage.inboxes[worker].push_all(inputs);
+    write_log(&stage.log, &stage.disk, WORKERS, &stage.counters, tasks_max, send, tell);
 }
 
 /// What the wrong writers have in common: one task after another.

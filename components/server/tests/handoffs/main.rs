@@ -1,4 +1,4 @@
-//! What the threads of a process hand to one another: the mailbox, the log, what is applied, answers, timestamps, and
+//! What the threads of a process hand to one another: the mailbox, the seat beside it, the log, what is applied, answers, timestamps, and
 //! the end. The files of the product are compiled here a second time, over types whose every step a scheduler decides,
 //! and run in many orders, with queues of length one.
 //!
@@ -15,6 +15,7 @@ mod mailboxes;
 mod pd_process;
 #[path = "../../../store/tests/handoffs/schedules.rs"]
 mod schedules;
+mod seats;
 mod store_process;
 mod stored;
 mod sync;
@@ -25,6 +26,8 @@ mod mailbox;
 #[path = "../../src/measure.rs"]
 #[expect(dead_code, reason = "nobody looks at metrics here")]
 mod measure;
+#[path = "../../src/seat.rs"]
+mod seat;
 
 pub(crate) use clock::BootClock;
 

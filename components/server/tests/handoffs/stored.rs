@@ -6,12 +6,13 @@ use crate::clock::{BootClock, pass};
 use crate::disk::Disk;
 use crate::mailbox::{Drained, Mailbox};
 use crate::schedules::{caught, hold};
+use crate::seat::{Next, Seat};
 use crate::store_process::answers::{Answers, Respond};
-use crate::store_process::apply::apply;
+use crate::store_process::apply::Applying;
 use crate::store_process::counters::Counters;
 use crate::store_process::ending::{Group, wind_down};
 use crate::store_process::log::{Logged, write_log};
-use crate::store_process::turns::work;
+use crate::store_process::turns::Desk;
 use crate::sync::spawn;
 use bytes::Bytes;
 use engine::{Engine as _, MemEngine};
@@ -77,6 +78,8 @@ struct Stage {
     inbox: [Mailbox<Input>; 1],
     log: Mailbox<Logged>,
     tasks: Mailbox<ApplyTask>,
+    desk: Seat<Desk<Disk>>,
+    applier: Seat<Applier<Disk>>,
     answers: Answers<Caller>,
     counters: Counters,
 }
@@ -92,10 +95,28 @@ impl Stage {
             );
         }
         if !apply.is_empty() {
-            self.tasks.push_all(&mut { apply });
-            assert!(self.tasks.len() <= 1, "two tasks wait to be applied where there is credit for one");
+            assert!(self.tasks.is_empty(), "two tasks wait to be applied where there is credit for one");
+            // The worker looks into its inbox when its turn is over.
+            let tell = |_, inputs: &mut Vec<Input>| self.inbox[0].put_all(inputs);
+            self.tasks.put_all(&mut { apply });
+            self.applier.help(&self.tasks, |applier| self.apply_one(applier, tell));
         }
         self.answers.answer_all(replies);
+    }
+
+    fn turn(&self, desk: &mut Desk<Disk>) -> Next {
+        desk.turn(&self.inbox[0], &self.counters, 1, |effects| self.route(effects), |_, _| {})
+    }
+
+    fn bring(&self, inputs: &mut Vec<Input>) {
+        self.inbox[0].put_all(inputs);
+        self.desk.help(&self.inbox[0], |desk| self.turn(desk));
+    }
+
+    fn apply_one(&self, applier: &mut Applier<Disk>, tell: impl Fn(usize, &mut Vec<Input>)) -> Next {
+        let Self { disk, tasks, answers, counters, .. } = self;
+        let applying = Applying { tasks, engine: disk, answers, counters, workers: 1, tasks_max: 1 };
+        applying.round(|tasks| applier.apply(tasks), tell)
     }
 }
 
@@ -133,7 +154,7 @@ fn leading(disk: &Disk, ident: &StoreIdent) -> (Worker<Disk>, Applier<Disk>, Reg
 type Writer = fn(&Stage);
 
 fn the_product(stage: &Stage) {
-    write_log(&stage.log, &stage.disk, &stage.inbox, &stage.counters, 1, |_| {});
+    write_log(&stage.log, &stage.disk, 1, &stage.counters, 1, |_| {}, |_, inputs| stage.bring(inputs));
 }
 
 fn tells_before_it_syncs(stage: &Stage) {
@@ -158,7 +179,7 @@ fn forgets_to_tell(stage: &Stage) {
         for Logged { task, .. } in tasks.drain(..) {
             stage.disk.write(&task.batch).unwrap();
             stage.disk.sync().unwrap();
-            if !told || stage.log.len() > 0 {
+            if !told || !stage.log.is_empty() {
                 stage.inbox[0].push(Input::Persisted(task.persisted));
             }
             told = true;
@@ -178,32 +199,32 @@ fn put(client: u64, write: u64) -> WriteItem {
 fn run(writer: Writer) {
     let (engine, ident) = joined();
     let disk = Disk::over(engine);
-    let (worker, mut applier, region) = leading(&disk, &ident);
+    let (worker, applier, region) = leading(&disk, &ident);
     let stage = Arc::new(Stage {
         disk: disk.clone(),
         inbox: [Mailbox::default()],
         log: Mailbox::default(),
         tasks: Mailbox::default(),
+        desk: Seat::new(Desk::new(worker)),
+        applier: Seat::new(applier),
         answers: new_answers(),
         counters: Counters::default(),
     });
     let own = stage.clone();
-    let working = spawn(move || {
-        work(&own.inbox[0], worker, &own.counters, 1, |effects| own.route(effects), |_, _| {});
-    });
+    let working = spawn(move || own.desk.attend(&own.inbox[0], |desk| own.turn(desk)));
     let own = stage.clone();
     let logging = spawn(move || writer(&own));
     let own = stage.clone();
     let applying = spawn(move || {
-        let Stage { disk, tasks, answers, inbox, counters, .. } = &*own;
-        apply(tasks, disk, answers, inbox, counters, 1, |tasks| applier.apply(tasks));
+        let tell = |_, inputs: &mut Vec<Input>| own.bring(inputs);
+        own.applier.attend(&own.tasks, |applier| own.apply_one(applier, tell));
     });
     let acknowledged = Arc::new(Mutex::new(Vec::new()));
     let write = |stage: &Stage, region: &Region, client: u64, write: u64| {
         let answer = Arc::new(Mailbox::default());
         let token = stage.answers.insert(0, waiting(Caller(answer.clone())));
         let (region_id, epoch, deadline) = (region.id, region.epoch, MonoTime::MAX);
-        stage.inbox[0].push(Input::Write { token, region_id, epoch, item: put(client, write), deadline });
+        stage.bring(&mut vec![Input::Write { token, region_id, epoch, item: put(client, write), deadline }]);
         answer
     };
     let clients: Vec<_> = (0..CLIENTS)

@@ -7,6 +7,7 @@ use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 pub(crate) use shuttle::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+pub(crate) use std::sync::TryLockError;
 
 /// A lock that knows itself from its guard, so that a wait can let it go.
 #[derive(Default, Debug)]
@@ -27,6 +28,14 @@ impl<T> Mutex<T> {
 
     pub(crate) fn lock(&self) -> Locked<MutexGuard<'_, T>> {
         Ok(MutexGuard { mutex: self, held: self.0.lock().expect("no thread dies in it") })
+    }
+
+    pub(crate) fn try_lock(&self) -> Result<MutexGuard<'_, T>, TryLockError<MutexGuard<'_, T>>> {
+        match self.0.try_lock() {
+            Ok(held) => Ok(MutexGuard { mutex: self, held }),
+            Err(TryLockError::WouldBlock) => Err(TryLockError::WouldBlock),
+            Err(TryLockError::Poisoned(_)) => unreachable!("no thread dies in it"),
+        }
     }
 }
 

@@ -183,7 +183,7 @@ fn answers_again(inbox: &Inbox, disk: &Disk, mut pd: Pd<Disk>) {
         for Asked { request, responder, .. } in asked.drain(..) {
             // One that waits behind another is given the same answer: they were asked for in one turn.
             let answer = match last.take() {
-                Some(answer) if inbox.len() == 0 => answer,
+                Some(answer) if inbox.is_empty() => answer,
                 _ => PdResponse::Ok(ask(&mut pd, disk, &request)),
             };
             last = Some(answer.clone());
