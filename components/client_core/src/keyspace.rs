@@ -1,6 +1,6 @@
 //! Where users' keys lie among the keys of the region layer.
 
-use bytes::{BufMut, BytesMut};
+use bytes::{Buf, BufMut, BytesMut};
 use types::{Key, KeyRange, escape_key};
 
 /// The keys of one user of the cluster: a mode and an id before every key.
@@ -66,6 +66,16 @@ impl Keyspace {
     #[must_use]
     pub fn decode(self, key: &Key) -> Option<Key> {
         key.starts_with(&self.prefix()).then(|| key.slice(PREFIX_SIZE..))
+    }
+
+    /// As [`Keyspace::decode`], for a key that is not needed any more.
+    #[must_use]
+    pub fn strip(self, mut key: Key) -> Option<Key> {
+        let is_ours = key.starts_with(&self.prefix());
+        is_ours.then(|| {
+            key.advance(PREFIX_SIZE);
+            key
+        })
     }
 
     /// What a range of the region layer holds of this key space, in users' keys; `None` if it is nothing.

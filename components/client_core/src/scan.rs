@@ -48,8 +48,6 @@ pub struct Scan {
     options: ScanOptions,
     /// The range asked for, in users' keys.
     range: KeyRange,
-    /// The last key that was yielded, as the user sees it.
-    yielded: Option<Key>,
     /// What has come and was not yielded yet: the rest of one page, and one ahead of it.
     ready: VecDeque<KvPair>,
     /// How many pairs the latest page brought.
@@ -88,7 +86,6 @@ impl Scan {
             fetch_left: options.limit.unwrap_or(u64::MAX),
             options,
             range,
-            yielded: None,
             ready: VecDeque::new(),
             latest_page: 0,
             fetching: None,
@@ -105,15 +102,15 @@ impl Scan {
             return None;
         }
         let mut range = self.range.clone();
-        match &self.yielded {
-            None => {}
-            Some(last) if self.options.reverse => range.end = last.clone(),
-            Some(last) => {
-                let mut after = BytesMut::with_capacity(last.len() + 1);
-                after.put_slice(last);
+        match self.ready.front() {
+            Some(next) if self.options.reverse => {
+                let mut after = BytesMut::with_capacity(next.key.len() + 1);
+                after.put_slice(&next.key);
                 after.put_u8(0);
-                range.start = after.freeze();
+                range.end = after.freeze();
             }
+            Some(next) => range.start = next.key.clone(),
+            None => range = self.keyspace.decode_range(&self.ahead)?,
         }
         (!range.is_empty()).then_some(range)
     }
@@ -163,7 +160,7 @@ impl Scan {
                 self.ahead = ahead;
                 let keyspace = self.keyspace;
                 let decoded = pairs.into_iter().map(|pair| KvPair {
-                    key: keyspace.decode(&pair.key).expect("the page was checked to lie in the key space"),
+                    key: keyspace.strip(pair.key).expect("the page was checked to lie in the key space"),
                     value: pair.value,
                 });
                 self.ready.extend(decoded);
@@ -190,7 +187,6 @@ impl Stream for Scan {
                 self.take_page(page);
             }
             if let Some(pair) = self.ready.pop_front() {
-                self.yielded = Some(pair.key.clone());
                 return Poll::Ready(Some(Ok(pair)));
             }
             if let Some(error) = self.failure.take() {

@@ -53,7 +53,7 @@ impl Snapshot for RocksSnapshot {
         options.set_background_purge_on_iterator_cleanup(true);
         let inner = self.cell.borrow_owner();
         let raw = self.cell.borrow_dependent().raw_iterator_cf_opt(inner.family(cf), options);
-        Box::new(RocksIterator { inner, raw, refused: None })
+        Box::new(RocksIterator { inner, raw, is_on_key: false, refused: None })
     }
 }
 
@@ -61,6 +61,8 @@ impl Snapshot for RocksSnapshot {
 pub struct RocksIterator<'a> {
     inner: &'a Inner,
     raw: DBRawIteratorWithThreadMode<'a, DB>,
+    /// Whether the last move ended on a key.
+    is_on_key: bool,
     /// Set when the last move was refused because the engine is poisoned.
     refused: Option<EngineError>,
 }
@@ -69,11 +71,11 @@ impl RocksIterator<'_> {
     /// Moves unless the engine is poisoned.
     fn go(&mut self, movement: impl FnOnce(&mut DBRawIteratorWithThreadMode<'_, DB>)) -> bool {
         self.refused = self.inner.check().err();
-        if self.refused.is_some() {
-            return false;
+        if self.refused.is_none() {
+            movement(&mut self.raw);
         }
-        movement(&mut self.raw);
-        self.raw.valid()
+        self.is_on_key = self.refused.is_none() && self.raw.valid();
+        self.is_on_key
     }
 }
 
@@ -95,12 +97,12 @@ impl EngineIterator for RocksIterator<'_> {
     }
 
     fn next(&mut self) -> bool {
-        assert!(self.raw.valid(), "the iterator is on a key");
+        assert!(self.is_on_key, "the iterator is on a key");
         self.go(|raw| raw.next())
     }
 
     fn prev(&mut self) -> bool {
-        assert!(self.raw.valid(), "the iterator is on a key");
+        assert!(self.is_on_key, "the iterator is on a key");
         self.go(|raw| raw.prev())
     }
 

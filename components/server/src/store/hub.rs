@@ -31,8 +31,9 @@ use wire::kv::{KvCommand, KvError};
 use wire::pd::StoreStats;
 use wire::store::{DiskState, SnapshotKey, SnapshotPiece, StoreMessage};
 
-/// Reads that hold more than this are not served on the threads of sockets and workers.
-const SHORT_READ: usize = 64;
+/// Reads that hold more than this are not served on the threads of sockets and workers. To hand a read to another thread
+/// and its answer back takes about as long as to read a hundred pairs.
+const SHORT_READ: usize = 256;
 /// Entries of so many bytes are applied by whoever takes the turn, if the applier is idle and the only one: where
 /// processors are few, to wake its thread for a few of them takes longer. Many are applied while this thread goes on.
 const APPLIED_AT_ONCE_BYTES: usize = 4 << 10;
