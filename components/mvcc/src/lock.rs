@@ -43,9 +43,6 @@ pub struct Lock {
     pub secondaries: Option<Vec<Key>>,
     /// Commits as soon as all keys of its transaction are locked.
     pub async_commit: bool,
-    /// Transactions that were rolled back on this key meanwhile. Should the lock's own commit get one of these
-    /// timestamps, its record says so, since it takes the place of the rollback's.
-    pub rollbacks: Vec<Timestamp>,
 }
 codec_struct!(Lock {
     kind,
@@ -58,7 +55,6 @@ codec_struct!(Lock {
     min_commit_ts,
     secondaries,
     async_commit,
-    rollbacks,
 });
 
 impl Lock {
@@ -76,7 +72,6 @@ impl Lock {
             min_commit_ts: Timestamp(0),
             secondaries: None,
             async_commit: false,
-            rollbacks: Vec::new(),
         }
     }
 

@@ -1,11 +1,11 @@
 //! Reading one key.
 
 use crate::key::{versioned, versions, without_timestamp};
-use crate::{Lock, ReadError, Write, WriteKind};
+use crate::{Lock, LockKind, ReadError, Write, WriteKind};
 use bytes::Bytes;
 use engine::{Cf, EngineError, EngineIterator, Snapshot};
 use std::collections::BTreeSet;
-use types::{Key, Timestamp};
+use types::{Key, KeyRange, Timestamp};
 
 /// Who reads, and when.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
@@ -40,6 +40,15 @@ pub enum Record {
     RolledBack,
     /// Nothing.
     None,
+}
+
+/// The locks of a part of a range.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub struct LockPage {
+    /// The locks with their keys, in key order.
+    pub locks: Vec<(Key, Lock)>,
+    /// What is left of the range; `None` when nothing is.
+    pub rest: Option<KeyRange>,
 }
 
 /// What a lock lets a reader see.
@@ -80,29 +89,76 @@ impl<'a, S: Snapshot> MvccReader<'a, S> {
         {
             return Ok(value);
         }
-        let mut iter = self.snapshot.iter(Cf::Write, &versions(key, view.at));
+        Ok(self.newest_value(key, view.at)?)
+    }
+
+    /// The record of a key that stands at exactly this timestamp.
+    ///
+    /// # Errors
+    /// [`EngineError`].
+    pub fn write_at(&self, key: &[u8], commit_ts: Timestamp) -> Result<Option<Write>, EngineError> {
+        let bytes = self.snapshot.get(Cf::Write, &versioned(key, commit_ts))?;
+        bytes.map(|bytes| Write::read(&bytes)).transpose()
+    }
+
+    /// The locks in a range of transactions that began at or before `newest`, at most so many, in key order.
+    ///
+    /// # Errors
+    /// [`EngineError`].
+    pub fn locks(
+        &self,
+        range: &KeyRange,
+        newest: Timestamp,
+        locks_max: usize,
+    ) -> Result<LockPage, EngineError> {
+        let mut iter = self.snapshot.iter(Cf::Lock, range);
+        let mut page = LockPage::default();
         let mut valid = iter.seek_to_first();
         while valid {
-            let write = Write::read(&Bytes::copy_from_slice(iter.value()))?;
-            if write.is_data() {
-                return Ok(self.value(key, write)?);
+            let key = Bytes::copy_from_slice(iter.key());
+            if page.locks.len() >= locks_max {
+                page.rest = Some(KeyRange::new(key, range.end.clone()));
+                return Ok(page);
+            }
+            let lock = Lock::read(&Bytes::copy_from_slice(iter.value()))?;
+            if lock.start_ts <= newest {
+                page.locks.push((key, lock));
+            }
+            valid = iter.next();
+        }
+        iter.status()?;
+        Ok(page)
+    }
+
+    /// The newest value that was committed at or before `at`, whatever locks there are; `None` if there is none.
+    ///
+    /// # Errors
+    /// [`EngineError`].
+    pub fn newest_value(&self, key: &[u8], at: Timestamp) -> Result<Option<Bytes>, EngineError> {
+        self.newest(key, at, Write::is_data)?.map_or(Ok(None), |(_, write)| self.value(key, write))
+    }
+
+    /// The newest record at or before `at` of a kind that is wanted.
+    ///
+    /// # Errors
+    /// [`EngineError`].
+    pub fn newest(
+        &self,
+        key: &[u8],
+        at: Timestamp,
+        wanted: impl Fn(&Write) -> bool,
+    ) -> Result<Option<(Timestamp, Write)>, EngineError> {
+        let mut iter = self.snapshot.iter(Cf::Write, &versions(key, at));
+        let mut valid = iter.seek_to_first();
+        while valid {
+            let record = record_at(&*iter)?;
+            if wanted(&record.1) {
+                return Ok(Some(record));
             }
             valid = iter.next();
         }
         iter.status()?;
         Ok(None)
-    }
-
-    /// The newest record at or before `at`, of whatever kind.
-    ///
-    /// # Errors
-    /// [`EngineError`].
-    pub fn newest_write(&self, key: &[u8], at: Timestamp) -> Result<Option<(Timestamp, Write)>, EngineError> {
-        let mut iter = self.snapshot.iter(Cf::Write, &versions(key, at));
-        match iter.seek_to_first() {
-            true => record_at(&*iter).map(Some),
-            false => iter.status().map(|()| None),
-        }
     }
 
     /// What became of the transaction that began at `start_ts`, as far as this key tells. Its commit, if there is one, is
@@ -143,12 +199,24 @@ impl<'a, S: Snapshot> MvccReader<'a, S> {
         if !view.committed.contains(&lock.start_ts) {
             return Err(ReadError::Locked { key: Bytes::copy_from_slice(key), lock: Box::new(lock) });
         }
-        let kind = match lock.kind {
-            crate::LockKind::Put => WriteKind::Put,
-            _ => WriteKind::Delete,
-        };
-        let write = Write { short_value: lock.short_value, ..Write::new(kind, lock.start_ts) };
-        Ok(Behind::Value(self.value(key, write)?))
+        Ok(Behind::Value(self.locked_value(key, &lock)?))
+    }
+
+    /// The value that a lock's transaction gives to the key; `None` if it gives none.
+    ///
+    /// # Errors
+    /// [`EngineError`].
+    pub fn locked_value(&self, key: &[u8], lock: &Lock) -> Result<Option<Bytes>, EngineError> {
+        match lock.kind {
+            LockKind::Put => {
+                let write = Write {
+                    short_value: lock.short_value.clone(),
+                    ..Write::new(WriteKind::Put, lock.start_ts)
+                };
+                self.value(key, write)
+            }
+            LockKind::Delete | LockKind::Lock | LockKind::Pessimistic => Ok(None),
+        }
     }
 
     /// The value that a record of data stands for.

@@ -1,0 +1,63 @@
+//! The second phase: what is locked becomes visible.
+
+use crate::error::TxnError;
+use engine::{Snapshot, WriteBatch};
+use mvcc::{LockKind, MvccReader, Record, Write, WriteKind, delete_lock, put_write};
+use types::{Key, Timestamp};
+
+/// Commits a key of the transaction that began at `start_ts`.
+///
+/// # Errors
+/// [`TxnError`].
+pub fn commit<S: Snapshot>(
+    reader: &MvccReader<'_, S>,
+    key: &Key,
+    start_ts: Timestamp,
+    commit_ts: Timestamp,
+    batch: &mut WriteBatch,
+) -> Result<(), TxnError> {
+    if commit_ts <= start_ts {
+        return Err(TxnError::Invalid {
+            message: "a transaction commits after it began: ask for a new timestamp",
+        });
+    }
+    let Some(lock) = reader.lock(key)?.filter(|lock| lock.start_ts == start_ts) else {
+        return match reader.record_of(key, start_ts)? {
+            Record::Committed { commit_ts: at, .. } if at == commit_ts => Ok(()),
+            Record::Committed { .. } => {
+                Err(TxnError::Invalid { message: "the transaction was committed at another timestamp" })
+            }
+            Record::RolledBack | Record::None => {
+                Err(TxnError::TxnLockNotFound { key: key.clone(), start_ts })
+            }
+        };
+    };
+    if commit_ts < lock.min_commit_ts {
+        return Err(TxnError::CommitTsExpired {
+            key: key.clone(),
+            start_ts,
+            attempted: commit_ts,
+            min_commit_ts: lock.min_commit_ts,
+        });
+    }
+    delete_lock(batch, key);
+    let kind = match lock.kind {
+        LockKind::Put => WriteKind::Put,
+        LockKind::Delete => WriteKind::Delete,
+        LockKind::Lock => WriteKind::Lock,
+        // The transaction did nothing to the key in the end, and the request to release it was lost.
+        LockKind::Pessimistic => return Ok(()),
+    };
+    let overlapped = reader.write_at(key, commit_ts)?;
+    assert!(
+        overlapped.as_ref().is_none_or(|other| other.kind == WriteKind::Rollback),
+        "INV-TXN-3: {start_ts:?} commits at {commit_ts:?}, where there is {overlapped:?}"
+    );
+    let write = Write {
+        short_value: lock.short_value,
+        overlapped_rollback: overlapped.is_some(),
+        ..Write::new(kind, start_ts)
+    };
+    put_write(batch, key, commit_ts, &write);
+    Ok(())
+}

@@ -1,0 +1,28 @@
+//! Transactions: what each command of the protocol does to the records of a key.
+//!
+//! The protocol is Percolator's (Peng and Dabek, OSDI 2010, §2) with the commands and outcomes of TiKV. A transaction
+//! *prewrites* its keys, each with a lock that names the primary; then it *commits* the primary, which decides for all,
+//! and the others follow. Who finds a lock asks at the primary what became of its transaction ([`check_status`]) and
+//! resolves the lock accordingly. A *rollback* leaves a record, so that a prewrite that comes late fails.
+//!
+//! Each command is a pure function over a view of the engine: it appends to a batch what is to be proposed, or gives an
+//! error and has changed nothing. Each may come twice. What holds: a lock is never put over another transaction's
+//! (INV-TXN-2), a record never over another's but for a rollback, which is then noted in it (INV-TXN-3), and a commit comes
+//! after its start and at or after its lock's minimum (INV-TXN-1). That nobody else changes the key between the view and
+//! the proposal is up to whoever calls.
+//!
+//! This room knows no Raft, no region and no clock. Start with [`prewrite`].
+
+mod commit;
+mod error;
+mod pessimistic;
+mod prewrite;
+mod rollback;
+mod status;
+
+pub use commit::commit;
+pub use error::{Conflict, TxnError};
+pub use pessimistic::{LockRequest, acquire, release};
+pub use prewrite::{Mutation, MutationKind, Prewrite, prewrite};
+pub use rollback::rollback;
+pub use status::{CheckStatus, Secondary, Status, check_secondary, check_status, clean_up, heartbeat};
