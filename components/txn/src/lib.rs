@@ -9,12 +9,13 @@
 //! error and has changed nothing. Each may come twice. What holds: a lock is never put over another transaction's
 //! (INV-TXN-2), a record never over another's but for a rollback, which is then noted in it (INV-TXN-3), and a commit comes
 //! after its start and at or after its lock's minimum (INV-TXN-1). That nobody else changes the key between the view and
-//! the proposal is up to whoever calls.
+//! the proposal is what [`Latches`] are for.
 //!
 //! This room knows no Raft, no region and no clock. Start with [`prewrite`].
 
 mod commit;
 mod error;
+mod latch;
 mod pessimistic;
 mod prewrite;
 mod rollback;
@@ -22,6 +23,7 @@ mod status;
 
 pub use commit::commit;
 pub use error::{Conflict, TxnError};
+pub use latch::{Claim, CommandId, Latches};
 pub use pessimistic::{LockRequest, acquire, release};
 pub use prewrite::{Mutation, MutationKind, Prewrite, prewrite};
 pub use rollback::rollback;
