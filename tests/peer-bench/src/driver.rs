@@ -81,6 +81,16 @@ impl Measured {
         }
     }
 
+    /// The same, had it cost so many times as much.
+    pub(crate) fn with_costs_times(self, factor: f64) -> Self {
+        Self {
+            servers_cpu: self.servers_cpu.mul_f64(factor),
+            generator_cpu: self.generator_cpu.mul_f64(factor),
+            written_bytes: (self.written_bytes as f64 * factor) as u64,
+            ..self
+        }
+    }
+
     /// The latency that so many of a hundred calls stay within, in microseconds; `None` without calls.
     pub(crate) fn percentile(&self, percent: f64) -> Option<f64> {
         let last = self.latencies.len().checked_sub(1)?;
@@ -92,6 +102,15 @@ impl Measured {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Costs were looked at for three seconds, and operations are known of two of them.
+    #[test]
+    fn costs_are_brought_to_the_time_of_the_operations() {
+        let seconds = Duration::from_secs;
+        let looked = Measured { servers_cpu: seconds(3), generator_cpu: seconds(6), ..Measured::default() };
+        let told = Measured { written_bytes: 900, ..looked }.with_costs_times(2.0 / 3.0);
+        assert_eq!((told.servers_cpu, told.generator_cpu, told.written_bytes), (seconds(2), seconds(4), 600));
+    }
 
     #[test]
     fn percentiles_are_of_the_calls_that_ended() {

@@ -27,8 +27,8 @@ const ENTRY_BYTES: usize = 170;
 const STATE_BYTES: usize = 40;
 /// Batches that may wait to be applied.
 const WAITING_MAX: usize = 8;
-/// Entries after which the log's older half is cut off.
-const LOG_ENTRIES_MAX: u64 = 20_000;
+/// Puts after which the log's older half is cut off.
+const LOG_PUTS_MAX: u64 = 20_000;
 /// One block of the file that the disk alone is measured by.
 const BLOCK: [u8; 4096] = [0x5a; 4096];
 
@@ -40,14 +40,20 @@ pub(crate) struct Floor {
     pub(crate) batch: u64,
     /// Processes at once.
     pub(crate) processes: usize,
+    /// Whether the puts of a batch are one entry of the log, as those of one turn of our workers are; else each is one.
+    pub(crate) is_merged: bool,
+}
+
+const fn floor(name: &'static str, batch: u64, processes: usize) -> Floor {
+    Floor { name, batch, processes, is_merged: false }
 }
 
 pub(crate) const FLOORS: [Floor; 5] = [
-    Floor { name: "floor_b1_x1", batch: 1, processes: 1 },
-    Floor { name: "floor_b1_x3", batch: 1, processes: 3 },
-    Floor { name: "floor_b50_x1", batch: 50, processes: 1 },
-    Floor { name: "floor_b50_x3", batch: 50, processes: 3 },
-    Floor { name: "floor_b100_x3", batch: 100, processes: 3 },
+    floor("floor_b1_x1", 1, 1),
+    floor("floor_b1_x3", 1, 3),
+    floor("floor_b50_x1", 50, 1),
+    floor("floor_b50_x3", 50, 3),
+    floor("floor_b100_x3", 100, 3),
 ];
 
 /// The name of the row of the disk alone.
@@ -77,6 +83,7 @@ pub(crate) fn measure(floor: Floor, directory: &Path, timing: Timing) -> anyhow:
             .arg(directory)
             .arg("--floor-batch")
             .arg(floor.batch.to_string())
+            .args(floor.is_merged.then_some("--floor-merged"))
             .arg("--warm-up")
             .arg(timing.warm_up.as_secs().to_string())
             .arg("--seconds")
@@ -106,7 +113,7 @@ pub(crate) fn measure(floor: Floor, directory: &Path, timing: Timing) -> anyhow:
 }
 
 /// What a process of the floor does; prints what it has to tell.
-pub(crate) fn work(directory: &Path, batch: u64, timing: Timing) -> anyhow::Result<()> {
+pub(crate) fn work(directory: &Path, batch: u64, is_merged: bool, timing: Timing) -> anyhow::Result<()> {
     let engine = RocksEngine::open(directory, &Options::default())?;
     fill(&engine)?;
     let (is_counting, is_stopped) = (AtomicBool::new(false), AtomicBool::new(false));
@@ -117,7 +124,7 @@ pub(crate) fn work(directory: &Path, batch: u64, timing: Timing) -> anyhow::Resu
         let writer = scope.spawn(|| -> anyhow::Result<Vec<u32>> {
             let sender = sender;
             let mut latencies = Vec::new();
-            let mut log = Log::new(batch);
+            let mut log = if is_merged { Log::new(1, batch) } else { Log::new(batch, 1) };
             while !is_stopped.load(Ordering::Relaxed) {
                 let begin = clock::now();
                 log.append(&engine)?;
@@ -167,7 +174,12 @@ fn fill(engine: &RocksEngine) -> anyhow::Result<()> {
 
 /// The log of one group, as the log writer sees it.
 struct Log {
+    /// Entries of each batch.
     batch: u64,
+    /// One entry.
+    entry: Vec<u8>,
+    /// Entries after which the older half is cut off.
+    entries_max: u64,
     first: u64,
     next: u64,
     dice: SplitMix,
@@ -175,8 +187,19 @@ struct Log {
 }
 
 impl Log {
-    fn new(batch: u64) -> Self {
-        Self { batch, first: 1, next: 1, dice: SplitMix::new(2).fork("log"), write: WriteBatch::new() }
+    /// With so many entries in a batch, of so many puts each.
+    fn new(batch: u64, puts: u64) -> Self {
+        let entry = vec![0; ENTRY_BYTES * usize::try_from(puts).expect("a batch fits memory")];
+        let entries_max = LOG_PUTS_MAX / puts;
+        Self {
+            batch,
+            entry,
+            entries_max,
+            first: 1,
+            next: 1,
+            dice: SplitMix::new(2).fork("log"),
+            write: WriteBatch::new(),
+        }
     }
 
     /// Where an entry lies: shaped like the entries of a group's log.
@@ -193,16 +216,15 @@ impl Log {
     fn append(&mut self, engine: &RocksEngine) -> anyhow::Result<()> {
         self.write.clear();
         for _ in 0..self.batch {
-            let mut entry = [0_u8; ENTRY_BYTES];
-            for piece in entry.chunks_mut(8) {
+            for piece in self.entry.chunks_mut(8) {
                 let bytes = self.dice.next_u64().to_le_bytes();
                 piece.copy_from_slice(&bytes[..piece.len()]);
             }
-            self.write.put(Cf::Raft, &Self::key(self.next), &entry);
+            self.write.put(Cf::Raft, &Self::key(self.next), &self.entry);
             self.next += 1;
         }
-        if self.next - self.first > LOG_ENTRIES_MAX {
-            let cut = self.next - LOG_ENTRIES_MAX / 2;
+        if self.next - self.first > self.entries_max {
+            let cut = self.next - self.entries_max / 2;
             self.write.delete_range(Cf::Raft, &Self::key(self.first), &Self::key(cut));
             self.first = cut;
         }
@@ -272,12 +294,12 @@ mod tests {
     fn the_log_is_cut_and_keeps_its_end() {
         let directory = tempfile::tempdir().unwrap();
         let engine = RocksEngine::open(directory.path(), &Options::default()).unwrap();
-        let mut log = Log::new(1000);
+        let mut log = Log::new(1000, 1);
         for _ in 0..30 {
             log.append(&engine).unwrap();
         }
         assert_eq!(log.next, 30_001);
-        assert!(log.next - log.first <= LOG_ENTRIES_MAX);
+        assert!(log.next - log.first <= LOG_PUTS_MAX);
         let has = |index| engine.get(Cf::Raft, &Log::key(index)).unwrap().is_some();
         assert!(!has(1) && !has(log.first - 1) && has(log.first) && has(30_000));
     }

@@ -33,6 +33,9 @@ use workload::{DataSet, WORKLOADS, Workload};
 const PAUSE: Duration = Duration::from_millis(300);
 /// The row after which the floor is measured, to be near to what it is compared with.
 const FLOOR_AFTER: &str = "put_128_c256";
+/// Floors whose batches are those of our stores in a row.
+const MATCHED: [(&str, &str); 2] =
+    [("floor_as_c256_x3", "put_128_c256"), ("floor_as_batch100_x3", "put_batch100")];
 
 /// Measures our stores beside others.
 #[derive(Parser, Debug)]
@@ -79,6 +82,9 @@ struct Options {
     /// With puts of so many in a batch.
     #[arg(long, hide = true, default_value_t = 50)]
     floor_batch: u64,
+    /// All of them in one entry of the log.
+    #[arg(long, hide = true)]
+    floor_merged: bool,
 }
 
 /// Who takes part.
@@ -103,7 +109,7 @@ impl Options {
 fn main() -> anyhow::Result<()> {
     let options = Options::parse();
     if let Some(directory) = &options.floor_worker {
-        return floor::work(directory, options.floor_batch, options.timing());
+        return floor::work(directory, options.floor_batch, options.floor_merged, options.timing());
     }
     ensure!(options.threads > 0 && options.etcd_connections > 0, "threads and connections are at least one");
     let has_rows = WORKLOADS.iter().any(|workload| options.wants(workload.name));
@@ -116,7 +122,13 @@ fn main() -> anyhow::Result<()> {
     };
     // PostgreSQL's own user passes through.
     std::fs::set_permissions(scratch.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
-    let mut bench = Bench { options, figures: Figures::default(), others: Vec::new(), stolen: Vec::new() };
+    let mut bench = Bench {
+        options,
+        figures: Figures::default(),
+        others: Vec::new(),
+        stolen: Vec::new(),
+        batches: Vec::new(),
+    };
     let drivers = bench.start(scratch.path())?;
     let machine = machine::line(scratch.path())?;
     let described = bench.run(drivers, scratch.path())?;
@@ -129,6 +141,8 @@ struct Bench {
     /// Shares of the machine that others had, by measurement.
     others: Vec<f64>,
     stolen: Vec<f64>,
+    /// Floors that were given batches as ours were, and how large.
+    batches: Vec<(&'static str, u64)>,
 }
 
 impl Bench {
@@ -191,18 +205,21 @@ impl Bench {
         for row in rows {
             self.row(&row, &mut drivers)?;
             if is_floor_due && row.name == FLOOR_AFTER {
-                self.floor(scratch)?;
+                self.floors(&floor::FLOORS, scratch)?;
                 is_floor_due = false;
+            }
+            if is_floor && let Some((name, _)) = MATCHED.iter().find(|(_, matched)| *matched == row.name) {
+                self.matched_floor(name, row.name, scratch)?;
             }
         }
         if is_floor_due {
-            self.floor(scratch)?;
+            self.floors(&floor::FLOORS, scratch)?;
         }
         for driver in &mut drivers {
             driver.stop()?;
         }
-        self.figures.add_share("put_share_of_floor_c256", "floor_b50_x3", "put_128_c256");
-        self.figures.add_share("put_share_of_floor_batch100", "floor_b50_x3", "put_batch100");
+        self.figures.add_share("put_share_of_floor_c256", "floor_as_c256_x3", "put_128_c256");
+        self.figures.add_share("put_share_of_floor_batch100", "floor_as_batch100_x3", "put_batch100");
         Ok(described)
     }
 
@@ -249,11 +266,29 @@ impl Bench {
         Ok(())
     }
 
-    fn floor(&mut self, scratch: &std::path::Path) -> anyhow::Result<()> {
+    /// The storage work of a row in batches as large as our stores' were in that row: between two syncs a store has so
+    /// many puts.
+    fn matched_floor(
+        &mut self,
+        name: &'static str,
+        row: &'static str,
+        scratch: &std::path::Path,
+    ) -> anyhow::Result<()> {
+        let Some(syncs) = self.figures.spread(row, figures::OURS, figures::Metric::Syncs) else {
+            return Ok(());
+        };
+        let batch = (ours::STORES as f64 / syncs.median).round().clamp(1.0, 10_000.0) as u64;
+        eprintln!("{name}: {batch} puts in a batch");
+        self.batches.push((name, batch));
+        let floor = floor::Floor { name, batch, processes: ours::STORES, is_merged: true };
+        self.floors(&[floor], scratch)
+    }
+
+    fn floors(&mut self, floors: &[floor::Floor], scratch: &std::path::Path) -> anyhow::Result<()> {
         eprintln!("floor …");
         for _ in 0..self.options.rounds {
-            for floor in floor::FLOORS {
-                let measured = floor::measure(floor, scratch, self.options.timing())?;
+            for floor in floors {
+                let measured = floor::measure(*floor, scratch, self.options.timing())?;
                 self.figures.add(floor.name, FLOOR, &measured);
             }
         }
@@ -261,7 +296,7 @@ impl Bench {
     }
 
     fn report(self, machine: String, drivers: Vec<String>) -> anyhow::Result<()> {
-        let Self { options, figures, others, stolen } = self;
+        let Self { options, figures, others, stolen, batches } = self;
         println!("{}", page::table(&figures));
         println!("\n{}", page::aims(&figures));
         println!("{machine}");
@@ -292,6 +327,7 @@ impl Bench {
             warm_up_seconds: options.warm_up,
             others: Spread::of(others),
             stolen: Spread::of(stolen),
+            batches,
         };
         std::fs::write(&path, page::page(&figures, &story))
             .with_context(|| format!("writing {}", path.display()))?;

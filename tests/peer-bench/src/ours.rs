@@ -19,7 +19,7 @@ use tokio::runtime::Runtime;
 const READY_TIMEOUT: Duration = Duration::from_secs(60);
 /// Keys of one call while loading.
 const LOAD_BATCH: usize = 1000;
-const STORES: usize = 3;
+pub(crate) const STORES: usize = 3;
 
 /// Our cluster.
 pub(crate) struct Ours {

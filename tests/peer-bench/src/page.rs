@@ -61,6 +61,8 @@ pub(crate) struct Story {
     pub(crate) others: Option<Spread>,
     /// What the host took away.
     pub(crate) stolen: Option<Spread>,
+    /// Floors whose batches are those of our stores, and how large.
+    pub(crate) batches: Vec<(&'static str, u64)>,
 }
 
 /// About three figures.
@@ -213,7 +215,7 @@ pub(crate) fn page(figures: &Figures, story: &Story) -> String {
         out,
         "**{}** While a row was measured, {} of all processor time went to processes that were not part of that row (the \
          other peers' idle servers included), and the host took {} away from this machine. Rates and latencies suffer \
-         from that; processor time per operation hardly does.\n\n",
+         from that most, and processor time per operation too: whoever shares a core's caches needs more of it.\n\n",
         if is_shared { "The machine was shared." } else { "The machine was otherwise quiet." },
         percent(story.others),
         percent(story.stolen)
@@ -247,6 +249,9 @@ pub(crate) fn page(figures: &Figures, story: &Story) -> String {
             let _ = writeln!(out, "\n`{row}`: {}", spread(Some(share)));
         }
     }
+    for (name, batch) in &story.batches {
+        let _ = writeln!(out, "\n`{name}`: {batch} puts in each batch");
+    }
     out.push_str(METHOD);
     out
 }
@@ -278,8 +283,9 @@ const METHOD: &str = "
 - **The floor** does only the storage work of a put, through our engine: one thread writes batches of log entries of 170 bytes
   unsynced and syncs them, another applies each batch with one apply state, unsynced. `floor_bN_xP` is N puts per
   batch in P processes at once; its operations are the puts of one process and its costs those of all: what a put costs
-  that P replicas store. `put_share_of_floor_…` is the processor time of `floor_b50_x3` divided by that of our replicated
-  put, generator included. `disk_fdatasync_4k` appends blocks of 4 KiB to a growing file, each synced.
+  that P replicas store. `floor_as_…` has batches as large as our stores had between two syncs in that row, each of them one
+  entry of the log, as the puts of one turn of our workers are. `put_share_of_floor_…` is its processor time divided by that of
+  our replicated put, generator included. `disk_fdatasync_4k` appends blocks of 4 KiB to a growing file, each synced.
 ";
 
 #[cfg(test)]
@@ -331,6 +337,7 @@ mod tests {
             warm_up_seconds: 1,
             others: Spread::of([0.5]),
             stolen: None,
+            batches: vec![("floor_as_c256_x3", 107)],
         };
         let page = page(&figures(), &story);
         assert!(page.contains("**The machine was shared.**"), "{page}");

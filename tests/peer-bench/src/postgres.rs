@@ -4,9 +4,9 @@
 //! `pgbench` says once a second how many transactions have ended; what was used is read at the same moments.
 
 use crate::driver::{Driver, Measured, Timing, Usage};
-use crate::http;
 use crate::processes::{Machine, Process, Used, as_user, used, used_with_children};
 use crate::workload::{DataSet, Kind, Workload};
+use crate::{clock, http};
 use anyhow::{Context as _, bail, ensure};
 use env::SplitMix;
 use rustix::process::Signal;
@@ -14,7 +14,7 @@ use std::io::{BufRead as _, BufReader, Read as _};
 use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 const PROGRAMS: &str = "/usr/lib/postgresql/15/bin";
 /// Whom the servers run as when we are root, whom they refuse.
@@ -172,13 +172,13 @@ impl Postgres {
             .collect()
     }
 
-    /// Starts `pgbench` for as long as it is needed and a second more.
+    /// Starts `pgbench` for as long as it is needed and some seconds more, so that it works while a late report is read.
     fn pgbench(&self, workload: &Workload, seconds: u64) -> anyhow::Result<Command> {
         let scripts = self.scripts(workload)?;
         let mut command = as_user(self.user, &["--pdeathsig", "TERM"]);
         command.arg(format!("{PROGRAMS}/pgbench")).args(self.remote());
         command.args(["-n", "-M", "prepared", "-P", "1", "-l"]);
-        command.args(["-T", &(seconds + 1).to_string(), "-c", &workload.clients.to_string()]);
+        command.args(["-T", &(seconds + 2).to_string(), "-c", &workload.clients.to_string()]);
         command.args(["-j", &self.threads.min(workload.clients).to_string()]);
         if workload.clients > 1 {
             command.arg(format!("--sampling-rate={}", 1.0 / f64::from(SAMPLED_AMONG)));
@@ -266,7 +266,7 @@ impl Driver for Postgres {
         let mut lines = BufReader::new(child.stderr.take().expect("it is piped"));
         let mut measured = Measured::default();
         let (mut count, mut text) = (0, String::new());
-        let (mut last, mut before, mut after) = (0.0, None, None);
+        let (mut last, mut before, mut after) = (0.0, None::<(Instant, Usage)>, None::<(Instant, Usage)>);
         let mut line = String::new();
         while count < end && lines.read_line(&mut line)? > 0 {
             if let Some(progress) = Progress::of(&line) {
@@ -277,7 +277,7 @@ impl Driver for Postgres {
                 }
                 last = progress.at_seconds;
                 // A busy machine may swallow a report, so that the last one we want never comes: the last before it does.
-                let usage = self.usage(child.id())?;
+                let usage = (clock::now(), self.usage(child.id())?);
                 if count == begin {
                     before = Some(usage);
                 } else if count > begin {
@@ -296,7 +296,13 @@ impl Driver for Postgres {
         ensure!(status.success(), "pgbench: {status}: {text}");
         measured.latencies = self.take_latencies()?;
         ensure!(measured.operations > 0.0, "{}: pgbench made no progress: {text}", workload.name);
-        Ok(Some(measured.with_usage(before, after)))
+        // A report may come late, and then more was used than in the seconds that it tells of: what counts is the share of
+        // the time between the two looks, which the work did not change in.
+        let looked = after.0.saturating_duration_since(before.0).as_secs_f64();
+        let measured = measured.with_usage(before.1, after.1);
+        ensure!(looked > 0.0, "{}: pgbench's reports came all at once", workload.name);
+        let factor = measured.seconds / looked;
+        Ok(Some(measured.with_costs_times(factor)))
     }
 
     fn stop(&mut self) -> anyhow::Result<()> {

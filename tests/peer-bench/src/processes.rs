@@ -11,6 +11,8 @@ use std::time::Duration;
 /// How long a server may take to end after it was asked to.
 const STOP_TIMEOUT: Duration = Duration::from_secs(30);
 const LOOK_INTERVAL: Duration = Duration::from_millis(20);
+/// Looks at children that end meanwhile.
+const ENDED_MEANWHILE_MAX: usize = 5;
 
 /// A server that was started; dropped, it is told to stop, and killed if it does not.
 #[derive(Debug)]
@@ -151,9 +153,25 @@ pub(crate) fn used(pid: u32) -> anyhow::Result<Used> {
 /// What a process and its children have used, those that have ended and been waited for included (of these the
 /// processor time alone is known).
 pub(crate) fn used_with_children(parent: u32) -> anyhow::Result<Used> {
-    let stat = read(&format!("/proc/{parent}/stat"))?;
-    let own = Stat::of(&stat).with_context(|| format!("/proc/{parent}/stat is not as expected"))?;
-    let mut sum = used(parent)? + Used { cpu: time_of_ticks(own.children_ticks), written_bytes: 0 };
+    let ended = || -> anyhow::Result<u64> {
+        let stat = read(&format!("/proc/{parent}/stat"))?;
+        Ok(Stat::of(&stat).with_context(|| format!("/proc/{parent}/stat is not as expected"))?.children_ticks)
+    };
+    let mut before = ended()?;
+    for _ in 0..ENDED_MEANWHILE_MAX {
+        let sum = used_now(parent, before)?;
+        let after = ended()?;
+        if after == before {
+            return Ok(sum);
+        }
+        // One of them ended while we looked, and was perhaps counted in neither place.
+        before = after;
+    }
+    used_now(parent, before)
+}
+
+fn used_now(parent: u32, children_ticks: u64) -> anyhow::Result<Used> {
+    let mut sum = used(parent)? + Used { cpu: time_of_ticks(children_ticks), written_bytes: 0 };
     for entry in std::fs::read_dir("/proc").context("reading /proc")? {
         let name = entry?.file_name();
         let Some(pid) = name.to_str().and_then(|name| name.parse::<u32>().ok()) else { continue };
@@ -162,10 +180,19 @@ pub(crate) fn used_with_children(parent: u32) -> anyhow::Result<Used> {
         if Stat::of(&stat).is_some_and(|stat| stat.parent == parent)
             && let Ok(child) = used(pid)
         {
-            sum = sum + child;
+            // Ticks are of ten milliseconds, and one of some hundred children may use less than that in a whole round.
+            let cpu = lone_thread_cpu(pid).unwrap_or(child.cpu);
+            sum = sum + Used { cpu, ..child };
         }
     }
     Ok(sum)
+}
+
+/// Processor time of a process of one thread, to the nanosecond where the system counts so.
+fn lone_thread_cpu(pid: u32) -> Option<Duration> {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/schedstat")).ok()?;
+    let nanos: u64 = text.split_ascii_whitespace().next()?.parse().ok()?;
+    (nanos > 0).then(|| Duration::from_nanos(nanos))
 }
 
 fn read(path: &str) -> anyhow::Result<String> {
@@ -257,6 +284,7 @@ mod tests {
 
     #[test]
     fn our_own_process_can_be_measured() {
+        assert!(lone_thread_cpu(std::process::id()).is_none_or(|cpu| cpu > Duration::ZERO));
         assert!(used_with_children(std::process::id()).is_ok());
     }
 }
