@@ -3,7 +3,7 @@
 use super::history::{Asked, Came, History};
 use super::workload::Operation;
 use bytes::Bytes;
-use client::{Error, KeyRange, KvPair, RawClient, ScanOptions};
+use client::{Error, KeyRange, Keyspace, KvPair, RawClient, ScanOptions};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use types::Key;
@@ -23,6 +23,11 @@ impl Keys {
 
     pub(super) fn key(&self, number: u64) -> Key {
         format!("{}{number:016x}", self.0).into()
+    }
+
+    /// The key as regions know it.
+    pub(super) fn inner(&self, number: u64) -> Key {
+        Keyspace::RAW.encode(&self.key(number))
     }
 
     fn number(&self, key: &[u8]) -> Option<u64> {

@@ -11,7 +11,7 @@ use crate::ctl::Wanted;
 use crate::playground::Cluster;
 use client::Client;
 use std::time::{Duration, Instant};
-use types::Key;
+use types::{Key, KeyRange};
 
 const VALUE_SIZE: usize = 128;
 const KEYS: u64 = 100_000;
@@ -24,6 +24,7 @@ const SPLIT_TIMEOUT: Duration = Duration::from_secs(240);
 const SPLIT_BATCH: usize = 50;
 /// How long leaders may take to spread.
 const SPREAD_TIMEOUT: Duration = Duration::from_secs(30);
+const LOOK_INTERVAL: Duration = Duration::from_millis(200);
 
 /// Measures all counts on one cluster.
 pub(super) async fn measure(timing: Timing, cluster: &Cluster) -> anyhow::Result<Vec<Row>> {
@@ -69,14 +70,22 @@ pub(super) async fn measure(timing: Timing, cluster: &Cluster) -> anyhow::Result
 /// Cuts the keys into so many pieces of one size; false if that takes too long.
 async fn cut(client: &Client, count: u64, deadline: Instant) -> anyhow::Result<bool> {
     let names = Keys::new(None);
-    let keys: Vec<Key> = (1..count).map(|piece| names.key(piece * KEYS / count)).collect();
+    let keys: Vec<Key> = (1..count).map(|piece| names.inner(piece * KEYS / count)).collect();
     for batch in keys.chunks(SPLIT_BATCH) {
         client.admin().split_region(batch.to_vec()).await?;
         if clock::now() >= deadline {
             return Ok(false);
         }
     }
-    Ok(true)
+    // The placement driver hears of the last ones a moment later.
+    let all = KeyRange::new(names.inner(0), names.inner(KEYS - 1));
+    while clock::now() < deadline {
+        if client.admin().regions(all.clone(), usize::MAX).await?.len() as u64 >= count {
+            return Ok(true);
+        }
+        clock::pause(LOOK_INTERVAL).await;
+    }
+    Ok(false)
 }
 
 fn add(rounds: &mut Rounds, count: u64, measured: &Round) {

@@ -139,7 +139,7 @@ fn tail(rounds: &mut Rounds, name: &str, measured: &super::round::Round) {
 
 /// The region of the first key, which holds them all before there are splits.
 async fn region(admin: &Admin) -> anyhow::Result<RegionRoute> {
-    let route = admin.region_at(Keys::new(None).key(0)).await?;
+    let route = admin.region_at(Keys::new(None).inner(0)).await?;
     route.context("the placement driver knows no region of the benchmark's keys")
 }
 
@@ -184,7 +184,7 @@ async fn split(admin: &Admin, round: usize, happened: &Cell<u32>) -> anyhow::Res
     loop {
         // Odd multiples of ever smaller steps, shifted by the round.
         let at = (number * 7919 + round as u64 * 104_729 + 1) % KEYS;
-        admin.split_region([keys.key(at)]).await?;
+        admin.split_region([keys.inner(at)]).await?;
         happened.set(happened.get() + 1);
         number += 1;
         clock::pause(PAUSE).await;
