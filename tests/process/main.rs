@@ -15,5 +15,6 @@ mod judged;
 mod kill;
 mod monitoring;
 mod partition;
+mod profile;
 mod support;
 mod tour;

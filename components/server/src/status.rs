@@ -59,6 +59,7 @@ pub(crate) async fn serve(listener: TcpListener, page: Arc<dyn Page>) {
         .route("/status", get(async |State(page): State<Arc<dyn Page>>| Json(page.status())))
         .route("/metrics", get(metrics))
         .route("/region/{id}", get(region))
+        .route("/debug/pprof/profile", get(crate::profile::profile))
         .with_state(page);
     if let Err(error) = axum::serve(listener, router).await {
         tracing::warn!(%error, "the status page is gone");

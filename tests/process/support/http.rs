@@ -6,6 +6,11 @@ use tokio::net::TcpStream;
 
 /// The body of a page; an error if there is none in time, or another status than 200.
 pub(crate) async fn page(address: &str, path: &str) -> Result<String, String> {
+    page_within(address, path, Duration::from_secs(5)).await
+}
+
+/// The same, of a page that takes longer.
+pub(crate) async fn page_within(address: &str, path: &str, limit: Duration) -> Result<String, String> {
     let read = async {
         let mut stream = TcpStream::connect(address).await?;
         let request = format!("GET {path} HTTP/1.0\r\nHost: {address}\r\nConnection: close\r\n\r\n");
@@ -14,7 +19,7 @@ pub(crate) async fn page(address: &str, path: &str) -> Result<String, String> {
         stream.read_to_end(&mut answer).await?;
         Ok::<_, std::io::Error>(String::from_utf8_lossy(&answer).into_owned())
     };
-    let answer = tokio::time::timeout(Duration::from_secs(5), read)
+    let answer = tokio::time::timeout(limit, read)
         .await
         .map_err(|_| format!("http://{address}{path}: no answer in time"))?
         .map_err(|error| format!("http://{address}{path}: {error}"))?;

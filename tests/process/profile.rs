@@ -1,0 +1,51 @@
+//! What a process says about itself when it is asked where its processor time goes.
+
+use crate::support::cluster::Cluster;
+use crate::support::http;
+use crate::support::run::Run;
+use std::time::Duration;
+
+/// Names are looked up in a large binary, on a machine that may be busy.
+const LIMIT: Duration = Duration::from_secs(120);
+
+/// A store that works for a second says in which of our functions it did: as a picture for people, and in the form that
+/// tools read. Only one profile is taken at a time, and what makes no sense is refused.
+#[test]
+fn a_store_at_work_can_be_profiled() {
+    let run = Run::begin("a_store_at_work_can_be_profiled");
+    run.play(Duration::from_secs(300), async {
+        let cluster = Cluster::start(1, &[]).await;
+        let raw = cluster.client(Duration::from_secs(30)).await.raw();
+        let address = cluster.stores[0].status_address.clone();
+        let work = tokio::spawn(async move {
+            for number in 0_u64.. {
+                let pairs = (0..100).map(|key| (format!("{key}-{number}"), "value"));
+                raw.batch_put(pairs).await.expect("a cluster that is well takes a write");
+            }
+        });
+        let ask = |query: &str| {
+            let (address, path) = (address.clone(), format!("/debug/pprof/profile?{query}"));
+            async move { http::page_within(&address, &path, LIMIT).await }
+        };
+        // The first to come is served; the other is told to come again.
+        let (one, other) = tokio::join!(
+            ask("seconds=1&frequency=500&format=svg"),
+            ask("seconds=1&frequency=500&format=svg")
+        );
+        let (picture, refused) = if one.is_ok() { (one, other) } else { (other, one) };
+        let (picture, refused) = (picture.expect("a picture"), refused.expect_err("one at a time"));
+        assert!(refused.contains("409"), "{refused}");
+        for name in ["<svg", "raft-0", "raftstore::", "server::store::", "engine_rocks::"] {
+            assert!(picture.contains(name), "{name} is not in the picture:\n{picture}");
+        }
+        run.say(format!("a picture of {} bars", picture.matches("class=\"f\"").count()));
+
+        let proto = ask("seconds=1&frequency=500").await.expect("a profile for tools");
+        for name in ["nanoseconds", "raft-0", "raftstore::"] {
+            assert!(proto.contains(name), "{name} is not in the profile");
+        }
+        let refused = ask("seconds=never").await.expect_err("no number");
+        assert!(refused.contains("400") && refused.contains("from 1 to 300"), "{refused}");
+        work.abort();
+    });
+}
