@@ -48,6 +48,8 @@ pub struct Scan {
     options: ScanOptions,
     /// The range asked for, in users' keys.
     range: KeyRange,
+    /// The last key that was yielded, as the user sees it.
+    yielded: Option<Key>,
     /// What has come and was not yielded yet: the rest of one page, and one ahead of it.
     ready: VecDeque<KvPair>,
     /// How many pairs the latest page brought.
@@ -86,6 +88,7 @@ impl Scan {
             fetch_left: options.limit.unwrap_or(u64::MAX),
             options,
             range,
+            yielded: None,
             ready: VecDeque::new(),
             latest_page: 0,
             fetching: None,
@@ -94,7 +97,9 @@ impl Scan {
         }
     }
 
-    /// What was not yielded yet of the range, whatever the limit: a new scan of it goes on where this one stands.
+    /// What was not yielded yet of the range, whatever the limit: a new scan of it goes on where this one stands. It begins
+    /// right behind the last pair that was yielded, and so reads again what a page has shown to be absent: whoever sees
+    /// the new scan pass over a key knows that it was absent after that scan began.
     /// `None` when that is nothing.
     #[must_use]
     pub fn remaining(&self) -> Option<KeyRange> {
@@ -102,15 +107,15 @@ impl Scan {
             return None;
         }
         let mut range = self.range.clone();
-        match self.ready.front() {
-            Some(next) if self.options.reverse => {
-                let mut after = BytesMut::with_capacity(next.key.len() + 1);
-                after.put_slice(&next.key);
+        match &self.yielded {
+            None => {}
+            Some(last) if self.options.reverse => range.end = last.clone(),
+            Some(last) => {
+                let mut after = BytesMut::with_capacity(last.len() + 1);
+                after.put_slice(last);
                 after.put_u8(0);
-                range.end = after.freeze();
+                range.start = after.freeze();
             }
-            Some(next) => range.start = next.key.clone(),
-            None => range = self.keyspace.decode_range(&self.ahead)?,
         }
         (!range.is_empty()).then_some(range)
     }
@@ -187,6 +192,7 @@ impl Stream for Scan {
                 self.take_page(page);
             }
             if let Some(pair) = self.ready.pop_front() {
+                self.yielded = Some(pair.key.clone());
                 return Poll::Ready(Some(Ok(pair)));
             }
             if let Some(error) = self.failure.take() {
