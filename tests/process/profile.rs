@@ -35,13 +35,14 @@ fn a_store_at_work_can_be_profiled() {
         let (picture, refused) = if one.is_ok() { (one, other) } else { (other, one) };
         let (picture, refused) = (picture.expect("a picture"), refused.expect_err("one at a time"));
         assert!(refused.contains("409"), "{refused}");
-        for name in ["<svg", "raft-0", "raftstore::", "server::store::", "engine_rocks::"] {
+        // Whoever brings something takes the turn, so the threads of the sockets are sure to be seen, and others need not be.
+        for name in ["<svg", "store-io", "raftstore::", "server::store::", "engine_rocks::"] {
             assert!(picture.contains(name), "{name} is not in the picture:\n{picture}");
         }
         run.say(format!("a picture of {} bars", picture.matches("class=\"f\"").count()));
 
         let proto = ask("seconds=1&frequency=500").await.expect("a profile for tools");
-        for name in ["nanoseconds", "raft-0", "raftstore::"] {
+        for name in ["nanoseconds", "store-io", "raftstore::"] {
             assert!(proto.contains(name), "{name} is not in the profile");
         }
         let refused = ask("seconds=never").await.expect_err("no number");
