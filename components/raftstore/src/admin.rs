@@ -5,7 +5,6 @@ use crate::command::{ChangeContext, Command};
 use crate::config::Config;
 use crate::effects::{Background, PdTask, Token};
 use crate::peer::{PeerState, SplitRequest, Turn};
-use crate::seeded_bug::SeededBug;
 use crate::write::busy;
 use codec::Encode;
 use engine::Engine;
@@ -256,9 +255,7 @@ impl<E: Engine> PeerState<E> {
             return;
         }
         let config = &turn.shared.config;
-        let unbounded = config.bugs.has(SeededBug::CompactionUnbounded);
-        let status = self.raft.status();
-        let bound = if unbounded { status.committed } else { compaction_bound(self.applying.applied.index) };
+        let bound = compaction_bound(self.applying.applied.index);
         let log = self.raft.storage();
         let first = log.first_index();
         let mut replicated = bound;

@@ -347,8 +347,7 @@ impl<E: Engine> Turn<'_, E> {
                 }
             }
             Command::CompactLog { to } => {
-                let unbounded = self.bugs.has(SeededBug::CompactionUnbounded);
-                let unapplied = to.index >= region.apply.applied.index && !unbounded;
+                let unapplied = to.index >= region.apply.applied.index;
                 let goes_on = to.index > region.apply.truncated.index && !unapplied;
                 if goes_on {
                     region.apply.truncated = to;

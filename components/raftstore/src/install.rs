@@ -56,6 +56,13 @@ impl<E: Engine> PeerState<E> {
         let _refused = self.raft.step(message).is_err();
         self.hand_out(turn);
         if let Some(unused) = self.incoming.take() {
+            if turn.shared.config.bugs.has(SeededBug::InstallUnasked)
+                && let SnapshotData::Pairs(pairs) = &unused.data
+            {
+                let log = &mut turn.out.log;
+                delete_data(&mut log.batch, &self.region.range);
+                pairs.iter().for_each(|(cf, key, value)| log.batch.put(*cf, key, value));
+            }
             turn.shared.meta.release(self.region.id);
             turn.out.background.extend(unused_files(&unused.data));
         }

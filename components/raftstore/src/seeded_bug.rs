@@ -44,8 +44,6 @@ env::seeded_bugs! {
     ConfChangeAppliedTwice,
     /// The log is compacted without a word of it in the apply record.
     TruncationNotSaved,
-    /// A leader has entries of the log forgotten that are not applied.
-    CompactionUnbounded,
     /// A split makes a child without an apply record: nothing says where its log begins.
     SplitChildNotRecorded,
     /// A split makes its child over whatever is on disk of that region already.
@@ -57,6 +55,8 @@ env::seeded_bugs! {
     InstallOverOldData,
     /// A snapshot is put in place without waiting for apply to stop.
     InstallWithoutStop,
+    /// A snapshot that Raft has no use for, because it came twice or too late, is put in place all the same.
+    InstallUnasked,
     /// A snapshot makes a peer although another region of the store has some of its range.
     SnapshotOverNeighbour,
     /// A peer that has got nothing of its region does not vote.

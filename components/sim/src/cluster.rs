@@ -46,6 +46,11 @@ pub trait Node {
         panic!("{} has no thread {thread:?}, to be held or not ({still})", world.node());
     }
 
+    /// Its appliers stand still for so long from now on, and all else goes on. Returns false if it has none.
+    fn lag(&mut self, _world: &mut World<'_>, _duration: Duration) -> bool {
+        false
+    }
+
     /// The regions it holds, applied, as of now; nothing for nodes that are no stores.
     fn regions(&self) -> Vec<RegionView> {
         Vec::new()
@@ -421,6 +426,17 @@ impl Cluster {
         let (node, mut world) = self.node(id);
         node.hold(&mut world, thread, still);
         self.settle(id)
+    }
+
+    /// Lets the appliers of a node that is up stand still for a while. Returns false if it has none.
+    ///
+    /// # Errors
+    /// An invariant that does not hold afterwards.
+    pub fn lag(&mut self, id: NodeId, duration: Duration) -> Result<bool, Broken> {
+        let (node, mut world) = self.node(id);
+        let has_appliers = node.lag(&mut world, duration);
+        self.settle(id)?;
+        Ok(has_appliers)
     }
 
     fn node(&mut self, id: NodeId) -> (&mut Box<dyn Node>, World<'_>) {

@@ -146,6 +146,13 @@ pub enum Fault {
         /// For how long it is down.
         down: Duration,
     },
+    /// The appliers of a store do not run for a while, and all else of it does.
+    Lag {
+        /// Whose.
+        node: NodeId,
+        /// For how long.
+        duration: Duration,
+    },
     /// A wall clock jumps.
     WallJump {
         /// Whose.
@@ -238,6 +245,7 @@ impl Fault {
             Self::LowDisk { .. } => "low-disk",
             Self::LoseDisk { .. } => "lost-disk",
             Self::OldDisk { .. } => "old-disk",
+            Self::Lag { .. } => "slow-apply",
             Self::WallJump { .. } => "wall-jump",
             Self::Drift { .. } => "drift",
             Self::Start { .. } => "start",
@@ -259,6 +267,7 @@ impl Fault {
             | Self::Cut { duration, .. }
             | Self::Slow { duration, .. }
             | Self::SlowDisk { duration, .. }
+            | Self::Lag { duration, .. }
             | Self::FullDisk { duration, .. }
             | Self::LowDisk { duration, .. } => Some(duration),
             _ => None,
@@ -297,6 +306,7 @@ impl Fault {
             },
             "lost-disk" => Self::LoseDisk { node: fields.node("node")?, down: fields.duration("for")? },
             "old-disk" => Self::OldDisk { node: fields.node("node")?, down: fields.duration("for")? },
+            "slow-apply" => Self::Lag { node: fields.node("node")?, duration: fields.duration("for")? },
             "wall-jump" => Self::WallJump { node: fields.node("node")?, by_ms: fields.number("by-ms")? },
             "drift" => Self::Drift { node: fields.node("node")?, drift_ppm: fields.number("ppm")? },
             "start" => Self::Start { node: fields.node("node")? },
@@ -348,7 +358,9 @@ impl fmt::Display for Fault {
             Self::Crash { node, in_sync, down, .. } => {
                 write!(f, " node={} in-sync={in_sync} for={}", node.0, duration_text(*down))
             }
-            Self::Freeze { node, duration } | Self::FullDisk { node, duration } => {
+            Self::Freeze { node, duration }
+            | Self::FullDisk { node, duration }
+            | Self::Lag { node, duration } => {
                 write!(f, " node={} for={}", node.0, duration_text(*duration))
             }
             Self::LoseDisk { node, down } | Self::OldDisk { node, down } => {

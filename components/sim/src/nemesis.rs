@@ -165,6 +165,7 @@ impl Nemesis {
                 lasts = Some(down);
                 self.change_disk(cluster, node, DiskHurt::Returned)?
             }
+            Fault::Lag { node, duration } => kernel.is_up(node) && cluster.lag(node, duration)?,
             Fault::WallJump { node, by_ms } => {
                 kernel.clock_mut(node).jump_wall(by_ms);
                 true
@@ -294,6 +295,9 @@ impl Nemesis {
         for node in nodes {
             cluster.hurt_disk(node, DiskHurt::Full(false))?;
             cluster.hurt_disk(node, DiskHurt::Space(DiskState::Ok))?;
+            if cluster.kernel().is_up(node) {
+                cluster.lag(node, Duration::ZERO)?;
+            }
             cluster.restart(node)?;
         }
         Ok(())

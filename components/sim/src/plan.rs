@@ -83,6 +83,10 @@ const KINDS: &[Kind] = &[
         any(dice, &targets.all()).map(|node| Fault::Reset { node }).collect()
     }),
     kind("slow-disk", 40, 500, slow_disk),
+    kind("slow-apply", 25, 1_000, |dice, targets| {
+        let duration = span(dice);
+        any(dice, &targets.stores).map(|node| Fault::Lag { node, duration }).collect()
+    }),
     kind("failed-write", 20, 1_000, |dice, targets| fail_disk(dice, targets, DiskFailure::Write)),
     kind("failed-sync", 20, 1_000, |dice, targets| fail_disk(dice, targets, DiskFailure::Sync)),
     kind("failed-ingest", 20, 1_000, |dice, targets| fail_disk(dice, targets, DiskFailure::Ingest)),
@@ -421,6 +425,7 @@ mod tests {
             "slow-links",
             "reset",
             "slow-disk",
+            "slow-apply",
             "failed-write",
             "failed-sync",
             "failed-ingest",

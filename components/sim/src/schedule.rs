@@ -190,6 +190,7 @@ impl Schedule {
             Fault::LowDisk { node, .. }
             | Fault::LoseDisk { node, .. }
             | Fault::OldDisk { node, .. }
+            | Fault::Lag { node, .. }
             | Fault::Start { node } => (!stores.contains(node)).then_some(node),
             Fault::Split { client: node, .. }
             | Fault::Transfer { client: node, .. }
@@ -398,7 +399,7 @@ mod tests {
             kinds.extend(schedule.plan.actions.iter().map(|action| action.fault.name()));
             assert_eq!(Schedule::parse(&schedule.to_string()), Ok(schedule));
         }
-        assert_eq!(kinds.len(), 29, "every kind of fault was written: {kinds:?}");
+        assert_eq!(kinds.len(), 30, "every kind of fault was written: {kinds:?}");
     }
 
     #[test]

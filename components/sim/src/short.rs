@@ -17,6 +17,15 @@ use std::time::Duration;
 /// What is drawn otherwise than for a longer run.
 pub(crate) fn sharpen(root: &SplitMix, setup: &mut Setup, workload: &mut WorkloadConfig) {
     sharpen_setup(&mut root.fork("short setup"), setup);
+    if let Some(story) = story(root) {
+        // Whoever does not answer is soon replaced, where there is room.
+        (setup.stores, setup.late_stores) = (story.stores, 0);
+        (setup.links.stall_one_in, setup.links.lag_one_in) = (0, 0);
+        setup.store.raftstore.lease = setup.store.raftstore.tick * 8;
+        setup.pd.disconnected_after = Duration::from_millis(800);
+        setup.pd.down_after = Duration::from_millis(1_200);
+        setup.store.raftstore.down_after = setup.pd.down_after;
+    }
     sharpen_workload(&mut root.fork("short workload"), workload);
 }
 
@@ -84,6 +93,26 @@ const KINDS: &[Kind] = &[
     handover, handover, deaf, deaf, deaf, unseen, unseen, unseen,
 ];
 
+/// What takes several things to go wrong in turn, which others would spoil: it is all that happens in its seeds.
+#[derive(Clone, Copy)]
+struct Story {
+    kind: Kind,
+    /// In a cluster of so many stores: three, for everybody to have a part in it, or more, for something to be moved.
+    stores: u32,
+}
+
+const STORIES: &[Story] = &[
+    Story { kind: usurper, stores: 3 },
+    Story { kind: jumped_over, stores: 3 },
+    Story { kind: pieces_moved, stores: 4 },
+];
+
+/// What alone is told in a seed, if it is one of those.
+fn story(root: &SplitMix) -> Option<Story> {
+    let mut dice = root.fork("short story");
+    dice.chance(1, 5).then(|| pick(&mut dice, STORIES))
+}
+
 /// What goes wrong in a short run.
 pub(crate) fn plan(root: &SplitMix, targets: &Targets, until: SimTime, timeout: Duration) -> Plan {
     let mut dice = root.fork("short plan");
@@ -93,6 +122,11 @@ pub(crate) fn plan(root: &SplitMix, targets: &Targets, until: SimTime, timeout: 
     }
     if !dice.chance(1, 4) {
         // Stores that come later come all the same.
+        actions.retain(|action| matches!(action.fault, Fault::Start { .. }));
+    }
+    let story = story(root);
+    if story.is_some() {
+        network = NetworkConfig::default();
         actions.retain(|action| matches!(action.fault, Fault::Start { .. }));
     }
     let mut often = |label: &str, kind: Kind, interval: Duration| {
@@ -107,6 +141,12 @@ pub(crate) fn plan(root: &SplitMix, targets: &Targets, until: SimTime, timeout: 
             actions.extend(faults.into_iter().map(|(later, fault)| Action { at: at + later, fault }));
         }
     };
+    if let Some(story) = story {
+        often("short telling", story.kind, Duration::from_millis(2_500));
+        actions.retain(|action| action.at < until);
+        actions.sort_by_key(|action| action.at);
+        return Plan { network, disk, points, actions };
+    }
     for number in 0..1 + dice.below(3) {
         let kind = pick(&mut dice, KINDS);
         often(
@@ -255,6 +295,58 @@ fn handover(dice: &mut SplitMix, targets: &Targets, timeout: Duration) -> Vec<(D
     let deaf = cut_off(one, &targets.stores, false, true, dice.duration(timeout, timeout * 3));
     faults.extend(deaf.map(|cut| (later, cut)));
     faults
+}
+
+/// Leadership goes round; then two do not hear each other, and both reach a third one, whose answers take long to one of
+/// them: whoever else it elects leads while that one does not know yet.
+fn usurper(dice: &mut SplitMix, targets: &Targets, timeout: Duration) -> Vec<(Duration, Fault)> {
+    let [one, other, between] = some(dice, &targets.stores, 3)[..] else { return Vec::new() };
+    let mut faults = Vec::new();
+    for _ in 0..8 {
+        let at = dice.duration(Duration::ZERO, timeout * 2);
+        faults.extend(later(at, transfer(dice, targets, timeout)));
+    }
+    let (begins, duration) = (timeout * 2, timeout * 3);
+    let slow = Fault::Slow { directions: vec![(between, one)], by: timeout / 3, duration };
+    let directions = vec![(one, other), (other, one)];
+    faults.extend(later(begins, at_once([slow, Fault::Cut { shape: Shape::Pair, directions, duration }])));
+    faults
+}
+
+/// Regions are cut while the appliers of a store are far behind, and the pieces that it does not know of move away from
+/// there.
+fn pieces_moved(dice: &mut SplitMix, targets: &Targets, timeout: Duration) -> Vec<(Duration, Fault)> {
+    let Some(node) = some(dice, &targets.stores, 1).first().copied() else { return Vec::new() };
+    let duration = millis(dice, 4_000, 8_000);
+    let mut faults = at_once([Fault::Lag { node, duration }]);
+    for _ in 0..3 {
+        faults.extend(later(millis(dice, 0, 1_000), split(dice, targets, timeout)));
+    }
+    for _ in 0..4 {
+        let at = dice.duration(timeout, duration);
+        faults.extend(later(at, at_once(crate::plan::change_members(dice, targets))));
+    }
+    faults
+}
+
+/// A store whose appliers are far behind does not hear the others, who go on and forget what it lacks: it is sent
+/// snapshots of what it has not come to yet.
+fn jumped_over(dice: &mut SplitMix, targets: &Targets, timeout: Duration) -> Vec<(Duration, Fault)> {
+    let Some(node) = some(dice, &targets.stores, 1).first().copied() else { return Vec::new() };
+    // Long enough for it to give up whatever it led.
+    let (begins, moment) = (millis(dice, 100, 600), dice.duration(timeout, timeout * 3));
+    let duration = begins + moment + millis(dice, 200, 1_000);
+    let mut faults = at_once([Fault::Lag { node, duration }]);
+    faults.extend(cut_off(node, &targets.stores, false, true, moment).map(|cut| (begins, cut)));
+    for _ in 0..16 {
+        let at = dice.duration(begins, begins + moment);
+        faults.extend(later(at, compact(dice, targets, timeout)));
+    }
+    faults
+}
+
+fn later(by: Duration, faults: Vec<(Duration, Fault)>) -> impl Iterator<Item = (Duration, Fault)> {
+    faults.into_iter().map(move |(at, fault)| (by + at, fault))
 }
 
 fn freeze(dice: &mut SplitMix, targets: &Targets, timeout: Duration) -> Vec<(Duration, Fault)> {

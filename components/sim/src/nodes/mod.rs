@@ -121,16 +121,10 @@ impl SeededBug {
 
 /// Rules that cover for each other: broken alone, hardly anything shows it.
 #[cfg(feature = "seeded_bugs")]
-const TOGETHER: &[&[SeededBug]] = &[
-    &[
-        SeededBug::Raft(raft::SeededBug::CompactUnapplied),
-        SeededBug::Regions(raftstore::SeededBug::CompactionUnbounded),
-    ],
-    &[
-        SeededBug::Raft(raft::SeededBug::TransferVoteOfAnyTerm),
-        SeededBug::Raft(raft::SeededBug::TransferRetryKeepsMark),
-    ],
-];
+const TOGETHER: &[&[SeededBug]] = &[&[
+    SeededBug::Raft(raft::SeededBug::TransferVoteOfAnyTerm),
+    SeededBug::Raft(raft::SeededBug::TransferRetryKeepsMark),
+]];
 
 /// A clock that shows one reading: that of the moment at which a node is driven.
 struct Moment(MonoTime);

@@ -683,6 +683,14 @@ impl Node for StoreNode {
         self.carry_on(world);
     }
 
+    fn lag(&mut self, world: &mut World<'_>, duration: Duration) -> bool {
+        let until = world.mono() + duration;
+        let appliers = (0..self.config.appliers).map(|number| Thread::Runs(Actor::Applier(number)));
+        self.process().behind.extend(appliers.map(|thread| (thread, until)));
+        self.carry_on(world);
+        true
+    }
+
     fn crash(&mut self, kind: CrashKind, dice: &mut SplitMix) {
         self.process = None;
         // What the operating system held when its disk failed may or may not get there.
