@@ -26,6 +26,8 @@ pub(crate) fn sharpen(root: &SplitMix, setup: &mut Setup, workload: &mut Workloa
         setup.pd.down_after = Duration::from_millis(1_200);
         setup.store.raftstore.down_after = setup.pd.down_after;
     }
+    // A copy on a store that is gone could never be replaced where each store is to have one.
+    setup.pd.replicas = setup.pd.replicas.min(usize::try_from(setup.stores).expect("small"));
     sharpen_workload(&mut root.fork("short workload"), workload);
 }
 
