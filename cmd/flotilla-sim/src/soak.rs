@@ -51,12 +51,13 @@ struct Sum {
 }
 
 fn fold(sum: &mut Depths, more: &Depths, how: fn(u64, u64) -> u64) {
-    let Depths { elections, regions, member_changes, entries, told } = sum;
+    let Depths { elections, regions, member_changes, entries, stores_retired, told } = sum;
     let Told { snapshots, leases_expired, compactions, sleeps, sleeps_lost } = told;
     *elections = how(*elections, more.elections);
     *regions = how(*regions, more.regions);
     *member_changes = how(*member_changes, more.member_changes);
     *entries = how(*entries, more.entries);
+    *stores_retired = how(*stores_retired, more.stores_retired);
     *snapshots = how(*snapshots, more.told.snapshots);
     *leases_expired = how(*leases_expired, more.told.leases_expired);
     *compactions = how(*compactions, more.told.compactions);
@@ -64,12 +65,13 @@ fn fold(sum: &mut Depths, more: &Depths, how: fn(u64, u64) -> u64) {
     *sleeps_lost = how(*sleeps_lost, more.told.sleeps_lost);
 }
 
-fn rows(depths: &Depths) -> [(&'static str, u64); 9] {
+fn rows(depths: &Depths) -> [(&'static str, u64); 10] {
     [
         ("elections", depths.elections),
         ("regions", depths.regions),
         ("member changes", depths.member_changes),
         ("entries applied", depths.entries),
+        ("stores taken out", depths.stores_retired),
         ("snapshots", depths.told.snapshots),
         ("leases expired", depths.told.leases_expired),
         ("log compactions", depths.told.compactions),

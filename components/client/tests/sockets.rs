@@ -11,7 +11,9 @@ use tokio::net::TcpListener;
 use transport::{Counters, Identity, Receipt, Request, RequestBody, Server, Service, Settings};
 use types::{ClusterId, Epoch, Key, Peer, PeerId, Region, RegionId, StoreId};
 use wire::kv::{KvCommand, KvError, KvPair, KvReply, WriteOp};
-use wire::pd::{PdError, PdReply, PdRequest, RegionRoute, StoreInfo, StoreState, StoreStats, StoreStatus};
+use wire::pd::{
+    PdError, PdReply, PdRequest, RegionRoute, StoreInfo, StoreMode, StoreState, StoreStats, StoreStatus,
+};
 use wire::store::{SnapshotKey, SnapshotPiece, StoreBatch};
 
 /// One process that leads one region of all keys and knows that it does. Or a member of a placement driver that does
@@ -68,7 +70,13 @@ impl Playmate {
                 let info =
                     StoreInfo { id: StoreId(1), address: self.address.clone(), ..StoreInfo::default() };
                 let stats = StoreStats::default();
-                PdReply::Stores(vec![StoreStatus { info, stats, state: StoreState::Up, silent_ms: 0 }])
+                PdReply::Stores(vec![StoreStatus {
+                    info,
+                    stats,
+                    state: StoreState::Up,
+                    silent_ms: 0,
+                    mode: StoreMode::Serving,
+                }])
             }
             PdRequest::GetRegions { .. } => {
                 PdReply::Regions(vec![RegionRoute { region, leader: Some(peer), ..RegionRoute::default() }])

@@ -10,7 +10,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 use types::{ClusterId, Key, KeyRange, LogIndex, Region, RegionId, StoreId, Timestamp};
 use wire::kv::{KvCommand, KvReply};
-use wire::pd::{OperatorStatus, Order, PdReply, PdRequest, RegionRoute, StoreStatus};
+use wire::pd::{OperatorStatus, Order, PdReply, PdRequest, RegionRoute, StoreMode, StoreStatus};
 
 /// How many regions one request to the placement driver brings.
 const REGIONS_PAGE: u32 = 1000;
@@ -105,6 +105,16 @@ impl Admin {
     /// [`Error::InvalidArgument`] if none runs. Others leave open whether it was ended.
     pub async fn cancel_operator(&self, region_id: RegionId) -> Result<(), Error> {
         self.ask(PdRequest::CancelOperator { region_id }, done).await
+    }
+
+    /// Has a store drained of its regions, or of its leaderships, or used as any other again. It has then begun; how far
+    /// it is shows in [`Admin::stores`]: a store that has given everything away is listed no more.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`] with the reason if it is refused. Others leave open whether it was begun: it may be
+    /// asked for again.
+    pub async fn set_store_mode(&self, store_id: StoreId, mode: StoreMode) -> Result<(), Error> {
+        self.ask(PdRequest::SetStoreMode { store_id, mode }, done).await
     }
 
     /// A timestamp, later than any that was given before this call.

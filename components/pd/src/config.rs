@@ -62,6 +62,8 @@ pub struct Config {
     pub slow_step_timeout_per_mib: Duration,
     /// After an operator failed, its region is left alone for so long.
     pub retry_after: Duration,
+    /// How often the log is told how far the disks of stores have come.
+    pub mark_interval: Duration,
     /// How many ended operators are remembered.
     pub history_max: usize,
     /// Rules that are broken on purpose.
@@ -102,6 +104,7 @@ impl Default for Config {
             slow_step_timeout: Duration::from_secs(10 * 60),
             slow_step_timeout_per_mib: Duration::from_secs(1),
             retry_after: Duration::from_secs(30),
+            mark_interval: Duration::from_secs(3),
             history_max: 256,
             bugs: crate::Bugs::default(),
             #[cfg(feature = "seeded_bugs")]

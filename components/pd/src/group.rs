@@ -80,6 +80,7 @@ impl<E: Engine> Group<E> {
         seed: u64,
     ) -> Result<Self, Error> {
         let mut state = State::load(&engine)?;
+        state.bugs = config.bugs;
         if state.is_new() {
             state.found(members.clone());
         } else if state.conf_state() != members {

@@ -36,7 +36,7 @@ pub use directory::{Directory, RegionInfo, StoreRegions, Verdict};
 pub use error::Error;
 pub use operator::{Operator, OperatorKind, Progress, describe, keeps_quorum};
 pub use operators::{Influence, Operators};
-pub use pd::{Member, Pd, PdAppend, PdEffects, PdInput, PdStatus, WriteToken};
+pub use pd::{Member, Pd, PdAppend, PdEffects, PdInput, PdStatus, StoreEver, WriteToken};
 pub use plan::plan;
 pub use seeded_bug::{Bugs, SeededBug};
 pub use view::{ClusterView, StoreView};

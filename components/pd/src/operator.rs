@@ -14,6 +14,8 @@ use wire::pd::{OperatorStatus, Order, Step, StoreState};
 /// What an operator is for. Limits are per kind.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum OperatorKind {
+    /// Takes a peer off a store that is to give everything away.
+    DrainStore,
     /// Brings the number of healthy voters to what is configured.
     ReplicaRepair,
     /// Removes a peer that is too much.
@@ -37,6 +39,7 @@ impl OperatorKind {
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
+            Self::DrainStore => "drain-store",
             Self::ReplicaRepair => "replica-repair",
             Self::ExtraPeer => "extra-peer",
             Self::BalanceRegion => "balance-region",
@@ -51,7 +54,7 @@ impl OperatorKind {
     /// How many of this kind, or of those that share its limit, may run at once.
     pub(crate) const fn limit(self, config: &Config) -> usize {
         match self {
-            Self::ReplicaRepair | Self::ExtraPeer => config.repair_limit,
+            Self::DrainStore | Self::ReplicaRepair | Self::ExtraPeer => config.repair_limit,
             Self::BalanceRegion => config.region_balance_limit,
             Self::BalanceLeader | Self::EvictLeader => config.leader_balance_limit,
             Self::AddPeer | Self::RemovePeer | Self::TransferPeer => config.order_limit,
@@ -61,7 +64,7 @@ impl OperatorKind {
     /// The kind under which those that share a limit are counted.
     pub(crate) const fn class(self) -> Self {
         match self {
-            Self::ReplicaRepair | Self::ExtraPeer => Self::ReplicaRepair,
+            Self::DrainStore | Self::ReplicaRepair | Self::ExtraPeer => Self::ReplicaRepair,
             Self::BalanceRegion => Self::BalanceRegion,
             Self::BalanceLeader | Self::EvictLeader => Self::BalanceLeader,
             Self::AddPeer | Self::RemovePeer | Self::TransferPeer => Self::AddPeer,
@@ -279,12 +282,15 @@ fn next_instruction(step: &Step, info: &RegionInfo, stores: &BTreeMap<StoreId, S
 
 /// Leadership sits on a peer that is about to be demoted: it moves first, whoever made it sit there.
 fn hand_over(demote: &[PeerId], info: &RegionInfo, stores: &BTreeMap<StoreId, StoreView>) -> Progress {
-    let target = info.region.peers.iter().find(|peer| {
+    let store = |peer: &Peer| stores.get(&peer.store_id);
+    let able = info.region.peers.iter().filter(|peer| {
         peer.role == PeerRole::Voter
             && !demote.contains(&peer.id)
             && !info.is_behind(peer.id)
-            && stores.get(&peer.store_id).is_some_and(StoreView::takes_leaders)
+            && store(peer).is_some_and(StoreView::could_lead)
     });
+    // One on a store that gives its leaderships away is better than a change that gets stuck.
+    let target = able.max_by_key(|peer| store(peer).is_some_and(StoreView::takes_leaders));
     target.map_or(Progress::Wait, |peer| Progress::Send(Step::TransferLeader { to: *peer }))
 }
 

@@ -5,10 +5,12 @@ use crate::{Config, RegionInfo, StoreView};
 use std::collections::BTreeMap;
 use std::time::Duration;
 use types::{Epoch, MonoTime, Peer, PeerId, PeerRole, Region, RegionId, StoreId};
-use wire::pd::{Step, StoreState, StoreStats};
+use wire::pd::{Step, StoreMode, StoreState, StoreStats};
 
 fn stores() -> BTreeMap<StoreId, StoreView> {
-    let view = |id| (id, StoreView { id, state: StoreState::Up, stats: StoreStats::default() });
+    let view = |id| {
+        (id, StoreView { id, state: StoreState::Up, mode: StoreMode::Serving, stats: StoreStats::default() })
+    };
     (1..=4).map(|id| view(StoreId(id))).collect()
 }
 
@@ -103,6 +105,24 @@ fn a_leader_that_is_to_be_demoted_hands_over_first() {
         observe(&mut operator, &info),
         Progress::Send(Step::TransferLeader { to: Peer::voter(PeerId(2), StoreId(2)) })
     );
+}
+
+#[test]
+fn a_leader_hands_over_to_a_store_that_should_not_lead_if_no_other_can() {
+    // A peer was moved off a store that led by then, and the other voter was on a store that drained: the operator waited until
+    // its time was over (found by the simulator).
+    let (mut info, mut stores) = (region(), stores());
+    let mut operator = replacement(&info);
+    info.region.peers.push(Peer::learner(PeerId(9), StoreId(4)));
+    info.leader = info.region.peers[2];
+    let told = |operator: &mut Operator, stores: &BTreeMap<StoreId, StoreView>| {
+        operator.observe(&info, stores, MonoTime::ZERO)
+    };
+    stores.get_mut(&StoreId(1)).unwrap().mode = StoreMode::Draining;
+    let to = |id| Progress::Send(Step::TransferLeader { to: Peer::voter(PeerId(id), StoreId(id)) });
+    assert_eq!(told(&mut operator, &stores), to(2));
+    stores.get_mut(&StoreId(2)).unwrap().state = StoreState::Disconnected;
+    assert_eq!(told(&mut operator, &stores), to(1));
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! The operators under way and those that ended lately.
 
 use crate::operator::{Operator, OperatorKind, Progress};
+use crate::seeded_bug::SeededBug;
 use crate::{Config, RegionInfo, StoreView};
 use std::collections::{BTreeMap, VecDeque};
 use types::{MonoTime, Peer, RegionId, StoreId};
@@ -92,6 +93,14 @@ impl Operators {
         let region_id = info.region.id;
         let operator = self.running.get_mut(&region_id)?;
         match operator.observe(info, stores, now) {
+            // It may drain only since this was planned.
+            Progress::Send(Step::AddLearner { peer })
+                if stores.get(&peer.store_id).is_some_and(StoreView::is_draining)
+                    && !config.bugs.has(SeededBug::DrainingStoreIsTarget) =>
+            {
+                self.fail(region_id, format!("cancelled: store {} drains", peer.store_id), now, config);
+                None
+            }
             Progress::Send(step) => Some(Instruction { region_id, epoch: info.region.epoch, step }),
             Progress::Wait => None,
             Progress::Finished => {

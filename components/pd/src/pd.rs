@@ -4,7 +4,7 @@ use crate::group::{Group, GroupEffects};
 use crate::operators::Operators;
 use crate::seeded_bug::SeededBug;
 use crate::serve::{Lead, Waiting};
-use crate::state::{Command, Outcome};
+use crate::state::{Command, Outcome, StoreRecord};
 use crate::tso::{Oracle, WallClock};
 use crate::{ClusterView, Config, Directory, Error, StoreView};
 use engine::{Engine, WriteBatch};
@@ -12,7 +12,7 @@ use env::{Dice as _, SplitMix, sim_point};
 use raft::{ConfState, EntryId, Message, Role};
 use std::collections::BTreeMap;
 use types::{ClusterId, LogIndex, MonoTime, PeerId, StoreId, Term};
-use wire::pd::{PdError, PdRequest, PdResponse};
+use wire::pd::{PdError, PdRequest, PdResponse, StoreMode};
 
 pub use crate::group::WriteToken;
 
@@ -62,6 +62,19 @@ pub struct PdEffects {
     pub messages: Vec<Message>,
     /// Send these now to whoever asked.
     pub replies: Vec<(u64, PdResponse)>,
+}
+
+/// What is remembered of a store for ever.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct StoreEver {
+    /// Its id has ended.
+    pub is_retired: bool,
+    /// What it is to do.
+    pub mode: StoreMode,
+    /// Its last start.
+    pub starts: u64,
+    /// How often it had written to its logs when it said so last.
+    pub log_mark: u64,
 }
 
 /// A member at a glance, for status pages and metrics.
@@ -301,6 +314,19 @@ impl<E: Engine> Pd<E> {
         self.lead().map(|lead| &lead.stores)
     }
 
+    /// Every store that ever was, by id. As of [`PdStatus::applied`].
+    #[must_use]
+    pub fn stores_ever(&self) -> BTreeMap<StoreId, StoreEver> {
+        let stores = self.group.state().stores().iter();
+        let ever = |record: &StoreRecord| StoreEver {
+            is_retired: record.retired,
+            mode: record.mode,
+            starts: record.info.starts,
+            log_mark: record.info.log_mark,
+        };
+        stores.map(|(id, record)| (*id, ever(record))).collect()
+    }
+
     pub(crate) fn lead(&self) -> Option<&Lead> {
         match &self.service {
             Service::Leading(lead) => Some(lead),
@@ -517,7 +543,14 @@ impl<E: Engine> Pd<E> {
         if let Service::Leading(lead) = &mut self.service
             && self.now >= lead.next_plan
         {
-            lead.schedule(self.group.state(), self.now, &self.config);
+            let ended = lead.schedule(self.group.state(), self.now, &self.config);
+            let marks = lead.new_marks(self.group.state(), self.now, &self.config);
+            for store_id in ended {
+                self.propose(&Command::Retire { store_id }, Waiting::Nobody);
+            }
+            if !marks.is_empty() {
+                self.propose(&Command::Marks { marks }, Waiting::Nobody);
+            }
         }
     }
 

@@ -9,4 +9,12 @@ env::seeded_bugs! {
     TsoFromClock,
     /// Ids are handed out that no log has reserved.
     IdsNotReserved,
+    /// A store that is to give its regions away gets new ones.
+    DrainingStoreIsTarget,
+    /// A store that introduces itself anew is to give nothing away any more.
+    DrainForgotten,
+    /// A store is taken back whatever its disk has forgotten.
+    DiskAgeUnchecked,
+    /// A store whose id has ended may come back with it.
+    RetiredStoreReturns,
 }

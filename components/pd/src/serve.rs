@@ -2,7 +2,7 @@
 
 use crate::ids::IdPool;
 use crate::operators::Operators;
-use crate::state::{Command, State};
+use crate::state::{Command, LogMark, State, StoreRecord};
 use crate::tso::Oracle;
 use crate::view::StoreHealth;
 use crate::{ClusterView, Config, Directory, StoreView, Verdict, plan};
@@ -11,8 +11,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 use types::{Epoch, KeyRange, MonoTime, PeerId, Region, RegionId, StoreId, Term};
 use wire::pd::{
-    Instruction, Order, PdError, PdReply, PdRequest, PdResponse, RegionHeartbeat, SplitIds, StoreInfo,
-    StoreState, StoreStats, StoreStatus,
+    Instruction, Order, PdError, PdReply, PdRequest, PdResponse, RegionHeartbeat, SplitIds, Step, StoreInfo,
+    StoreMode, StoreState, StoreStats, StoreStatus,
 };
 
 /// An answer about regions stops growing at this size, well below the largest frame.
@@ -91,6 +91,7 @@ pub(crate) struct Lead {
     health: BTreeMap<StoreId, StoreHealth>,
     since: MonoTime,
     pub(crate) next_plan: MonoTime,
+    next_marks: MonoTime,
     /// Enough regions have been heard of to schedule. Once true, it stays so.
     pub(crate) is_prepared: bool,
     patrol: RegionId,
@@ -116,6 +117,7 @@ impl Lead {
             health: BTreeMap::new(),
             since: now,
             next_plan: now + config.plan_interval,
+            next_marks: now,
             is_prepared: false,
             patrol: RegionId::ZERO,
             suspects: BTreeSet::new(),
@@ -207,12 +209,87 @@ impl Lead {
             }
             PdRequest::GetOperators => Ok(PdReply::Operators(self.operators.statuses(now))),
             PdRequest::AddOperator { region_id, order } => self.add_operator(region_id, order, config, now),
+            PdRequest::SetStoreMode { store_id, mode } => {
+                return self.set_mode(store_id, mode, state, config, now);
+            }
             PdRequest::CancelOperator { region_id } => match self.operators.cancel(region_id, now, config) {
                 true => Ok(PdReply::Done),
                 false => Err(invalid(format!("no operator runs on region {region_id}"))),
             },
         };
         Answer::Now(result.into())
+    }
+
+    /// Whether enough stores answer is judged here; whether enough are there at all, where the log decides.
+    fn set_mode(
+        &self,
+        store_id: StoreId,
+        mode: StoreMode,
+        state: &State,
+        config: &Config,
+        now: MonoTime,
+    ) -> Answer {
+        let others_min = match mode {
+            StoreMode::Serving => 0,
+            StoreMode::LeadingNone => 1,
+            StoreMode::Draining => config.replicas,
+        };
+        let serves = |record: &&StoreRecord| {
+            record.info.id != store_id
+                && record.takes_part()
+                && record.mode == StoreMode::Serving
+                && self
+                    .health
+                    .get(&record.info.id)
+                    .is_some_and(|health| health.state(now, config) == StoreState::Up)
+        };
+        let others = state.stores().values().filter(serves).count();
+        if others < others_min && state.stores().contains_key(&store_id) {
+            return Answer::Now(PdResponse::Err(invalid(format!(
+                "{others} other stores are up and serve, and {others_min} are needed: add stores first"
+            ))));
+        }
+        Answer::Propose(Command::SetMode { store_id, mode, others_min: others_min as u64 })
+    }
+
+    /// The stores that have given everything away, of those that were to: no region of any key has a copy there, nothing
+    /// is on its way there, and the store says so itself, unless it is given up. Those whose address has another store by now
+    /// are given up in time.
+    fn drained(&self, state: &State, config: &Config, now: MonoTime) -> Vec<StoreId> {
+        let drains = |record: &&StoreRecord| record.mode == StoreMode::Draining && !record.retired;
+        let draining: Vec<StoreId> =
+            state.stores().values().filter(drains).map(|record| record.info.id).collect();
+        if draining.is_empty() || !self.directory.covers_all_keys() {
+            return Vec::new();
+        }
+        let is_target = |id: StoreId| {
+            let mut steps = self.operators.running().flat_map(|operator| operator.remaining());
+            steps.any(|step| matches!(step, Step::AddLearner { peer } if peer.store_id == id))
+        };
+        let is_empty = |id: &StoreId| {
+            let Some(health) = self.health.get(id) else { return false };
+            let says_so = match health.state(now, config) {
+                StoreState::Up => health.stats.as_ref().is_some_and(|stats| stats.region_count == 0),
+                StoreState::Disconnected => false,
+                StoreState::Down => true,
+            };
+            says_so && self.directory.region_count(*id) == 0 && !is_target(*id)
+        };
+        draining.into_iter().filter(is_empty).collect()
+    }
+
+    /// How far the disks of stores have come since that was told to the log last, if it is time to tell.
+    pub(crate) fn new_marks(&mut self, state: &State, now: MonoTime, config: &Config) -> Vec<LogMark> {
+        if now < self.next_marks {
+            return Vec::new();
+        }
+        self.next_marks = now + config.mark_interval;
+        let heard = self.health.iter().filter_map(|(id, health)| {
+            let log_mark = health.stats.as_ref()?.log_mark;
+            let known = state.stores().get(id)?.info.log_mark;
+            (log_mark > known).then_some(LogMark { store_id: *id, log_mark })
+        });
+        heard.collect()
     }
 
     /// Begins what people ask for, if nothing speaks against it.
@@ -364,6 +441,15 @@ impl Lead {
         now: MonoTime,
     ) -> Result<PdReply, PdError> {
         check_store(stats.store_id, state)?;
+        let starts = state.stores()[&stats.store_id].info.starts;
+        if stats.starts < starts {
+            let message = format!(
+                "store {} was started again elsewhere ({starts} times by now, this was start {}): two processes must not \
+                 share an identity, stop one of them",
+                stats.store_id, stats.starts
+            );
+            return Err(PdError::StoreRejected { message });
+        }
         let health = self.health.entry(stats.store_id).or_default();
         health.contact = now;
         health.stats = Some(stats);
@@ -421,6 +507,7 @@ impl Lead {
                     info: record.info.clone(),
                     state: health.state(now, config),
                     silent_ms: now.since(health.contact).as_millis() as u64,
+                    mode: record.mode,
                     stats: health.stats.unwrap_or_else(|| unheard(record.info.id)),
                 }
             })
@@ -436,20 +523,19 @@ impl Lead {
     }
 
     fn look_at_stores(&mut self, state: &State, config: &Config, now: MonoTime) {
-        let present =
-            state.stores().values().filter(|record| !record.retired && !record.info.address.is_empty());
+        let present = state.stores().values().filter(|record| record.takes_part());
         self.stores = present
             .map(|record| {
                 let id = record.info.id;
                 let health = self.health.get(&id).cloned().unwrap_or_default();
-                let state = health.state(now, config);
-                (id, StoreView { id, state, stats: health.stats.unwrap_or_else(|| unheard(id)) })
+                let (state, mode) = (health.state(now, config), record.mode);
+                (id, StoreView { id, state, mode, stats: health.stats.unwrap_or_else(|| unheard(id)) })
             })
             .collect();
     }
 
-    /// Looks at what should move, and starts it.
-    pub(crate) fn schedule(&mut self, state: &State, now: MonoTime, config: &Config) {
+    /// Looks at what should move, and starts it. Returns the stores whose ids are to end.
+    pub(crate) fn schedule(&mut self, state: &State, now: MonoTime, config: &Config) -> Vec<StoreId> {
         self.next_plan = now + config.plan_interval;
         self.look_at_stores(state, config, now);
         self.operators.expire(now, config);
@@ -457,7 +543,7 @@ impl Lead {
             || self.directory.covers_all_keys()
             || now.since(self.since) >= config.prepare_timeout;
         if !self.is_prepared {
-            return;
+            return Vec::new();
         }
         let on_patrol = self.directory.from_id(self.patrol).map(|info| info.region.id);
         let mut suspects: Vec<RegionId> = on_patrol.take(config.patrol_batch).collect();
@@ -484,6 +570,7 @@ impl Lead {
             }
             self.operators.start(operator);
         }
+        self.drained(state, config, now)
     }
 
     pub(crate) fn check_invariants(&self, state: &State) {

@@ -8,14 +8,15 @@
 //!                  "pd/store/" id u64 BE  StoreRecord
 //! ```
 
-use crate::Error;
+use crate::seeded_bug::SeededBug;
+use crate::{Bugs, Error};
 use bytes::Bytes;
 use codec::{Decode as _, Encode as _, codec_enum, codec_struct};
 use engine::{Cf, Engine, Snapshot as _, WriteBatch};
 use raft::{ConfState, EntryId};
 use std::collections::BTreeMap;
 use types::{ClusterId, KeyRange, PeerRole, Region, StoreId};
-use wire::pd::{PdError, StoreInfo};
+use wire::pd::{PdError, StoreInfo, StoreMode};
 
 /// One entry of the group's log.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -31,6 +32,12 @@ pub(crate) enum Command {
     ReserveIds { count: u64 },
     /// The proposer wants to hand out timestamps up to this bound.
     ExtendTso { upper_ms: u64 },
+    /// People decide what a store is to do. Unless it is to serve, so many others must be there that do.
+    SetMode { store_id: StoreId, mode: StoreMode, others_min: u64 },
+    /// A store that drains holds nothing any more: its id ends, if it still drains.
+    Retire { store_id: StoreId },
+    /// The disks of stores have come so far.
+    Marks { marks: Vec<LogMark> },
 }
 codec_enum!(Command {
     1 = Init { cluster_id },
@@ -38,7 +45,18 @@ codec_enum!(Command {
     3 = PutStore { store, takes_over, retires },
     4 = ReserveIds { count },
     5 = ExtendTso { upper_ms },
+    6 = SetMode { store_id, mode, others_min },
+    7 = Retire { store_id },
+    8 = Marks { marks },
 });
+
+/// How often a store has written to its logs, durably.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub(crate) struct LogMark {
+    pub(crate) store_id: StoreId,
+    pub(crate) log_mark: u64,
+}
+codec_struct!(LogMark { store_id, log_mark });
 
 /// What became of a command.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -64,8 +82,17 @@ pub(crate) struct StoreRecord {
     pub(crate) info: StoreInfo,
     /// Its id is not accepted any more.
     pub(crate) retired: bool,
+    /// What it is to do, until its id ends.
+    pub(crate) mode: StoreMode,
 }
-codec_struct!(StoreRecord { info, retired });
+codec_struct!(StoreRecord { info, retired, mode });
+
+impl StoreRecord {
+    /// True if it takes part: its id has not ended, and nobody has its address.
+    pub(crate) fn takes_part(&self) -> bool {
+        !self.retired && !self.info.address.is_empty()
+    }
+}
 
 /// Everything but the stores.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
@@ -114,6 +141,8 @@ pub(crate) struct State {
     stores: BTreeMap<StoreId, StoreRecord>,
     /// Who holds which address. Invariant: exactly the non-empty addresses of `stores`.
     addresses: BTreeMap<String, StoreId>,
+    /// Rules that are broken on purpose.
+    pub(crate) bugs: Bugs,
 }
 
 impl State {
@@ -125,7 +154,8 @@ impl State {
             // Zero stands for "none" among ids, so the first is one.
             None => Meta { id_bound: 1, ..Meta::default() },
         };
-        let mut state = Self { meta, stores: BTreeMap::new(), addresses: BTreeMap::new() };
+        let mut state =
+            Self { meta, stores: BTreeMap::new(), addresses: BTreeMap::new(), bugs: Bugs::default() };
         let mut iterator = snapshot.iter(Cf::Default, &KeyRange::prefix(STORE_PREFIX));
         let mut valid = iterator.seek_to_first();
         while valid {
@@ -253,6 +283,27 @@ impl State {
             Some(Command::PutStore { store, takes_over, retires }) => {
                 self.apply_put_store(store, takes_over, retires, batch)
             }
+            Some(Command::SetMode { store_id, mode, others_min }) => {
+                self.apply_set_mode(store_id, mode, others_min, batch)
+            }
+            Some(Command::Retire { store_id }) => {
+                let drained = self.stores.get(&store_id).filter(|record| record.mode == StoreMode::Draining);
+                if let Some(mut record) = drained.cloned() {
+                    record.retired = true;
+                    record.info.address.clear();
+                    self.put(record, batch);
+                }
+                Outcome::Done
+            }
+            Some(Command::Marks { marks }) => {
+                for LogMark { store_id, log_mark } in marks {
+                    if let Some(mut record) = self.stores.get(&store_id).cloned() {
+                        record.info.log_mark = record.info.log_mark.max(log_mark);
+                        self.put(record, batch);
+                    }
+                }
+                Outcome::Done
+            }
             Some(Command::ReserveIds { count }) => {
                 let first = self.meta.id_bound;
                 self.meta.id_bound = first.saturating_add(count);
@@ -281,7 +332,37 @@ impl State {
         }
         self.meta.bootstrap_store = store.id;
         self.meta.bootstrap = Some(region);
-        self.put(StoreRecord { info: store, retired: false }, batch);
+        self.put(StoreRecord { info: store, ..StoreRecord::default() }, batch);
+        Outcome::Done
+    }
+
+    fn apply_set_mode(
+        &mut self,
+        store_id: StoreId,
+        mode: StoreMode,
+        others_min: u64,
+        batch: &mut WriteBatch,
+    ) -> Outcome {
+        let refused = |message| Outcome::Refused(PdError::InvalidRequest { message });
+        let Some(mut record) = self.stores.get(&store_id).cloned() else {
+            return refused(format!("no store {store_id} is known"));
+        };
+        if record.retired {
+            return refused(format!(
+                "the id of store {store_id} has ended: it holds nothing and takes no part"
+            ));
+        }
+        let is_other = |other: &&StoreRecord| {
+            other.info.id != store_id && other.takes_part() && other.mode == StoreMode::Serving
+        };
+        let others = self.stores.values().filter(is_other).count() as u64;
+        if mode != StoreMode::Serving && others < others_min {
+            return refused(format!(
+                "{others} other stores would be left that serve, and {others_min} are needed: add stores first"
+            ));
+        }
+        record.mode = mode;
+        self.put(record, batch);
         Outcome::Done
     }
 
@@ -321,14 +402,30 @@ impl State {
                 format!("store {} at {:?}: it needs an id from here and an address", store.id, store.address);
             return Outcome::Refused(PdError::InvalidRequest { message });
         }
-        if self.stores.get(&store.id).is_some_and(|record| record.retired) {
+        let known = self.stores.get(&store.id);
+        if known.is_some_and(|record| record.retired) && !self.bugs.has(SeededBug::RetiredStoreReturns) {
             let message = format!(
-                "store id {} is retired: its place was taken and its data was copied elsewhere. Move its data \
-                 directory away and start it again, so that it joins under a new id",
+                "store id {} is retired: it was drained, or its place was taken, and its data was copied elsewhere. \
+                 Move its data directory away and start it again, so that it joins under a new id",
                 store.id
             );
             return Outcome::Refused(PdError::StoreRejected { message });
         }
+        if let Some(StoreRecord { info, .. }) = known
+            && (store.starts < info.starts || store.log_mark < info.log_mark)
+            && !self.bugs.has(SeededBug::DiskAgeUnchecked)
+        {
+            let message = format!(
+                "the data directory of store {} is older than what the store has said since, or the store runs elsewhere: \
+                 this is start {} of it, after {} writes to its logs, and start {} and {} writes are known. It has forgotten \
+                 votes and acknowledgements, so it takes no part. Move the data directory away and start it again, so \
+                 that it joins under a new id and its data is copied to it",
+                store.id, store.starts, store.log_mark, info.starts, info.log_mark
+            );
+            return Outcome::Refused(PdError::StoreRejected { message });
+        }
+        let mode = known.map_or(StoreMode::Serving, |record| record.mode);
+        let mode = if self.bugs.has(SeededBug::DrainForgotten) { StoreMode::Serving } else { mode };
         if let Some(holder) = self.address_holder(&store.address).filter(|holder| *holder != store.id) {
             if takes_over != Some(holder) {
                 let message = format!(
@@ -343,7 +440,7 @@ impl State {
             old.retired = retires;
             self.put(old, batch);
         }
-        self.put(StoreRecord { info: store, retired: false }, batch);
+        self.put(StoreRecord { info: store, retired: false, mode }, batch);
         Outcome::Done
     }
 

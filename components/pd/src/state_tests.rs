@@ -1,13 +1,13 @@
 //! The state is on disk what it is in memory, and damage there is told, not believed.
 
 use crate::Error;
-use crate::state::{Command, Outcome, State};
+use crate::state::{Command, LogMark, Outcome, State};
 use bytes::Bytes;
 use codec::{Decode as _, Encode as _};
 use engine::{Cf, Engine as _, MemEngine, WriteBatch};
 use raft::{ConfState, EntryId};
 use types::{ClusterId, Epoch, KeyRange, LogIndex, Peer, PeerId, Region, RegionId, StoreId, Term};
-use wire::pd::StoreInfo;
+use wire::pd::{StoreInfo, StoreMode};
 
 fn info(id: u64, address: &str) -> StoreInfo {
     StoreInfo { id: StoreId(id), address: address.to_owned(), ..StoreInfo::default() }
@@ -34,6 +34,10 @@ fn commands() -> Vec<Command> {
         put(4, "c", None),
         put(5, "b", None),
         put(6, "c", Some(4)),
+        put(7, "d", None),
+        Command::SetMode { store_id: StoreId(5), mode: StoreMode::LeadingNone, others_min: 1 },
+        Command::SetMode { store_id: StoreId(7), mode: StoreMode::Draining, others_min: 2 },
+        Command::Retire { store_id: StoreId(7) },
     ]
 }
 
@@ -127,4 +131,73 @@ fn commands_keep_their_encoding() {
             assert!(Command::from_bytes(&bytes.slice(..len)).is_err(), "a cut at {len} is noticed");
         }
     }
+}
+
+#[test]
+fn a_store_drains_only_while_enough_others_serve_and_its_id_ends_only_while_it_drains() {
+    let (mut state, _) = lived();
+    let mut next = |command| {
+        let at = EntryId::new(Term(2), state.applied().index.next());
+        let outcome = state.apply(at, Some(command), &mut WriteBatch::new());
+        state.check_invariants();
+        (outcome, state.clone())
+    };
+    let set = |id, mode, others_min| Command::SetMode { store_id: StoreId(id), mode, others_min };
+    let refusal = |outcome| match outcome {
+        Outcome::Refused(wire::pd::PdError::InvalidRequest { message }) => message,
+        other => panic!("{other:?}"),
+    };
+    // 1 and 6 serve, 5 leads nothing, 4 and 7 have ended.
+    let message = refusal(next(set(1, StoreMode::Draining, 2)).0);
+    assert!(message.contains("1 other stores") && message.contains("2 are needed"), "{message}");
+    assert!(refusal(next(set(7, StoreMode::Serving, 0)).0).contains("has ended"));
+    assert!(refusal(next(set(9, StoreMode::Draining, 0)).0).contains("no store 9"));
+    let retire = || Command::Retire { store_id: StoreId(5) };
+    assert!(!next(retire()).1.stores()[&StoreId(5)].retired, "it does not drain");
+    assert_eq!(next(set(5, StoreMode::Draining, 2)).0, Outcome::Done);
+    // It introduces itself again, and drains on.
+    let put = |id| Command::PutStore { store: info(id, "e"), takes_over: None, retires: false };
+    assert_eq!(next(put(5)).1.stores()[&StoreId(5)].mode, StoreMode::Draining);
+    assert_eq!(next(set(5, StoreMode::Serving, 0)).0, Outcome::Done);
+    assert!(!next(retire()).1.stores()[&StoreId(5)].retired, "it was called back");
+    assert_eq!(next(set(5, StoreMode::Draining, 2)).0, Outcome::Done);
+    let (_, state) = next(retire());
+    assert!(state.stores()[&StoreId(5)].retired && state.address_holder("e").is_none());
+    assert!(matches!(next(put(5)).0, Outcome::Refused(wire::pd::PdError::StoreRejected { .. })));
+}
+
+#[test]
+fn a_store_is_taken_back_only_with_a_disk_that_has_forgotten_nothing() {
+    let (mut state, _) = lived();
+    let mut next = |command| {
+        let at = EntryId::new(Term(2), state.applied().index.next());
+        state.apply(at, Some(command), &mut WriteBatch::new())
+    };
+    let put = |starts, log_mark| Command::PutStore {
+        store: StoreInfo { starts, log_mark, ..info(8, "f") },
+        takes_over: None,
+        retires: false,
+    };
+    let refusal = |outcome| match outcome {
+        Outcome::Refused(wire::pd::PdError::StoreRejected { message }) => message,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(next(put(1, 0)), Outcome::Done);
+    assert_eq!(next(put(2, 40)), Outcome::Done);
+    assert_eq!(next(put(2, 40)), Outcome::Done, "the answer was lost, so it is asked again");
+    let message = refusal(next(put(1, 40)));
+    assert!(message.contains("is older than") && message.contains("start 1 of it"), "{message}");
+    // It has told of more writes since; an image of the same run that lacks some of them is known by that.
+    let marks = |log_mark| Command::Marks { marks: vec![LogMark { store_id: StoreId(8), log_mark }] };
+    assert_eq!((next(marks(90)), next(marks(70))), (Outcome::Done, Outcome::Done));
+    let message = refusal(next(put(3, 89)));
+    assert!(message.contains("after 89 writes") && message.contains("90 writes are known"), "{message}");
+    assert_eq!(next(put(3, 90)), Outcome::Done);
+    assert!(refusal(next(put(2, 89))).contains("is older than"), "however often it is tried");
+    // Who does not count is not kept out by counts, but for one who did.
+    assert_eq!(
+        next(Command::PutStore { store: info(5, "b"), takes_over: None, retires: false }),
+        Outcome::Done
+    );
+    refusal(next(put(0, 90)));
 }

@@ -1,10 +1,11 @@
 //! What scheduling looks at.
 
 use crate::operators::Operators;
+use crate::seeded_bug::SeededBug;
 use crate::{Config, Directory};
 use std::collections::BTreeMap;
 use types::{MonoTime, RegionId, StoreId};
-use wire::pd::{StoreState, StoreStats};
+use wire::pd::{StoreMode, StoreState, StoreStats};
 use wire::store::DiskState;
 
 /// A store as scheduling sees it. Retired stores, and those whose address is gone, are not in a view: their copies
@@ -15,6 +16,8 @@ pub struct StoreView {
     pub id: StoreId,
     /// Whether it takes part.
     pub state: StoreState,
+    /// What it is to do.
+    pub mode: StoreMode,
     /// What it said last; the default before its first heartbeat.
     pub stats: StoreStats,
 }
@@ -29,7 +32,19 @@ impl StoreView {
     /// True if leadership may be moved there.
     #[must_use]
     pub fn takes_leaders(&self) -> bool {
+        self.could_lead() && self.mode == StoreMode::Serving
+    }
+
+    /// True if a peer there leads well, whether it should or not.
+    #[must_use]
+    pub fn could_lead(&self) -> bool {
         self.is_up() && !self.stats.is_slow && self.stats.disk == DiskState::Ok
+    }
+
+    /// True if its copies are to be made elsewhere and then removed.
+    #[must_use]
+    pub fn is_draining(&self) -> bool {
+        self.mode == StoreMode::Draining
     }
 
     /// Why no copy of a region of this size may be put there; `None` if one may.
@@ -38,6 +53,8 @@ impl StoreView {
         let reserve = self.stats.capacity_bytes / 100 * config.space_reserve_percent;
         if !self.is_up() {
             Some("not up")
+        } else if self.is_draining() && !config.bugs.has(SeededBug::DrainingStoreIsTarget) {
+            Some("draining")
         } else if self.stats.disk != DiskState::Ok {
             Some("low on disk")
         } else if self.stats.is_slow {

@@ -278,5 +278,116 @@ fn a_request_tells_where_its_time_went() {
     assert!(value_of(&metrics, "flotilla_slow_requests_total") >= 1.0);
     drop(raw);
     store.stop().expect("stopped in good order");
+}
+
+/// Copies a data directory, as a backup would.
+fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).expect("made");
+    for entry in std::fs::read_dir(from).expect("listed") {
+        let entry = entry.expect("listed");
+        let target = to.join(entry.file_name());
+        match entry.file_type().expect("known").is_dir() {
+            true => copy(&entry.path(), &target),
+            false => drop(std::fs::copy(entry.path(), target).expect("copied")),
+        }
+    }
+}
+
+#[test]
+fn a_store_with_an_older_copy_of_its_directory_is_refused_and_told_what_to_do() {
+    let dir = TempDir::new().expect("a directory");
+    let driver = pd(dir.path());
+    let pd_address = driver.ready().address;
+    let config = store_config(dir.path(), "store", &pd_address);
+    let (data, backup) = (config.data_dir.clone(), dir.path().join("backup"));
+    let first = store(config.clone());
+    first.ready();
+    let runtime = runtime();
+    runtime.block_on(async {
+        connect(&pd_address).await.raw().put("ship", "red").await.expect("written");
+    });
+    first.stop().expect("stopped in good order");
+    copy(&data, &backup);
+    let second = store(config.clone());
+    second.ready();
+    runtime.block_on(async {
+        let client = connect(&pd_address).await;
+        client.raw().put("ship", "blue").await.expect("written");
+        // What the store has not told yet, nobody can miss.
+        let mut often = tokio::time::interval(Duration::from_millis(100));
+        let mut told = 0;
+        loop {
+            often.tick().await;
+            let stores = client.admin().stores().await.expect("listed");
+            let (stats, known) = (stores[0].stats.log_mark, stores[0].info.log_mark);
+            // Once it was told after the write, it is in the placement driver's log.
+            if told > 0 && known >= told {
+                break;
+            }
+            if stats > known {
+                told = stats;
+            }
+        }
+    });
+    second.stop().expect("stopped in good order");
+
+    std::fs::rename(&data, dir.path().join("lost")).expect("moved");
+    std::fs::rename(&backup, &data).expect("moved");
+    let said = store(config.clone()).thread.join().expect("no panic").expect_err("it is older").to_string();
+    assert!(said.contains("is older than") && said.contains("joins under a new id"), "{said}");
+    // The directory that was there last is taken, as ever.
+    std::fs::rename(&data, &backup).expect("moved");
+    std::fs::rename(dir.path().join("lost"), &data).expect("moved");
+    let third = store(config);
+    third.ready();
+    runtime.block_on(async {
+        let raw = connect(&pd_address).await.raw();
+        assert_eq!(raw.get("ship").await.expect("read").as_deref(), Some(&b"blue"[..]));
+    });
+    third.stop().expect("stopped in good order");
+    driver.stop().expect("stopped in good order");
+}
+
+#[test]
+fn a_store_is_drained_and_its_id_ends() {
+    let dir = TempDir::new().expect("a directory");
+    let driver = pd(dir.path());
+    let pd_address = driver.ready().address;
+    let configs = ["a", "b", "c", "d"].map(|name| store_config(dir.path(), name, &pd_address));
+    let mut stores: Vec<Process> = configs[..3].iter().cloned().map(store).collect();
+    let infos: Vec<ReadyInfo> = stores.iter().map(Process::ready).collect();
+    let runtime = runtime();
+    let client = runtime.block_on(connect(&pd_address));
+    let leaves = infos[0].store_id;
+    let admin = client.admin();
+    runtime.block_on(async {
+        client.raw().put("ship", "red").await.expect("written");
+        tokio::time::timeout(LONG, replicated(&client)).await.expect("in time");
+        let refused = admin.set_store_mode(leaves, wire::pd::StoreMode::Draining).await;
+        let said = refused.expect_err("two would be left").to_string();
+        assert!(said.contains("3 are needed"), "{said}");
+    });
+    stores.push(store(configs[3].clone()));
+    stores[3].ready();
+    runtime.block_on(async {
+        let mut often = tokio::time::interval(Duration::from_millis(100));
+        // The newcomer has to say how it is first.
+        while admin.set_store_mode(leaves, wire::pd::StoreMode::Draining).await.is_err() {
+            often.tick().await;
+        }
+        while admin.stores().await.expect("listed").iter().any(|store| store.info.id == leaves) {
+            often.tick().await;
+        }
+        let region = replicated(&client).await;
+        assert!(region.peer_on(leaves).is_none(), "{region:?}");
+        assert_eq!(client.raw().get("ship").await.expect("read").as_deref(), Some(&b"red"[..]));
+        let compacted = admin.compact_log(region.id).await.expect("compacted");
+        assert!(compacted.get() > 5, "{compacted}");
+    });
+    stores.remove(0).stop().expect("stopped in good order");
+    let said = store(configs[0].clone()).thread.join().expect("no panic").expect_err("its id has ended");
+    assert!(said.to_string().contains("is retired: it was drained"), "{said}");
+    drop(client);
+    stores.into_iter().for_each(|store| store.stop().expect("stopped in good order"));
     driver.stop().expect("stopped in good order");
 }

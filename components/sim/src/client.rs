@@ -19,7 +19,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 use types::{KeyRange, MonoTime, Region, StoreId};
-use wire::pd::{OperatorStatus, Order};
+use wire::pd::{OperatorStatus, Order, StoreMode};
 
 pub use crate::client_process::{CLIENT_LANE, address_of, node_at};
 
@@ -433,6 +433,19 @@ impl Operator {
                 Some(region) => admin.cancel_operator(region.id).await.is_ok(),
                 None => false,
             },
+            Operation::Mode(store, mode) => match pick_store(&admin, store).await {
+                Some(store) => {
+                    if mode != StoreMode::Draining {
+                        self.session.lock().undrained.insert(store);
+                    }
+                    let is_done = admin.set_store_mode(store, mode).await.is_ok();
+                    if is_done && mode == StoreMode::Draining {
+                        self.session.lock().draining.insert(store);
+                    }
+                    is_done
+                }
+                None => false,
+            },
             Operation::CompactLog(region) => match pick_region(&admin, region).await {
                 Some(region) => admin.compact_log(region.id).await.is_ok(),
                 None => false,
@@ -455,6 +468,18 @@ async fn pick_region(admin: &Admin, number: u64) -> Option<Region> {
     pick(&regions, number).map(|route| route.region.clone())
 }
 
+/// All stores, in the order of their ids.
+async fn all_stores(admin: &Admin) -> Vec<StoreId> {
+    let stores = admin.stores().await.unwrap_or_default();
+    let mut ids: Vec<StoreId> = stores.iter().map(|store| store.info.id).collect();
+    ids.sort_unstable();
+    ids
+}
+
+async fn pick_store(admin: &Admin, number: u64) -> Option<StoreId> {
+    pick(&all_stores(admin).await, number).copied()
+}
+
 /// Asks for a change of members; `None` if it was not begun, or there is nothing to change.
 async fn change_members(
     admin: &Admin,
@@ -463,8 +488,7 @@ async fn change_members(
 ) -> Option<OperatorStatus> {
     let region = pick_region(admin, region).await?;
     let from_store = pick(&region.peers, peer)?.store_id;
-    let mut stores: Vec<StoreId> = admin.stores().await.ok()?.iter().map(|store| store.info.id).collect();
-    stores.sort_unstable();
+    let stores = all_stores(admin).await;
     let free: Vec<StoreId> =
         stores.iter().copied().filter(|store| region.peer_on(*store).is_none()).collect();
     // Mostly one that holds no peer yet.

@@ -9,8 +9,10 @@ use crate::observer::Observer;
 use crate::time::SimTime;
 use codec::frame::Frame;
 use env::{Dice, SplitMix};
+use pd::StoreEver;
 use std::collections::BTreeMap;
 use std::time::Duration;
+use store::DiskAge;
 use types::{LogIndex, MonoTime, PeerId, Region, StoreId, Term};
 
 /// A process of the cluster, together with its disk. It is told what happens to it, and acts through its [`World`].
@@ -79,6 +81,12 @@ pub trait Node {
         DiskStock::default()
     }
 
+    /// What it remembers of all stores that there ever were, and as of which command of its log; `None` for all but members
+    /// of the placement driver.
+    fn stores_ever(&self) -> Option<(LogIndex, StoresEver)> {
+        None
+    }
+
     /// Why its process ends now, by itself; told once.
     fn stops(&mut self) -> Option<String> {
         None
@@ -115,6 +123,9 @@ pub struct RegionView {
     pub leads_in: Option<Term>,
 }
 
+/// Every store that there ever was.
+pub type StoresEver = BTreeMap<StoreId, StoreEver>;
+
 /// What lies on the disks of a store.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
 pub struct DiskStock {
@@ -124,6 +135,10 @@ pub struct DiskStock {
     pub regions: Vec<Region>,
     /// Whose disks were taken away from it.
     pub shelved: Vec<StoreId>,
+    /// How far the image of its disk is that was taken last, and whose it is.
+    pub image: Option<(StoreId, DiskAge)>,
+    /// As which store it runs now, if it does.
+    pub serves_as: Option<StoreId>,
 }
 
 /// A lease that a store holds.
@@ -362,6 +377,13 @@ impl Cluster {
     #[must_use]
     pub fn stocks(&self) -> BTreeMap<NodeId, DiskStock> {
         self.nodes.iter().map(|(id, node)| (*id, node.stock())).collect()
+    }
+
+    /// What the placement driver's member that is furthest remembers of stores; nothing, if all members are down.
+    #[must_use]
+    pub fn stores_ever(&self) -> StoresEver {
+        let told = self.nodes.values().filter_map(|node| node.stores_ever());
+        told.max_by_key(|(applied, _)| *applied).map(|(_, stores)| stores).unwrap_or_default()
     }
 
     fn observe(&mut self, id: NodeId) -> Result<(), Broken> {

@@ -18,6 +18,10 @@ pub enum DiskHurt {
     Space(DiskState),
     /// It is taken away, and an empty one put in its place. The machine is off.
     Lost,
+    /// An image of it is taken, in the place of an earlier one.
+    Imaged,
+    /// The image is written over it. The machine is off.
+    Restored,
     /// The one that was taken away last is put back in the place of the present one. The machine is off.
     Returned,
 }

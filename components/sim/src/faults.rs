@@ -7,6 +7,7 @@ use crate::time::SimTime;
 use crate::workload::Change;
 use std::fmt;
 use std::time::Duration;
+use wire::pd::StoreMode;
 use wire::store::DiskState;
 
 /// How a network is cut.
@@ -153,6 +154,21 @@ pub enum Fault {
         /// For how long.
         duration: Duration,
     },
+    /// An image of a disk is taken while its store runs, or not.
+    Image {
+        /// Whose.
+        node: NodeId,
+    },
+    /// The machine fails, and comes back with the image of its disk that was taken last.
+    ///
+    /// Takes effect only where the placement driver knows of something that the store has said since, so that the store must be
+    /// refused; it then begins with an empty disk. Under the same promise as a lost disk.
+    RestoreDisk {
+        /// Whose.
+        node: NodeId,
+        /// For how long it is down.
+        down: Duration,
+    },
     /// A wall clock jumps.
     WallJump {
         /// Whose.
@@ -208,6 +224,15 @@ pub enum Fault {
         /// The region: counted in the order of their keys, round and round.
         region: u64,
     },
+    /// An operator has a store drained, or of its leaderships alone, or used as any other again.
+    Mode {
+        /// What it is to do.
+        mode: StoreMode,
+        /// The client that asks.
+        client: NodeId,
+        /// The store: counted in the order of their ids, round and round.
+        store: u64,
+    },
     /// An operator has a region's log forgotten.
     CompactLog {
         /// The client that asks.
@@ -246,6 +271,8 @@ impl Fault {
             Self::LoseDisk { .. } => "lost-disk",
             Self::OldDisk { .. } => "old-disk",
             Self::Lag { .. } => "slow-apply",
+            Self::Image { .. } => "disk-image",
+            Self::RestoreDisk { .. } => "restored-disk",
             Self::WallJump { .. } => "wall-jump",
             Self::Drift { .. } => "drift",
             Self::Start { .. } => "start",
@@ -254,6 +281,11 @@ impl Fault {
             Self::Members { change, .. } => change.name(),
             Self::Cancel { .. } => "cancel-operator",
             Self::CompactLog { .. } => "compact-log",
+            Self::Mode { mode, .. } => match mode {
+                StoreMode::Serving => "undrain",
+                StoreMode::LeadingNone => "drain-leaders",
+                StoreMode::Draining => "drain",
+            },
         }
     }
 
@@ -263,6 +295,7 @@ impl Fault {
             Self::Crash { down: duration, .. }
             | Self::LoseDisk { down: duration, .. }
             | Self::OldDisk { down: duration, .. }
+            | Self::RestoreDisk { down: duration, .. }
             | Self::Freeze { duration, .. }
             | Self::Cut { duration, .. }
             | Self::Slow { duration, .. }
@@ -307,6 +340,10 @@ impl Fault {
             "lost-disk" => Self::LoseDisk { node: fields.node("node")?, down: fields.duration("for")? },
             "old-disk" => Self::OldDisk { node: fields.node("node")?, down: fields.duration("for")? },
             "slow-apply" => Self::Lag { node: fields.node("node")?, duration: fields.duration("for")? },
+            "disk-image" => Self::Image { node: fields.node("node")? },
+            "restored-disk" => {
+                Self::RestoreDisk { node: fields.node("node")?, down: fields.duration("for")? }
+            }
             "wall-jump" => Self::WallJump { node: fields.node("node")?, by_ms: fields.number("by-ms")? },
             "drift" => Self::Drift { node: fields.node("node")?, drift_ppm: fields.number("ppm")? },
             "start" => Self::Start { node: fields.node("node")? },
@@ -319,6 +356,15 @@ impl Fault {
             "cancel-operator" => {
                 Self::Cancel { client: fields.node("client")?, region: fields.number("region")? }
             }
+            "undrain" | "drain-leaders" | "drain" => Self::Mode {
+                mode: match name {
+                    "undrain" => StoreMode::Serving,
+                    "drain" => StoreMode::Draining,
+                    _ => StoreMode::LeadingNone,
+                },
+                client: fields.node("client")?,
+                store: fields.number("store")?,
+            },
             "compact-log" => {
                 Self::CompactLog { client: fields.node("client")?, region: fields.number("region")? }
             }
@@ -363,7 +409,9 @@ impl fmt::Display for Fault {
             | Self::Lag { node, duration } => {
                 write!(f, " node={} for={}", node.0, duration_text(*duration))
             }
-            Self::LoseDisk { node, down } | Self::OldDisk { node, down } => {
+            Self::LoseDisk { node, down }
+            | Self::OldDisk { node, down }
+            | Self::RestoreDisk { node, down } => {
                 write!(f, " node={} for={}", node.0, duration_text(*down))
             }
             Self::Cut { directions, duration, .. } => {
@@ -373,7 +421,10 @@ impl fmt::Display for Fault {
                 let (by, duration) = (duration_text(*by), duration_text(*duration));
                 write!(f, " links={} by={by} for={duration}", nodes_text(directions))
             }
-            Self::Reset { node } | Self::Start { node } | Self::FailDisk { node, .. } => {
+            Self::Reset { node }
+            | Self::Start { node }
+            | Self::Image { node }
+            | Self::FailDisk { node, .. } => {
                 write!(f, " node={}", node.0)
             }
             Self::SlowDisk { node, disk, duration } => {
@@ -392,6 +443,7 @@ impl fmt::Display for Fault {
             Self::Members { client, region, peer, store, .. } => {
                 write!(f, " client={} region={region} peer={peer} store={store}", client.0)
             }
+            Self::Mode { client, store, .. } => write!(f, " client={} store={store}", client.0),
             Self::Cancel { client, region } | Self::CompactLog { client, region } => {
                 write!(f, " client={} region={region}", client.0)
             }

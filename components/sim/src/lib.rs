@@ -43,7 +43,7 @@ mod trace;
 pub mod workload;
 
 pub use clock::NodeClock;
-pub use cluster::{Cluster, DiskStock, Node, RegionView, World};
+pub use cluster::{Cluster, DiskStock, Node, RegionView, StoresEver, World};
 pub use counters::Counters;
 pub use disk::{Disk, DiskConfig, DiskHurt};
 pub use executor::{Completer, Completion, Executor, Handle, Sleep, promise};

@@ -10,7 +10,8 @@ use crate::faults::{Action, DiskFailure, Fault};
 use crate::kernel::{CrashKind, NodeId};
 use crate::network::NetworkConfig;
 use crate::plan::Plan;
-use crate::workload::{Operation, Session};
+use crate::time::SimTime;
+use crate::workload::{Change, Operation, Session};
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -32,6 +33,9 @@ const CRASHES: u64 = 1 << 31;
 /// Ends of faults from here.
 const ENDS: u64 = 1 << 32;
 
+/// For how long a peer may be on its way out after that was asked for: as long as it takes to ask, and to give up each step.
+const REMOVAL_MAX: Duration = Duration::from_secs(240);
+
 /// The one who carries out a plan.
 pub(crate) struct Nemesis {
     plan: Plan,
@@ -39,6 +43,8 @@ pub(crate) struct Nemesis {
     counts: BTreeMap<&'static str, FaultCount>,
     /// Cuts that last: how often something had been stopped there before.
     cuts: BTreeMap<u64, u64>,
+    /// When a peer was last asked to be removed.
+    removal: Option<SimTime>,
     /// Failures of disks that nobody has met with yet.
     disks: BTreeMap<NodeId, Vec<u64>>,
     is_over: bool,
@@ -51,7 +57,7 @@ impl Nemesis {
             cluster.kernel_mut().mark_at(action.at, number as u64);
         }
         let (counts, cuts, disks) = Default::default();
-        Self { plan, session, counts, cuts, disks, is_over: false }
+        Self { plan, session, counts, cuts, removal: None, disks, is_over: false }
     }
 
     /// What was done, by kind.
@@ -166,6 +172,11 @@ impl Nemesis {
                 self.change_disk(cluster, node, DiskHurt::Returned)?
             }
             Fault::Lag { node, duration } => kernel.is_up(node) && cluster.lag(node, duration)?,
+            Fault::Image { node } => cluster.hurt_disk(node, DiskHurt::Imaged)?,
+            Fault::RestoreDisk { node, down } => {
+                lasts = Some(down);
+                must_be_refused(cluster, node) && self.change_disk(cluster, node, DiskHurt::Restored)?
+            }
             Fault::WallJump { node, by_ms } => {
                 kernel.clock_mut(node).jump_wall(by_ms);
                 true
@@ -192,12 +203,21 @@ impl Nemesis {
                 self.order(cluster, client, number, Operation::Transfer(region, peer));
                 false
             }
+            // The placement driver does not know at once that a disk is lost, and would let a voter go that is counted on.
+            Fault::Members { change: Change::Remove, .. } if some_disk_is_missed(cluster) => false,
             Fault::Members { change, client, region, peer, store } => {
+                if change == Change::Remove {
+                    self.removal = Some(cluster.kernel().now());
+                }
                 self.order(cluster, client, number, Operation::Members(change, region, peer, store));
                 false
             }
             Fault::Cancel { client, region } => {
                 self.order(cluster, client, number, Operation::Cancel(region));
+                false
+            }
+            Fault::Mode { mode, client, store } => {
+                self.order(cluster, client, number, Operation::Mode(store, mode));
                 false
             }
             Fault::CompactLog { client, region } => {
@@ -236,8 +256,9 @@ impl Nemesis {
 
     /// Takes a disk away, or puts an earlier one back, if what is promised allows for it.
     fn change_disk(&self, cluster: &mut Cluster, node: NodeId, hurt: DiskHurt) -> Result<bool, Broken> {
-        let has_other = hurt == DiskHurt::Lost || !cluster.stocks()[&node].shelved.is_empty();
-        if !has_other || !may_lose(cluster, node) {
+        let has_other = hurt != DiskHurt::Returned || !cluster.stocks()[&node].shelved.is_empty();
+        let removes = self.removal.is_some_and(|at| cluster.kernel().now().since(at) < REMOVAL_MAX);
+        if !has_other || !may_lose(cluster, node, usize::from(removes)) {
             return Ok(false);
         }
         cluster.crash(node, CrashKind::Power);
@@ -249,7 +270,10 @@ impl Nemesis {
         let kernel = cluster.kernel_mut();
         kernel.note(|| format!("fault {number} ends"));
         match fault {
-            Fault::Crash { node, .. } | Fault::LoseDisk { node, .. } | Fault::OldDisk { node, .. } => {
+            Fault::Crash { node, .. }
+            | Fault::LoseDisk { node, .. }
+            | Fault::OldDisk { node, .. }
+            | Fault::RestoreDisk { node, .. } => {
                 cluster.restart(node)?;
             }
             Fault::Cut { directions, .. } => {
@@ -304,18 +328,35 @@ impl Nemesis {
     }
 }
 
+/// Whether the placement driver knows that a store has said something since the image of its disk was taken.
+fn must_be_refused(cluster: &Cluster, node: NodeId) -> bool {
+    let Some((store, image)) = cluster.stocks()[&node].image else { return false };
+    let known = cluster.stores_ever().get(&store).copied().unwrap_or_default();
+    // The start that follows is counted on top of the image.
+    image.starts + 1 < known.starts || image.log_mark < known.log_mark
+}
+
 /// Whether each region would keep the disks of a majority of its voters if this node lost its own, all that were lost
 /// before and not given up by their regions counted as well.
-fn may_lose(cluster: &Cluster, node: NodeId) -> bool {
+/// `less` voters of each region may go meanwhile.
+fn may_lose(cluster: &Cluster, node: NodeId, less: usize) -> bool {
     let stocks = cluster.stocks();
     let Some(own) = stocks[&node].store_id else { return true };
     let mut lost: BTreeSet<StoreId> =
         stocks.values().flat_map(|stock| stock.shelved.iter().copied()).collect();
     lost.insert(own);
-    stocks.values().flat_map(|stock| &stock.regions).all(|region| keeps_majority(region, &lost))
+    stocks.values().flat_map(|stock| &stock.regions).all(|region| keeps_majority(region, &lost, less))
 }
 
-fn keeps_majority(region: &Region, lost: &BTreeSet<StoreId>) -> bool {
+/// Whether a region counts on a disk that is not there.
+fn some_disk_is_missed(cluster: &Cluster) -> bool {
+    let stocks = cluster.stocks();
+    let lost: BTreeSet<StoreId> = stocks.values().flat_map(|stock| stock.shelved.iter().copied()).collect();
+    let mut peers = stocks.values().flat_map(|stock| &stock.regions).flat_map(|region| &region.peers);
+    peers.any(|peer| lost.contains(&peer.store_id))
+}
+
+fn keeps_majority(region: &Region, lost: &BTreeSet<StoreId>, less: usize) -> bool {
     [true, false].into_iter().all(|incoming| {
         let votes = |role| match role {
             PeerRole::Voter => true,
@@ -328,7 +369,7 @@ fn keeps_majority(region: &Region, lost: &BTreeSet<StoreId>) -> bool {
         let counted = region.peers.iter().filter(|peer| votes(peer.role) || peer.role == PeerRole::Learner);
         let gone = counted.filter(|peer| lost.contains(&peer.store_id)).count();
         // A region without members here is a remainder of one that went elsewhere.
-        voters == 0 || 2 * gone < voters
+        voters == 0 || gone == 0 || 2 * gone + less < voters
     })
 }
 

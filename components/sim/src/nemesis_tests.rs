@@ -10,6 +10,7 @@ use crate::trace::{Trace, TraceMode};
 use crate::workload::Change;
 use env::SplitMix;
 use types::{Epoch, KeyRange, Peer, PeerId, RegionId};
+use wire::pd::StoreMode;
 
 /// A cluster in which nothing goes wrong but what is said, as (at which millisecond, what): on each of a few seeds it comes
 /// through, and of what was said enough takes effect in all of them together.
@@ -132,15 +133,17 @@ fn no_disk_is_lost_that_a_majority_needs() {
     let voter = PeerRole::Voter;
     let lost = |stores: &[u64]| stores.iter().copied().map(StoreId).collect::<BTreeSet<_>>();
     let three = region(&[(1, voter), (2, voter), (3, voter), (4, PeerRole::Learner)]);
-    assert!(keeps_majority(&three, &lost(&[3, 9])) && keeps_majority(&three, &lost(&[4])));
+    assert!(keeps_majority(&three, &lost(&[3, 9]), 0) && keeps_majority(&three, &lost(&[4]), 0));
     // Seed 6 of the long ones: one voter's disk was lost, then that of a learner, which took the place of another voter a
     // moment later, and two of three were gone.
-    assert!(!keeps_majority(&three, &lost(&[3, 4])));
-    assert!(!keeps_majority(&three, &lost(&[2, 3])));
-    assert!(!keeps_majority(&region(&[(1, voter)]), &lost(&[1])));
+    assert!(!keeps_majority(&three, &lost(&[3, 4]), 0));
+    assert!(!keeps_majority(&three, &lost(&[2, 3]), 0));
+    assert!(!keeps_majority(&region(&[(1, voter)]), &lost(&[1]), 0));
+    // While an operator has a peer removed, two voters may be all that is left.
+    assert!(!keeps_majority(&three, &lost(&[3]), 1) && keeps_majority(&three, &lost(&[9]), 1));
     // Both the members before and those after a change must keep a majority.
     let joint = region(&[(1, voter), (2, voter), (3, PeerRole::DemotingVoter), (4, PeerRole::IncomingVoter)]);
-    assert!(keeps_majority(&joint, &lost(&[3])) && !keeps_majority(&joint, &lost(&[2, 3])));
+    assert!(keeps_majority(&joint, &lost(&[3]), 0) && !keeps_majority(&joint, &lost(&[2, 3]), 0));
 }
 
 #[test]
@@ -207,4 +210,41 @@ fn members_change_and_logs_are_cut_because_operators_want_it() {
     assert!(effects(&runs, "compact-log") > 40, "{runs:?}");
     let members: u64 = runs.iter().map(|(report, _)| report.depths.member_changes).sum();
     assert!(members > 15, "{members}");
+}
+
+#[test]
+fn a_store_that_is_drained_ends_and_its_machine_comes_back_as_another() {
+    let (client, away) = (NodeId(101), Duration::from_millis(500));
+    let mode = |mode, store| Fault::Mode { mode, client, store };
+    let mut faults = vec![
+        (2_000, Fault::Start { node: NodeId(4) }),
+        (8_000, mode(StoreMode::LeadingNone, 1)),
+        (11_000, mode(StoreMode::Serving, 1)),
+        (12_000, mode(StoreMode::Draining, 0)),
+    ];
+    for node in 1..=4 {
+        let crash = Fault::Crash { node: NodeId(node), kind: CrashKind::Process, in_sync: false, down: away };
+        faults.push((30_000 + u64::from(node) * 1_500, crash));
+    }
+    let runs = come_through(&faults);
+    assert!(effects(&runs, "drain-leaders") >= 3 && effects(&runs, "undrain") >= 3, "{runs:?}");
+    assert!(effects(&runs, "drain") >= 3, "{runs:?}");
+    let retired: u64 = runs.iter().map(|(report, _)| report.depths.stores_retired).sum();
+    assert!(retired >= 3, "{retired}");
+    assert!(runs.iter().any(|(_, told)| told.contains("is retired: it was drained")), "{runs:?}");
+}
+
+#[test]
+fn an_image_of_a_disk_that_is_written_back_is_refused_and_the_store_begins_anew() {
+    let away = Duration::from_millis(500);
+    let runs = come_through(&[
+        (12_000, Fault::Image { node: STORE }),
+        // Nothing was forgotten yet but what the store has written since; it says so every few seconds.
+        (25_000, Fault::RestoreDisk { node: STORE, down: away }),
+        (26_000, Fault::RestoreDisk { node: STORE, down: away }),
+    ]);
+    assert_eq!(effects(&runs, "disk-image"), 4, "{runs:?}");
+    assert!(effects(&runs, "restored-disk") >= 2, "{runs:?}");
+    let refused = |run: &&(Report, String)| run.1.contains("may not join: the data directory of store");
+    assert!(runs.iter().filter(refused).count() >= 2, "{runs:?}");
 }

@@ -2,7 +2,7 @@
 
 use crate::check::{
     Acknowledged, AcknowledgedLog, AppliedChains, AppliedStates, Committed, Coverage, DurableLogs,
-    ElectionSafety, Epochs, HardStates, Leases, Lives, LogMatching, WrittenOnce,
+    ElectionSafety, Epochs, HardStates, Leases, Lives, LogMatching, Retired, WrittenOnce,
 };
 use std::collections::BTreeMap;
 use types::StoreId;
@@ -38,6 +38,8 @@ pub struct Observer {
     pub hard_states: HardStates,
     /// Reads by lease.
     pub leases: Leases,
+    /// Stores that were taken out of service.
+    pub stores: Retired,
     /// Some node holds a lease that it did not hold when it was seen last: time to compare those of all.
     pub lease_gained: bool,
     /// What the stores themselves have told of what they got to.
@@ -70,6 +72,8 @@ pub struct Depths {
     pub member_changes: u64,
     /// Entries that were applied, each counted once.
     pub entries: u64,
+    /// Stores that were taken out of service for good.
+    pub stores_retired: u64,
     /// What the stores told.
     pub told: Told,
 }
@@ -83,6 +87,7 @@ impl Observer {
             regions: self.epochs.regions(),
             member_changes: self.epochs.member_changes(),
             entries: self.applied.count(),
+            stores_retired: self.stores.count(),
             told: self.told,
         }
     }

@@ -13,6 +13,7 @@ use crate::time::SimTime;
 use crate::workload::Change;
 use env::{Dice, SplitMix};
 use std::time::Duration;
+use wire::pd::StoreMode;
 use wire::store::DiskState;
 
 /// The most that any clock drifts. Leases allow for a tenth between any two clocks; two that drift apart by this much
@@ -105,6 +106,12 @@ const KINDS: &[Kind] = &[
             |node| if turns_up { Fault::OldDisk { node, down } } else { Fault::LoseDisk { node, down } };
         any(dice, &targets.stores).map(fault).collect()
     }),
+    kind("restored-disk", 20, 1_000, |dice, targets| {
+        let (down, is_restored) = (span(dice), dice.chance(1, 3));
+        let fault =
+            |node| if is_restored { Fault::RestoreDisk { node, down } } else { Fault::Image { node } };
+        any(dice, &targets.stores).map(fault).collect()
+    }),
     kind("wall-jump", 30, 500, |dice, targets| {
         let by_ms = i64::try_from(dice.below(7_200_000)).expect("small") - 3_600_000;
         any(dice, &targets.all()).map(|node| Fault::WallJump { node, by_ms }).collect()
@@ -114,6 +121,12 @@ const KINDS: &[Kind] = &[
         any(dice, &targets.all()).map(|node| Fault::Drift { node, drift_ppm }).collect()
     }),
     kind("operator", 70, 150, operate),
+    kind("drain", 25, 2_000, |dice, targets| {
+        let modes = [StoreMode::Draining, StoreMode::Draining, StoreMode::Serving, StoreMode::LeadingNone];
+        let (drawn, store) = (dice.below(modes.len() as u64), dice.below(1 << 16));
+        let mode = modes[usize::try_from(drawn).expect("an index")];
+        any(dice, &targets.clients).map(|client| Fault::Mode { mode, client, store }).collect()
+    }),
     kind("members", 30, 500, change_members),
     kind("compact-log", 30, 300, |dice, targets| {
         let region = dice.below(1 << 16);
@@ -443,6 +456,11 @@ mod tests {
             "transfer-peer",
             "cancel-operator",
             "compact-log",
+            "disk-image",
+            "restored-disk",
+            "drain",
+            "undrain",
+            "drain-leaders",
         ];
         for name in all {
             let seeds = seeds_with.remove(name).unwrap_or_default();

@@ -20,7 +20,8 @@ use types::{Epoch, KeyRange, MonoTime, Peer, PeerId, Region, RegionId, StoreId};
 use wire::FrameKind;
 use wire::kv::{KvCommand, KvError, KvPair, KvReply, KvRequest, KvResponse, WriteOp};
 use wire::pd::{
-    PdError, PdReply, PdRequest, PdResponse, RegionRoute, StoreInfo, StoreState, StoreStats, StoreStatus,
+    PdError, PdReply, PdRequest, PdResponse, RegionRoute, StoreInfo, StoreMode, StoreState, StoreStats,
+    StoreStatus,
 };
 
 /// A mistake to be noticed.
@@ -327,6 +328,7 @@ impl ReferencePd {
                 stats: StoreStats::default(),
                 state: StoreState::Up,
                 silent_ms: 0,
+                mode: StoreMode::Serving,
             }])),
             PdRequest::GetRegionByKey { .. } | PdRequest::GetRegion { .. } => {
                 Ok(PdReply::Region(Some(route)))

@@ -23,11 +23,13 @@ use crate::workload::{Session, Tally};
 use env::SplitMix;
 use env::points::{Armed, arm};
 use parking_lot::Mutex;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
+use types::StoreId;
+use wire::pd::StoreMode;
 
 /// Which system is tried.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -274,6 +276,8 @@ struct Run {
     /// The points that may fire.
     armed: Armed,
     points: PointCounts,
+    /// How many voters each region is to have.
+    replicas: usize,
 }
 
 /// Runs a seed.
@@ -399,6 +403,7 @@ impl Run {
         let nemesis = Nemesis::new(plan.clone(), Arc::clone(&session), &mut cluster);
         cluster.kernel_mut().mark_at(SimTime::ZERO + schedule.safety, HEAL);
         let is_replicated = matches!(system, System::Cluster(_));
+        let replicas = setup.pd.replicas;
         Self {
             cluster,
             session,
@@ -406,6 +411,7 @@ impl Run {
             clients,
             liveness: schedule.liveness,
             is_replicated,
+            replicas,
             armed,
             points: plan.points.iter().map(|name| (*name, 0)).collect(),
         }
@@ -443,7 +449,7 @@ impl Run {
                     let is_served = session.probes_done == self.clients.len();
                     let mut missing = session.probe_failure.clone();
                     if is_served {
-                        match self.has_converged() {
+                        match self.has_converged(&session) {
                             Ok(()) => return self.cluster.check_all().map_err(Fail::Invariant),
                             Err(broken) => missing = Some(broken.to_string()),
                         }
@@ -472,9 +478,33 @@ impl Run {
         }
     }
 
-    fn has_converged(&self) -> Result<(), Broken> {
+    fn has_converged(&self, session: &Session) -> Result<(), Broken> {
         self.cluster.all_answered()?;
-        if self.is_replicated { has_converged(&self.cluster.regions()) } else { Ok(()) }
+        if !self.is_replicated {
+            return Ok(());
+        }
+        has_converged(&self.cluster.regions())?;
+        self.has_drained(session)
+    }
+
+    /// Stores that were to give everything away have done so, as long as there are enough others.
+    fn has_drained(&self, session: &Session) -> Result<(), Broken> {
+        let stores = self.cluster.stores_ever();
+        let running: BTreeSet<StoreId> =
+            self.cluster.stocks().values().filter_map(|stock| stock.serves_as).collect();
+        let others = stores.iter().filter(|(id, store)| {
+            !store.is_retired && store.mode != StoreMode::Draining && running.contains(id)
+        });
+        if others.count() < self.replicas {
+            return Ok(());
+        }
+        for id in session.draining.difference(&session.undrained) {
+            if !stores.get(id).is_some_and(|store| store.is_retired) {
+                let facts = format!("store {id} was to drain, and is {:?}", stores.get(id));
+                return Err(Broken { invariant: "drained stores end", facts });
+            }
+        }
+        Ok(())
     }
 
     fn look_later(&mut self) {

@@ -115,8 +115,15 @@ impl Schedule {
         } else {
             Plan::draw(&root.fork("faults"), &targets, until)
         };
-        let loses_disk =
-            |action: &Action| matches!(action.fault, Fault::LoseDisk { .. } | Fault::OldDisk { .. });
+        let loses_disk = |action: &Action| {
+            matches!(action.fault, Fault::LoseDisk { .. } | Fault::OldDisk { .. } | Fault::RestoreDisk { .. })
+        };
+        // What is under way on a region may take a minute to be given up.
+        let drains = |action: &Action| matches!(action.fault, Fault::Mode { .. });
+        let needs_time = |action: &Action| loses_disk(action) || drains(action);
+        if schedule.plan.actions.iter().any(needs_time) {
+            schedule.liveness *= 3;
+        }
         if schedule.plan.actions.iter().any(loses_disk) {
             // Whoever takes the place of a lost store has to wait until that is called silent, and is given what it
             // held when it is called down: within the run.
@@ -125,7 +132,6 @@ impl Schedule {
             pd.down_after = pd.down_after.min(Duration::from_secs(10));
             let regions = &mut schedule.setup.store.raftstore;
             regions.down_after = regions.down_after.min(Duration::from_secs(10));
-            schedule.liveness *= 3;
         }
         schedule
     }
@@ -191,11 +197,14 @@ impl Schedule {
             | Fault::LoseDisk { node, .. }
             | Fault::OldDisk { node, .. }
             | Fault::Lag { node, .. }
+            | Fault::Image { node }
+            | Fault::RestoreDisk { node, .. }
             | Fault::Start { node } => (!stores.contains(node)).then_some(node),
             Fault::Split { client: node, .. }
             | Fault::Transfer { client: node, .. }
             | Fault::Members { client: node, .. }
             | Fault::Cancel { client: node, .. }
+            | Fault::Mode { client: node, .. }
             | Fault::CompactLog { client: node, .. } => (!clients.contains(node)).then_some(node),
             Fault::Cut { directions, .. } | Fault::Slow { directions, .. } => {
                 directions.iter().flat_map(|(from, to)| [from, to]).find(|node| !is_any(node))
@@ -399,7 +408,7 @@ mod tests {
             kinds.extend(schedule.plan.actions.iter().map(|action| action.fault.name()));
             assert_eq!(Schedule::parse(&schedule.to_string()), Ok(schedule));
         }
-        assert_eq!(kinds.len(), 30, "every kind of fault was written: {kinds:?}");
+        assert_eq!(kinds.len(), 35, "every kind of fault was written: {kinds:?}");
     }
 
     #[test]

@@ -13,6 +13,7 @@ use crate::time::SimTime;
 use crate::workload::WorkloadConfig;
 use env::{Dice, SplitMix};
 use std::time::Duration;
+use wire::pd::StoreMode;
 
 /// What is drawn otherwise than for a longer run.
 pub(crate) fn sharpen(root: &SplitMix, setup: &mut Setup, workload: &mut WorkloadConfig) {
@@ -165,6 +166,15 @@ pub(crate) fn plan(root: &SplitMix, targets: &Targets, until: SimTime, timeout: 
     }
     if dice.chance(1, 2) {
         often("short compact", compact, Duration::from_millis(50 << dice.below(4)));
+    }
+    if dice.chance(1, 4) {
+        often("short members", members, Duration::from_millis(200 << dice.below(4)));
+    }
+    if dice.chance(1, 5) {
+        often("short image", image, Duration::from_millis(1_500 << dice.below(3)));
+    }
+    if dice.chance(1, 4) {
+        often("short drain", drain, Duration::from_millis(1_000 << dice.below(3)));
     }
     actions.retain(|action| action.at < until);
     actions.sort_by_key(|action| action.at);
@@ -403,6 +413,29 @@ fn compact(dice: &mut SplitMix, targets: &Targets, _: Duration) -> Vec<(Duration
 fn split(dice: &mut SplitMix, targets: &Targets, _: Duration) -> Vec<(Duration, Fault)> {
     let key = dice.below(1 << 16);
     at_once(some(dice, &targets.clients, 1).into_iter().map(|client| Fault::Split { client, key }))
+}
+
+/// Peers come and go because people want that.
+fn members(dice: &mut SplitMix, targets: &Targets, _: Duration) -> Vec<(Duration, Fault)> {
+    at_once(crate::plan::change_members(dice, targets))
+}
+
+/// A disk is written over with what it held a while ago.
+fn image(dice: &mut SplitMix, targets: &Targets, timeout: Duration) -> Vec<(Duration, Fault)> {
+    let (later, down) = (millis(dice, 500, 6_000), dice.duration(Duration::from_millis(1), timeout));
+    let Some(node) = some(dice, &targets.stores, 1).first().copied() else { return Vec::new() };
+    vec![(Duration::ZERO, Fault::Image { node }), (later, Fault::RestoreDisk { node, down })]
+}
+
+/// A store is drained; and some store is restarted later, perhaps the one that holds nothing any more.
+fn drain(dice: &mut SplitMix, targets: &Targets, timeout: Duration) -> Vec<(Duration, Fault)> {
+    let store = dice.below(1 << 16);
+    let drain = |client| Fault::Mode { mode: StoreMode::Draining, client, store };
+    let mut faults = at_once(some(dice, &targets.clients, 1).into_iter().map(drain));
+    let later = dice.duration(Duration::ZERO, Duration::from_secs(6));
+    let again = restart(dice, &Targets { members: Vec::new(), ..targets.clone() }, timeout);
+    faults.extend(again.into_iter().map(|(at, fault)| (later + at, fault)));
+    faults
 }
 
 #[cfg(test)]

@@ -7,9 +7,11 @@ use crate::kernel::NodeId;
 use crate::time::SimTime;
 use bytes::Bytes;
 use env::{Dice, SplitMix};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::time::Duration;
+use types::StoreId;
+use wire::pd::StoreMode;
 
 /// How much of what clients do. Drawn for each seed.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -144,6 +146,8 @@ pub enum Operation {
     Cancel(u64),
     /// Forgets the log of which region.
     CompactLog(u64),
+    /// Has which of all stores do what, counted round and round.
+    Mode(u64, StoreMode),
 }
 
 /// How an operator changes the members of a region.
@@ -350,6 +354,10 @@ pub struct Session {
     pub orders: BTreeMap<NodeId, Vec<(u64, Operation)>>,
     /// The numbers of those that were done.
     pub ordered_done: Vec<u64>,
+    /// Stores that were told to drain, and of which the placement driver said that they will.
+    pub draining: BTreeSet<StoreId>,
+    /// Stores that may have been told something else.
+    pub undrained: BTreeSet<StoreId>,
     /// How requests ended.
     pub tally: Tally,
     /// Client nodes that have written and read every key after the faults ended.
@@ -387,6 +395,8 @@ impl Session {
             processes_made: BTreeMap::new(),
             orders: BTreeMap::new(),
             ordered_done: Vec::new(),
+            draining: BTreeSet::new(),
+            undrained: BTreeSet::new(),
             tally: Tally::default(),
             probes_done: 0,
             probe_failure: None,

@@ -4,7 +4,7 @@ use crate::aside::{Aside, AsideStep, is_waited_for};
 use crate::config::Config;
 use crate::dispatch::{Dispatcher, Routed, region_addressed};
 use crate::execute::{ReadLimits, execute};
-use crate::ident::StoreIdent;
+use crate::ident::{StoreIdent, read_age};
 use crate::local_read::LocalReader;
 use crate::log_writer::{LogWriter, Merged};
 use crate::pd_agent::{PdAgent, PdCall};
@@ -177,6 +177,7 @@ impl<E: Engine> Store<E> {
         let config = Arc::new(config);
         let recovered = recover(&engine).map_err(|error| error.to_string())?;
         let kept: BTreeSet<&str> = recovered.files().collect();
+        let age = read_age(&engine).map_err(|error| error.to_string())?;
         for name in engine.list_sst().map_err(|error| error.to_string())? {
             if !kept.contains(&name[..]) {
                 engine.remove_sst(&name).map_err(|error| error.to_string())?;
@@ -200,7 +201,7 @@ impl<E: Engine> Store<E> {
                 .map(|_| Applier::new(engine.clone(), meta.clone()).breaking(config.raftstore.bugs))
                 .collect(),
             apply_inboxes: (0..config.appliers).map(|_| Vec::new()).collect(),
-            log: LogWriter::new(),
+            log: LogWriter::new(age.log_mark),
             lookups: VecDeque::new(),
             background: VecDeque::new(),
             builder: SnapshotBuilder::new(
@@ -217,7 +218,13 @@ impl<E: Engine> Store<E> {
             )
             .breaking(config.bugs),
             agent: PdAgent::new(store_id, config.store_heartbeat_interval),
-            stats: StoreStats { store_id, ..StoreStats::default() },
+            // What a restart has found is durable.
+            stats: StoreStats {
+                store_id,
+                starts: age.starts,
+                log_mark: age.log_mark,
+                ..StoreStats::default()
+            },
             admitted: BTreeMap::new(),
             out: Vec::new(),
             engine,
@@ -490,11 +497,18 @@ impl<E: Engine> Store<E> {
     /// What the log is to do next: write the batch, sync if it must be, and then call [`Store::finish_log`]. One at a
     /// time, in this order.
     pub fn begin_log(&mut self) -> Option<Merged> {
-        self.log.has_work().then(|| self.log.take())
+        let merged = self.log.has_work().then(|| self.log.take())?;
+        if self.config.bugs.has(SeededBug::LogMarkBeforeSync) {
+            self.stats.log_mark = merged.log_mark;
+        }
+        Some(merged)
     }
 
     /// The log has done it.
     pub fn finish_log(&mut self, merged: Merged) {
+        if merged.must_sync {
+            self.stats.log_mark = merged.log_mark;
+        }
         for (worker, persisted) in merged.persisted {
             if persisted != Persisted::default() {
                 self.inboxes[worker].push(Input::Persisted(persisted));

@@ -3,6 +3,8 @@
 //! ```text
 //! 0x01 | 0x01    StoreIdent: format version, cluster, store
 //! 0x01 | 0x02    the region that this store prepared to bootstrap the cluster with, until PD has decided
+//! 0x01 | 0x03    how many of its starts PD has taken: a varint
+//! 0x01 | 0x04    how often it has written to its logs: a varint, in each of these writes
 //! ```
 //!
 //! In the `raft` column family, like everything that is not a region's data.
@@ -18,6 +20,8 @@ pub const FORMAT_VERSION: u32 = 1;
 
 const IDENT_KEY: [u8; 2] = [0x01, 0x01];
 const PREPARED_KEY: [u8; 2] = [0x01, 0x02];
+const STARTS_KEY: [u8; 2] = [0x01, 0x03];
+const LOG_MARK_KEY: [u8; 2] = [0x01, 0x04];
 
 /// Whose disk this is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -76,6 +80,42 @@ pub fn read_ident<E: Engine>(engine: &E) -> Result<Option<StoreIdent>, IdentErro
         return Err(IdentError::NewerFormat { found: ident.format_version });
     }
     Ok(Some(ident))
+}
+
+/// How far a disk has come: what its store tells the placement driver when it starts, so that an older image of the disk is
+/// known for what it is.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Debug)]
+pub struct DiskAge {
+    /// How many starts of the store the placement driver has taken.
+    pub starts: u64,
+    /// How often it has written to its logs.
+    pub log_mark: u64,
+}
+
+/// How far a disk has come.
+///
+/// # Errors
+/// [`EngineError`].
+pub fn read_age<E: Engine>(engine: &E) -> Result<DiskAge, EngineError> {
+    let number = |key: &[u8], what: &str| match engine.get(Cf::Raft, key)? {
+        None => Ok(0),
+        Some(bytes) => u64::from_bytes(&bytes)
+            .map_err(|error| EngineError::Corrupt(format!("the count of {what}: {error}"))),
+    };
+    Ok(DiskAge { starts: number(&STARTS_KEY, "starts")?, log_mark: number(&LOG_MARK_KEY, "log writes")? })
+}
+
+/// Notes, durably, that the placement driver has taken this start.
+pub(crate) fn record_start<E: Engine>(engine: &E, starts: u64) -> Result<(), EngineError> {
+    let mut batch = WriteBatch::new();
+    batch.put(Cf::Raft, &STARTS_KEY, &starts.to_bytes());
+    engine.write(&batch)?;
+    engine.sync()
+}
+
+/// Adds the count of writes to the logs to one of them.
+pub(crate) fn put_log_mark(batch: &mut WriteBatch, mark: u64) {
+    batch.put(Cf::Raft, &LOG_MARK_KEY, &mark.to_bytes());
 }
 
 /// Makes the disk this store's, durably.

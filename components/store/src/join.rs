@@ -3,9 +3,14 @@
 //! Ask PD which cluster it is; take an id and write it down; if the cluster has no region yet, prepare one and offer it.
 //! Each step is durable before the next is asked for, and after a crash the store goes on where it was: PD takes the
 //! same offer twice.
+//!
+//! Whoever has an id tells PD at each start how far its disk has come: how many starts PD has taken, and how often its logs were
+//! written to. PD refuses a disk that has come less far than its store has told, for such an image of the disk has forgotten votes and
+//! acknowledgements. A start is written down once PD has taken it, so one that was refused comes no closer by being tried again.
 
 use crate::ident::{
-    IdentError, StoreIdent, read_ident, read_prepared, settle_prepared, write_ident, write_prepared,
+    IdentError, StoreIdent, read_age, read_ident, read_prepared, record_start, settle_prepared, write_ident,
+    write_prepared,
 };
 use engine::Engine;
 use types::{ClusterId, Epoch, KeyRange, Peer, PeerId, Region, RegionId, StoreId};
@@ -27,7 +32,7 @@ enum State {
     StoreId { cluster_id: ClusterId, bootstrapped: bool },
     RegionIds,
     Bootstrap { region: Region },
-    Put,
+    Put { starts: u64 },
 }
 
 /// A store on its way into its cluster.
@@ -87,13 +92,16 @@ impl<E: Engine> Join<E> {
             }
             (State::Bootstrap { region }, Ok(PdReply::Done)) => {
                 settle_prepared(&self.engine, &region, true)?;
-                Ok(self.put())
+                self.put()
             }
             (State::Bootstrap { region }, Err(PdError::AlreadyBootstrapped)) => {
                 settle_prepared(&self.engine, &region, false)?;
-                Ok(self.put())
+                self.put()
             }
-            (State::Put, Ok(PdReply::Done)) => Ok(JoinStep::Joined(self.ident.expect("written before"))),
+            (State::Put { starts }, Ok(PdReply::Done)) => {
+                record_start(&self.engine, starts)?;
+                Ok(JoinStep::Joined(self.ident.expect("written before")))
+            }
             (_, Err(PdError::StoreRejected { message })) => Ok(JoinStep::Refused(message)),
             (_, answer) => Ok(JoinStep::Refused(format!(
                 "PD gave an answer that does not fit the question ({answer:?}): check that PD and this store are of \
@@ -111,7 +119,7 @@ impl<E: Engine> Join<E> {
             return Ok(self.offer(region));
         }
         if bootstrapped {
-            return Ok(self.put());
+            return self.put();
         }
         self.state = State::RegionIds;
         Ok(JoinStep::Ask(PdRequest::AllocateIds { count: 2 }))
@@ -126,8 +134,29 @@ impl<E: Engine> Join<E> {
         JoinStep::Ask(PdRequest::Bootstrap { store: self.info(), region })
     }
 
-    fn put(&mut self) -> JoinStep {
-        self.state = State::Put;
-        JoinStep::Ask(PdRequest::PutStore { store: self.info() })
+    fn put(&mut self) -> Result<JoinStep, IdentError> {
+        // What is told must not be lost with the power.
+        self.engine.sync()?;
+        let age = read_age(&self.engine)?;
+        let starts = age.starts + 1;
+        self.state = State::Put { starts };
+        let store = StoreInfo { starts, log_mark: age.log_mark, ..self.info() };
+        Ok(JoinStep::Ask(PdRequest::PutStore { store }))
+    }
+
+    /// PD gave no answer to the last question, though it may have taken it. Asks again, which is always safe.
+    ///
+    /// # Errors
+    /// [`IdentError`] when the disk cannot be written: the store must stop.
+    pub fn on_silence(&mut self) -> Result<JoinStep, IdentError> {
+        Ok(JoinStep::Ask(match &self.state {
+            State::Cluster => PdRequest::GetCluster,
+            State::StoreId { .. } => PdRequest::AllocateIds { count: 1 },
+            State::RegionIds => PdRequest::AllocateIds { count: 2 },
+            State::Bootstrap { region } => {
+                PdRequest::Bootstrap { store: self.info(), region: region.clone() }
+            }
+            State::Put { .. } => return self.put(),
+        }))
     }
 }

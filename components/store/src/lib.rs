@@ -32,7 +32,7 @@ pub use config::{Config, ConfigError};
 pub use dispatch::{Dispatcher, Routed, region_addressed};
 pub use execute::{ReadLimits, execute};
 pub use facade::{Actor, Effect, Event, Store};
-pub use ident::{FORMAT_VERSION, IdentError, StoreIdent, read_ident};
+pub use ident::{DiskAge, FORMAT_VERSION, IdentError, StoreIdent, read_age, read_ident};
 pub use inflight::Inflight;
 pub use join::{Join, JoinStep};
 pub use local_read::LocalReader;

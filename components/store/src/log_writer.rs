@@ -1,5 +1,6 @@
 //! One write and one sync for all that has come while the last one was under way.
 
+use crate::ident::put_log_mark;
 use engine::WriteBatch;
 use env::sim_point;
 use raftstore::{LogTask, Persisted};
@@ -19,19 +20,23 @@ pub struct Merged {
     pub messages: Vec<(StoreId, StoreMessage)>,
     /// How many tasks were merged.
     pub tasks: usize,
+    /// How often the logs were written to, this time included.
+    pub log_mark: u64,
 }
 
 /// Collects what workers hand over. All writes of a store that are not applies go through it, in order.
 #[derive(Default, Debug)]
 pub struct LogWriter {
     next: Merged,
+    /// How often the logs were written to.
+    log_mark: u64,
 }
 
 impl LogWriter {
-    /// With nothing to do.
+    /// With nothing to do, on a disk on which the logs were written to so often.
     #[must_use]
-    pub fn new() -> Self {
-        Self::default()
+    pub fn new(log_mark: u64) -> Self {
+        Self { log_mark, ..Self::default() }
     }
 
     /// Takes a turn's task from a worker.
@@ -53,8 +58,14 @@ impl LogWriter {
         self.next.tasks > 0
     }
 
-    /// Everything collected so far.
+    /// Everything collected so far; if it is written, that is counted in what is written.
     pub fn take(&mut self) -> Merged {
-        std::mem::take(&mut self.next)
+        let mut merged = std::mem::take(&mut self.next);
+        if !merged.batch.is_empty() {
+            self.log_mark += 1;
+            put_log_mark(&mut merged.batch, self.log_mark);
+        }
+        merged.log_mark = self.log_mark;
+        merged
     }
 }

@@ -13,4 +13,6 @@ env::seeded_bugs! {
     ViewOfEarlierRead,
     /// A snapshot's data is taken whatever its checksum says.
     ChecksumNotVerified,
+    /// Writes to the logs are told to the placement driver before they are durable.
+    LogMarkBeforeSync,
 }

@@ -1,7 +1,8 @@
 //! Anyone to the placement driver.
 
 use crate::store::DiskState;
-use codec::{codec_enum, codec_struct};
+use bytes::BytesMut;
+use codec::{Decode, DecodeError, Encode, Reader, codec_enum, codec_struct};
 use types::{ClusterId, Epoch, Key, KeyRange, Peer, PeerId, Region, RegionId, StoreId, Term, Timestamp};
 
 /// What the placement driver can be asked.
@@ -84,6 +85,14 @@ pub enum PdRequest {
         /// What is wanted.
         order: Order,
     },
+    /// Let a store hold regions, or lead them, or not. Answer: [`PdReply::Done`], or [`PdError::InvalidRequest`] with the
+    /// reason.
+    SetStoreMode {
+        /// The store.
+        store_id: StoreId,
+        /// What it is to do.
+        mode: StoreMode,
+    },
     /// End the operator of a region. What it has done stays. Answer: [`PdReply::Done`], or [`PdError::InvalidRequest`]
     /// if none runs.
     CancelOperator {
@@ -107,7 +116,59 @@ codec_enum!(PdRequest {
     13 = GetOperators,
     14 = AddOperator { region_id, order },
     15 = CancelOperator { region_id },
+    16 = SetStoreMode { store_id, mode },
 });
+
+/// What a store is to do, as people have decided.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Debug)]
+pub enum StoreMode {
+    /// Hold regions and lead them.
+    #[default]
+    Serving,
+    /// Hold regions, but lead none where another store can.
+    LeadingNone,
+    /// Give all of its regions away; once it has none, its id ends.
+    Draining,
+}
+
+impl StoreMode {
+    /// For people.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Serving => "serving",
+            Self::LeadingNone => "leading-none",
+            Self::Draining => "draining",
+        }
+    }
+}
+
+impl Encode for StoreMode {
+    fn encode(&self, out: &mut BytesMut) {
+        let number: u64 = match self {
+            Self::Serving => 0,
+            Self::LeadingNone => 1,
+            Self::Draining => 2,
+        };
+        number.encode(out);
+    }
+}
+
+impl Decode for StoreMode {
+    fn decode(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        match reader.varint()? {
+            0 => Ok(Self::Serving),
+            1 => Ok(Self::LeadingNone),
+            2 => Ok(Self::Draining),
+            tag => Err(DecodeError::UnknownVariant { of: "StoreMode", tag }),
+        }
+    }
+
+    /// Older writers knew no other.
+    fn missing() -> Result<Self, DecodeError> {
+        Ok(Self::Serving)
+    }
+}
 
 /// A change of a region's members that people ask for.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -263,8 +324,12 @@ pub struct StoreInfo {
     pub status_address: String,
     /// Its build.
     pub version: String,
+    /// How many of its starts the placement driver has taken, as its disk knows, and one more for this one.
+    pub starts: u64,
+    /// How often it has written to its logs, as its disk knows.
+    pub log_mark: u64,
 }
-codec_struct!(StoreInfo { id, address, status_address, version });
+codec_struct!(StoreInfo { id, address, status_address, version, starts, log_mark });
 
 /// What a store says of itself.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
@@ -289,6 +354,10 @@ pub struct StoreStats {
     pub snapshots_receiving: u32,
     /// Snapshots being sent.
     pub snapshots_sending: u32,
+    /// As in [`StoreInfo::starts`].
+    pub starts: u64,
+    /// As in [`StoreInfo::log_mark`], as far as that is durable.
+    pub log_mark: u64,
 }
 codec_struct!(StoreStats {
     store_id,
@@ -301,6 +370,8 @@ codec_struct!(StoreStats {
     is_slow,
     snapshots_receiving,
     snapshots_sending,
+    starts,
+    log_mark,
 });
 
 /// Whether a store takes part.
@@ -326,8 +397,10 @@ pub struct StoreStatus {
     pub state: StoreState,
     /// Milliseconds since its last heartbeat.
     pub silent_ms: u64,
+    /// What it is to do.
+    pub mode: StoreMode,
 }
-codec_struct!(StoreStatus { info, stats, state, silent_ms });
+codec_struct!(StoreStatus { info, stats, state, silent_ms, mode });
 
 /// A region and where to reach it.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]

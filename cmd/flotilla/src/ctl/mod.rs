@@ -13,7 +13,7 @@ use client::{Admin, Client, KeyRange, Keyspace, Region, RegionId, StoreId};
 use std::io::Write as _;
 use std::time::Duration;
 use types::Key;
-use wire::pd::{Order, RegionRoute, StoreState, StoreStatus};
+use wire::pd::{Order, RegionRoute, StoreMode, StoreState, StoreStatus};
 
 pub(crate) use wait::{Cluster, Wanted};
 
@@ -33,6 +33,11 @@ pub(crate) struct Ctl {
 enum Command {
     /// List the stores.
     Stores,
+    /// Have a store give its regions away, or take some again.
+    Store {
+        #[command(subcommand)]
+        command: StoreCommand,
+    },
     /// List the regions, in key order.
     Regions {
         /// At most so many.
@@ -91,6 +96,23 @@ enum RegionCommand {
     },
 }
 
+#[derive(Subcommand, Debug)]
+enum StoreCommand {
+    /// Move all of a store's regions elsewhere; once it has none, its id ends for good and its process may be stopped.
+    Drain {
+        /// The store.
+        store: u64,
+        /// Move its leaderships alone, for instance before it is restarted; `undrain` lets it lead again.
+        #[arg(long)]
+        leaders_only: bool,
+    },
+    /// Use a store that drains as any other again.
+    Undrain {
+        /// The store.
+        store: u64,
+    },
+}
+
 /// What the placement driver checks as it checks its own operators, and refuses with the reason. It goes on to keep the
 /// configured number of voters: of a region that has more it removes one again, to one that has fewer it adds one.
 #[derive(Subcommand, Debug)]
@@ -140,6 +162,26 @@ pub(crate) async fn run(ctl: Ctl) -> anyhow::Result<Outcome> {
         Command::Stores => {
             let stores = stores(&admin).await?;
             print(if ctl.json { view::stores_json(&stores).to_string() } else { view::stores_table(&stores) })
+        }
+        Command::Store { command } => {
+            let (store, mode, text) = match command {
+                StoreCommand::Drain { store, leaders_only: true } => {
+                    (store, StoreMode::LeadingNone, "gives its leaderships away")
+                }
+                StoreCommand::Drain { store, leaders_only: false } => (
+                    store,
+                    StoreMode::Draining,
+                    "drains; when it has given everything away, it is not listed any more",
+                ),
+                StoreCommand::Undrain { store } => (store, StoreMode::Serving, "is used as any other again"),
+            };
+            let asked = admin.set_store_mode(StoreId(store), mode).await;
+            asked.with_context(|| format!("store {store}"))?;
+            print(if ctl.json {
+                serde_json::json!({"ok": true}).to_string()
+            } else {
+                format!("store {store} {text}: `flotilla ctl stores` shows what it holds")
+            })
         }
         Command::Regions { limit } => {
             let regions = admin.regions(KeyRange::full(), limit).await.context("listing the regions")?;

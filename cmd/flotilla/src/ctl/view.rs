@@ -6,7 +6,7 @@ use client::Keyspace;
 use comfy_table::Table;
 use serde_json::{Value, json};
 use types::{KeyRange, Peer, PeerRole};
-use wire::pd::{OperatorStatus, RegionRoute, StoreStatus};
+use wire::pd::{OperatorStatus, RegionRoute, StoreMode, StoreStatus};
 use wire::store::DiskState;
 
 /// A region's bounds for people: raw keys without what stands before them in the region layer. What holds no raw key
@@ -106,6 +106,7 @@ pub(super) fn stores_json(stores: &[StoreStatus]) -> Value {
             "status_address": store.info.status_address,
             "version": store.info.version,
             "state": state_name(store.state),
+            "mode": store.mode.name(),
             "silent_ms": store.silent_ms,
             "regions": store.stats.region_count,
             "leaders": store.stats.leader_count,
@@ -126,6 +127,9 @@ pub(super) fn stores_table(stores: &[StoreStatus]) -> String {
         table(&["store", "state", "address", "status page", "regions", "leaders", "used", "available"]);
     for store in stores {
         let mut state = state_name(store.state).to_owned();
+        if store.mode != StoreMode::Serving {
+            state = format!("{state}, {}", store.mode.name());
+        }
         if store.stats.is_slow {
             state.push_str(", slow");
         }

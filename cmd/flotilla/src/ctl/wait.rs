@@ -9,7 +9,7 @@ use client::{Client, KeyRange, Keyspace, StoreId};
 use std::collections::BTreeMap;
 use std::time::Duration;
 use types::PeerRole;
-use wire::pd::{RegionRoute, StoreState, StoreStatus};
+use wire::pd::{RegionRoute, StoreMode, StoreState, StoreStatus};
 
 /// How many voters a region has, where there are stores enough.
 const REPLICAS: usize = 3;
@@ -48,7 +48,8 @@ impl Cluster {
     }
 
     fn up(&self) -> impl Iterator<Item = StoreId> + Clone {
-        self.stores.iter().filter(|store| store.state == StoreState::Up).map(|store| store.info.id)
+        let stays = |store: &&StoreStatus| store.state == StoreState::Up && store.mode != StoreMode::Draining;
+        self.stores.iter().filter(stays).map(|store| store.info.id)
     }
 
     /// Regions must lie edge to edge: a gap means that some are not known yet.
@@ -103,6 +104,9 @@ impl Cluster {
         for peer in &region.peers {
             let store = self.stores.iter().find(|store| store.info.id == peer.store_id);
             match store.map(|store| store.state) {
+                Some(StoreState::Up) if store.is_some_and(|store| store.mode == StoreMode::Draining) => {
+                    return Some(format!("has a peer on store {}, which drains", peer.store_id));
+                }
                 Some(StoreState::Up) => {}
                 Some(state) => {
                     return Some(format!(
@@ -221,6 +225,7 @@ mod tests {
             stats: StoreStats { store_id: id, ..StoreStats::default() },
             state,
             silent_ms: 0,
+            mode: StoreMode::Serving,
         }
     }
 

@@ -4,7 +4,7 @@ use crate::cluster::{Cluster, Fate, STORES};
 use crate::world::World;
 use client_core::{Cluster as ClusterInfo, Error, InvalidArgument, Keyspace, Options};
 use types::{ClusterId, Key, KeyRange, LogIndex, RegionId, StoreId};
-use wire::pd::Order;
+use wire::pd::{Order, StoreMode};
 
 fn key(raw: &str) -> Key {
     Keyspace::RAW.encode(raw.as_bytes())
@@ -61,6 +61,7 @@ fn members_are_changed_and_logs_are_cut_for_people() {
         let begun = admin.add_operator(region_id, order).await.unwrap();
         assert_eq!((begun.region_id, begun.why), (region_id, format!("{order:?}")));
         assert_eq!(admin.cancel_operator(region_id).await, Ok(()));
+        assert_eq!(admin.set_store_mode(StoreId(4), StoreMode::Draining).await, Ok(()));
         assert_eq!(admin.compact_log(region_id).await, Ok(LogIndex(7)));
         let unknown = RegionId(999);
         assert_eq!(admin.compact_log(unknown).await, Err(Error::NoSuchRegion { region_id: unknown }));

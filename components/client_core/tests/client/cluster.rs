@@ -13,8 +13,8 @@ use std::time::Duration;
 use types::{ClusterId, Epoch, Key, KeyRange, LogIndex, Peer, PeerId, Region, RegionId, StoreId, Timestamp};
 use wire::kv::{BusyReason, KvCommand, KvError, KvPair, KvReply, KvRequest, KvResponse, Scan, WriteOp};
 use wire::pd::{
-    OperatorStatus, PdError, PdReply, PdRequest, PdResponse, RegionRoute, StoreInfo, StoreState, StoreStats,
-    StoreStatus,
+    OperatorStatus, PdError, PdReply, PdRequest, PdResponse, RegionRoute, StoreInfo, StoreMode, StoreState,
+    StoreStats, StoreStatus,
 };
 
 /// What happens to one request.
@@ -533,7 +533,7 @@ impl State {
                 let why = format!("{order:?}");
                 PdReply::Operators(vec![OperatorStatus { region_id, why, ..OperatorStatus::default() }])
             }
-            PdRequest::CancelOperator { .. } => PdReply::Done,
+            PdRequest::CancelOperator { .. } | PdRequest::SetStoreMode { .. } => PdReply::Done,
             other => panic!("a client does not ask {other:?}"),
         }
     }
@@ -541,5 +541,11 @@ impl State {
 
 fn status(id: StoreId, address: String) -> StoreStatus {
     let info = StoreInfo { id, address, ..StoreInfo::default() };
-    StoreStatus { info, stats: StoreStats::default(), state: StoreState::Up, silent_ms: 0 }
+    StoreStatus {
+        info,
+        stats: StoreStats::default(),
+        state: StoreState::Up,
+        silent_ms: 0,
+        mode: StoreMode::Serving,
+    }
 }

@@ -94,8 +94,9 @@ impl<'a> Planner<'a> {
                     continue;
                 };
                 let why = format!(
-                    "store {} should not lead (slow: {}, disk: {:?}); store {} leads least of the others ({})",
+                    "store {} should not lead ({}, slow: {}, disk: {:?}); store {} leads least of the others ({})",
                     store.id,
+                    store.mode.name(),
                     store.stats.is_slow,
                     store.stats.disk,
                     to.store_id,
@@ -185,7 +186,7 @@ impl<'a> Planner<'a> {
             let hand_over = Step::TransferLeader { to: Peer::voter(PeerId::ZERO, to) };
             return Some(vec![add, promote(PeerId::ZERO), hand_over, demote(old), remove]);
         }
-        let hand_over = Step::TransferLeader { to: self.best_leader(info, from)? };
+        let hand_over = Step::TransferLeader { to: self.heir(info, from)? };
         Some(vec![hand_over, add, replace(PeerId::ZERO, old), remove])
     }
 

@@ -120,6 +120,11 @@ impl<'a> Planner<'a> {
             || info.down_peers.contains(&peer.id)
     }
 
+    /// True if the copy is to be made elsewhere because its store drains.
+    fn is_leaving(&self, peer: &Peer) -> bool {
+        self.store(peer.store_id).is_some_and(StoreView::is_draining)
+    }
+
     /// True if the peer answers and is not behind.
     fn is_well(&self, peer: &Peer, info: &RegionInfo) -> bool {
         self.is_up(peer.store_id) && !info.is_behind(peer.id)
@@ -150,6 +155,16 @@ impl<'a> Planner<'a> {
             why += &format!("; alternatives: {}", others.join(", "));
         }
         Some((best, why))
+    }
+
+    /// The voter that takes over so that a peer on `avoid` can go: one that should lead, or else one that could.
+    fn heir(&self, info: &RegionInfo, avoid: StoreId) -> Option<Peer> {
+        let could = |peer: &&Peer| {
+            peer.store_id != avoid
+                && self.store(peer.store_id).is_some_and(StoreView::could_lead)
+                && self.is_well(peer, info)
+        };
+        self.best_leader(info, avoid).or_else(|| voters(info).find(could).copied())
     }
 
     /// The voter to which leadership may move, other than those on `avoid`: on the store that leads least.

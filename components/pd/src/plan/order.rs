@@ -95,7 +95,7 @@ impl Planner<'_> {
     }
 
     fn hand_over(&self, info: &RegionInfo, from: StoreId) -> Result<Step, String> {
-        self.best_leader(info, from).map(|to| Step::TransferLeader { to }).ok_or_else(|| no_heir(info))
+        self.heir(info, from).map(|to| Step::TransferLeader { to }).ok_or_else(|| no_heir(info))
     }
 
     fn check_target(&self, info: &RegionInfo, to: StoreId) -> Result<(), String> {

@@ -34,7 +34,7 @@ impl Planner<'_> {
     fn is_complete(&self, info: &RegionInfo) -> bool {
         voters(info).count() == self.view.config.replicas
             && learners(info).next().is_none()
-            && !voters(info).any(|peer| self.is_down(peer, info))
+            && !voters(info).any(|peer| self.is_down(peer, info) || self.is_leaving(peer))
     }
 
     fn repair_region(&mut self, info: &RegionInfo) {
@@ -42,8 +42,11 @@ impl Planner<'_> {
         let has = voters(info).count();
         // The leader speaks, so it is not down, whatever its own list says.
         let down = voters(info).find(|peer| peer.id != info.leader.id && self.is_down(peer, info)).copied();
+        // The leader goes last: whoever takes its place may come before.
+        let leaving = voters(info).filter(|peer| self.is_leaving(peer));
+        let leaving = leaving.min_by_key(|peer| peer.id == info.leader.id).copied();
         if let Some(learner) = learners(info).next().copied() {
-            self.settle_learner(info, learner, has, down);
+            self.settle_learner(info, learner, has, down.or(leaving));
         } else if has < wanted {
             self.add_missing(info, has);
         } else if let Some(down) = down {
@@ -53,6 +56,21 @@ impl Planner<'_> {
             }
         } else if has > wanted {
             self.remove_worst(info, has);
+        } else if let Some(leaving) = leaving {
+            self.drain(info, leaving);
+        }
+    }
+
+    /// All is well, but for a store that drains.
+    fn drain(&mut self, info: &RegionInfo, leaving: Peer) {
+        let from = leaving.store_id;
+        if !keeps_quorum(info, &[], &[], self.view.stores) || !self.may_remove_from(leaving) {
+            return;
+        }
+        let Some((target, score)) = self.best_target(info) else { return };
+        if let Some(steps) = self.move_steps(info, from, target) {
+            let why = format!("store {from} is draining; {score}");
+            self.draft(OperatorKind::DrainStore, info, steps, why);
         }
     }
 
@@ -63,7 +81,7 @@ impl Planner<'_> {
         if !is_down && !self.is_up(learner.store_id) {
             return;
         }
-        let usable = !is_down;
+        let usable = !is_down && !self.is_leaving(&learner);
         let wanted = self.view.config.replicas;
         // Adding it again is how an operator waits until it has the data.
         let wait = Step::AddLearner { peer: learner };
@@ -74,14 +92,27 @@ impl Planner<'_> {
             );
             self.draft(OperatorKind::ReplicaRepair, info, vec![wait, promote(learner.id)], why);
         } else if let Some(down) = down.filter(|_| usable && has == wanted) {
+            let reason = if self.is_down(&down, info) { "is down" } else { "is to leave its store" };
             let why = format!(
-                "voter {} on store {} is down; learner {} on store {} is there already",
+                "voter {} on store {} {reason}; learner {} on store {} is there already",
                 down.id, down.store_id, learner.id, learner.store_id
             );
-            let steps = vec![wait, replace(learner.id, down.id), Step::RemoveLearner { peer_id: down.id }];
+            let remove = Step::RemoveLearner { peer_id: down.id };
+            let steps = match down.id == info.leader.id && has == 1 {
+                false => vec![wait, replace(learner.id, down.id), remove],
+                // There is nobody to hand leadership to until the learner votes.
+                true => {
+                    let hand_over = Step::TransferLeader { to: Peer::voter(learner.id, learner.store_id) };
+                    vec![wait, promote(learner.id), hand_over, demote(down.id), remove]
+                }
+            };
             self.draft(OperatorKind::ReplicaRepair, info, steps, why);
         } else if self.may_remove_from(learner) {
-            let reason = if usable { "is not needed" } else { "does not answer" };
+            let reason = match (is_down, usable) {
+                (true, _) => "does not answer",
+                (false, false) => "is on a store that drains",
+                (false, true) => "is not needed",
+            };
             let why = format!(
                 "{has} of {wanted} voters; learner {} on store {} {reason}",
                 learner.id, learner.store_id
@@ -118,6 +149,7 @@ impl Planner<'_> {
                 (
                     !self.is_up(peer.store_id),
                     info.is_behind(peer.id),
+                    self.is_leaving(peer),
                     self.load(peer.store_id).regions,
                     peer.store_id,
                 )

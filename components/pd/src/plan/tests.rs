@@ -5,7 +5,7 @@ use crate::operators::Operators;
 use crate::{Config, Directory};
 use env::SplitMix;
 use types::{Epoch, KeyRange, Region, Term};
-use wire::pd::{RegionHeartbeat, StoreStats};
+use wire::pd::{RegionHeartbeat, StoreMode, StoreStats};
 use wire::store::DiskState;
 
 #[path = "order_tests.rs"]
@@ -34,7 +34,10 @@ impl Cluster {
                 available_bytes: 80 << 30,
                 ..StoreStats::default()
             };
-            cluster.stores.insert(StoreId(id), StoreView { id: StoreId(id), state: StoreState::Up, stats });
+            cluster.stores.insert(
+                StoreId(id),
+                StoreView { id: StoreId(id), state: StoreState::Up, mode: StoreMode::Serving, stats },
+            );
         }
         cluster
     }
@@ -359,4 +362,78 @@ fn leaders_take_a_detour_where_no_region_of_the_fullest_store_has_a_voter_on_the
     };
     let why = transfer(&cluster);
     assert!(why.contains("store 4 has 0") || why.contains("store 1 has 4"), "{why}");
+}
+
+#[test]
+fn a_store_that_drains_gives_its_copies_away_and_gets_none() {
+    let mut cluster = Cluster::new(5);
+    cluster.region(&[1, 2, 3]);
+    cluster.region(&[3, 1, 2]);
+    cluster.store(3).mode = StoreMode::Draining;
+    cluster.store(5).mode = StoreMode::Draining;
+    assert_eq!(
+        cluster.planned(),
+        [
+            "drain-store 1: add learner peer 0 on store 4; promote peer 0 and demote peer 103 at once; remove learner \
+             peer 103",
+            "drain-store 2: transfer leader to peer 202 on store 2; add learner peer 0 on store 4; promote peer 0 and \
+             demote peer 203 at once; remove learner peer 203",
+        ],
+        "store 5 is as empty as store 4, but drains as well"
+    );
+    // A copy that an interrupted move left behind takes the place; one on a store that drains goes.
+    let mut cluster = Cluster::new(5);
+    cluster.region(&[1, 2, 3, -4]);
+    cluster.region(&[1, 2, 3, -5]);
+    for id in [3, 5] {
+        cluster.store(id).mode = StoreMode::Draining;
+    }
+    assert_eq!(
+        cluster.planned(),
+        [
+            "replica-repair 1: add learner peer 104 on store 4; promote peer 104 and demote peer 103 at once; remove \
+             learner peer 103",
+            "extra-peer 2: remove learner peer 205",
+        ]
+    );
+    // A sole voter has nobody to hand over to until the copy votes (found by the simulator).
+    let mut cluster = Cluster::new(3);
+    cluster.config.replicas = 1;
+    cluster.region(&[1, -2]);
+    cluster.store(1).mode = StoreMode::Draining;
+    let planned = cluster.planned();
+    assert!(
+        planned[0]
+            .ends_with("transfer leader to peer 102 on store 2; demote peer 101; remove learner peer 101")
+    );
+    // Nobody else should lead either: one that could does for a moment (found by the simulator).
+    let mut cluster = Cluster::new(4);
+    cluster.region(&[1, 2, 3]);
+    cluster.store(1).mode = StoreMode::Draining;
+    cluster.store(2).mode = StoreMode::LeadingNone;
+    cluster.store(3).mode = StoreMode::LeadingNone;
+    let planned = cluster.planned();
+    assert!(
+        planned[0].starts_with("drain-store 1: transfer leader to peer 102 on store 2; add learner"),
+        "{planned:?}"
+    );
+    // What is missing or down is mended first, and nothing is put at risk.
+    let mut cluster = Cluster::new(4);
+    cluster.region(&[1, 2, 3]);
+    cluster.store(3).mode = StoreMode::Draining;
+    cluster.store(2).state = StoreState::Down;
+    let planned = cluster.planned();
+    assert!(planned.len() == 1 && planned[0].starts_with("replica-repair 1"), "{planned:?}");
+}
+
+#[test]
+fn a_store_that_is_to_lead_nothing_keeps_its_copies() {
+    let mut cluster = Cluster::new(3);
+    cluster.region(&[1, 2, 3]);
+    cluster.store(1).mode = StoreMode::LeadingNone;
+    assert_eq!(cluster.planned(), ["evict-leader 1: transfer leader to peer 102 on store 2"]);
+    let mut cluster = Cluster::new(3);
+    cluster.region(&[2, 1, 3]);
+    cluster.store(1).mode = StoreMode::LeadingNone;
+    assert_eq!(cluster.planned(), Vec::<String>::new());
 }

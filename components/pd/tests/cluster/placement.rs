@@ -6,7 +6,7 @@ use pd::Config;
 use std::collections::BTreeMap;
 use std::time::Duration;
 use types::StoreId;
-use wire::pd::{Order, PdError, PdReply, PdRequest};
+use wire::pd::{Order, PdError, PdReply, PdRequest, StoreInfo, StoreMode};
 use wire::store::DiskState;
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -213,6 +213,56 @@ fn what_people_order_is_done_and_what_they_cancel_is_not() {
     run_until(&mut cluster, 10, "four", |cluster| members(cluster).peers.len() == 4);
     run_until(&mut cluster, 10, "three", |cluster| cluster.is_replicated(3));
     expect_quiet(&mut cluster);
+}
+
+/// A store is drained while regions split and messages are lost; when it holds nothing its id ends, for good. Draining is
+/// refused where too few stores would be left, and may be called off.
+#[test]
+fn a_store_drains_and_ends_and_what_would_leave_too_few_is_refused() {
+    for seed in 0..2 {
+        let mut cluster = Cluster::new(config(), seed);
+        for _ in 0..3 {
+            cluster.join();
+        }
+        cluster.split_to(20);
+        run_until(&mut cluster, 120, "balanced", |cluster| cluster.is_replicated(3) && is_balanced(cluster));
+        let stores: Vec<StoreId> = cluster.stores.keys().copied().collect();
+        let (leaves, other) = (stores[0], stores[1]);
+        let set = |cluster: &mut Cluster, store_id, mode| {
+            cluster.driver.ask(PdRequest::SetStoreMode { store_id, mode })
+        };
+        cluster.loss = 10;
+        assert_eq!(set(&mut cluster, leaves, StoreMode::Draining), Ok(PdReply::Done));
+        let refused = set(&mut cluster, other, StoreMode::Draining);
+        let Err(PdError::InvalidRequest { message }) = refused else { panic!("{refused:?}") };
+        assert!(message.contains("2 other stores") && message.contains("3 are needed"), "{message}");
+        cluster.run(MINUTE / 2);
+        cluster.ask_split();
+        // The placement driver is restarted meanwhile, and remembers.
+        cluster.driver.crash(0);
+        cluster.forget_requests();
+        cluster.driver.start(0);
+        run_until(&mut cluster, 120, "drained", |cluster| {
+            cluster.driver.pd(0).stores_ever()[&leaves].is_retired
+        });
+        assert_eq!(cluster.counts()[&leaves].0, 0, "seed {seed}");
+        assert!(cluster.is_replicated(3), "seed {seed}");
+        cluster.loss = 0;
+        cluster.stop(leaves);
+        let Ok(PdReply::Stores(listed)) = cluster.driver.ask(PdRequest::GetStores) else { panic!() };
+        assert!(listed.iter().all(|store| store.info.id != leaves), "{listed:?}");
+        let back = cluster.driver.ask(PdRequest::PutStore {
+            store: StoreInfo { id: leaves, address: "elsewhere".to_owned(), ..StoreInfo::default() },
+        });
+        assert!(matches!(back, Err(PdError::StoreRejected { .. })), "{back:?}");
+        assert!(set(&mut cluster, leaves, StoreMode::Serving).is_err());
+        // Leaderships alone; and back.
+        assert_eq!(set(&mut cluster, other, StoreMode::LeadingNone), Ok(PdReply::Done));
+        run_until(&mut cluster, 10, "rid of leaders", |cluster| cluster.counts()[&other].1 == 0);
+        assert!(cluster.counts()[&other].0 > 10, "its copies stay");
+        assert_eq!(set(&mut cluster, other, StoreMode::Serving), Ok(PdReply::Done));
+        run_until(&mut cluster, 10, "leading again", |cluster| cluster.counts()[&other].1 > 0);
+    }
 }
 
 /// Stores stop and start, regions split, messages are lost and the placement driver crashes; the model checks every

@@ -5,7 +5,8 @@ use pd::Config;
 use std::time::Duration;
 use types::{Epoch, KeyRange, Peer, PeerId, Region, RegionId, StoreId, Term};
 use wire::pd::{
-    PdError, PdReply, PdRequest, RegionHeartbeat, RegionRoute, StoreInfo, StoreState, StoreStats, StoreStatus,
+    PdError, PdReply, PdRequest, RegionHeartbeat, RegionRoute, StoreInfo, StoreMode, StoreState, StoreStats,
+    StoreStatus,
 };
 
 fn ids(driver: &mut Driver, count: u32) -> u64 {
@@ -155,6 +156,28 @@ fn the_id_of_a_store_that_is_down_and_empty_ends_when_its_address_is_taken() {
     assert!(message.contains("retired") && message.contains("new id"), "{message}");
     assert!(rejection(store_heartbeat(&mut driver, second)).contains("retired"));
     assert_eq!(statuses(&mut driver).len(), 2);
+}
+
+/// Its disk was lost while it drained, and another store took its address: it was never called empty (found by the simulator).
+#[test]
+fn the_id_of_a_store_that_drains_ends_though_another_has_its_address() {
+    let mut driver = Driver::new(Config { replicas: 1, ..Config::default() }, 1, 7);
+    ids(&mut driver, 3);
+    assert_eq!(driver.ask(bootstrap(1, first_region(2, 3, 1))), Ok(PdReply::Done));
+    let (second, third) = (ids(&mut driver, 1), ids(&mut driver, 1));
+    assert_eq!(put(&mut driver, second, "b"), Ok(PdReply::Done));
+    assert_eq!(store_heartbeat(&mut driver, 1), Ok(PdReply::Done));
+    let stats = StoreStats { store_id: StoreId(second), region_count: 1, ..StoreStats::default() };
+    assert_eq!(driver.ask(PdRequest::StoreHeartbeat { stats }), Ok(PdReply::Done));
+    region_heartbeat(&mut driver, &first_region(2, 3, 1));
+    let drain = PdRequest::SetStoreMode { store_id: StoreId(second), mode: StoreMode::Draining };
+    assert_eq!(driver.ask(drain), Ok(PdReply::Done));
+    let ended = |driver: &Driver| driver.pd(0).stores_ever()[&StoreId(second)].is_retired;
+    driver.run(Duration::from_secs(25), Duration::from_secs(1));
+    assert!(!ended(&driver), "it may come back");
+    assert_eq!(put(&mut driver, third, "b"), Ok(PdReply::Done));
+    driver.run(Duration::from_secs(31 * 60), Duration::from_secs(1));
+    assert!(ended(&driver));
 }
 
 #[test]

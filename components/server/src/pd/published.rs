@@ -18,7 +18,7 @@ use wire::pd::{PdError, PdReply, PdRequest, PdResponse, StoreState};
 const COUNT_INTERVAL: Duration = Duration::from_secs(1);
 
 /// What can be asked, as labels of metrics.
-pub(crate) const METHODS: [&str; 15] = [
+pub(crate) const METHODS: [&str; 16] = [
     "get_cluster",
     "bootstrap",
     "allocate_ids",
@@ -34,6 +34,7 @@ pub(crate) const METHODS: [&str; 15] = [
     "get_operators",
     "add_operator",
     "cancel_operator",
+    "set_store_mode",
 ];
 
 fn method(request: &PdRequest) -> usize {
@@ -53,6 +54,7 @@ fn method(request: &PdRequest) -> usize {
         PdRequest::GetOperators => 12,
         PdRequest::AddOperator { .. } => 13,
         PdRequest::CancelOperator { .. } => 14,
+        PdRequest::SetStoreMode { .. } => 15,
     }
 }
 

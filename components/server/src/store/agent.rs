@@ -45,6 +45,7 @@ pub(crate) async fn join(
 ) -> Result<StoreIdent, ServerError> {
     let unusable = |error: IdentError| ServerError::DataDir(error.to_string());
     let (mut join, mut step) = Join::new(engine, info).map_err(unusable)?;
+    let mut attempts = 0;
     loop {
         let answer = match step {
             JoinStep::Joined(ident) => return Ok(ident),
@@ -53,27 +54,22 @@ pub(crate) async fn join(
                 tokio::select! {
                     biased;
                     () = shutdown.wait() => return Err(ServerError::Interrupted),
-                    answer = ask_until_answered(pd, &request, readiness) => answer,
+                    answer = pd.request(&request, CALL_TIMEOUT) => answer,
                 }
             }
         };
-        step = join.on_answer(answer).map_err(unusable)?;
-    }
-}
-
-async fn ask_until_answered(
-    pd: &PdClient,
-    request: &PdRequest,
-    readiness: &Readiness,
-) -> Result<PdReply, PdError> {
-    let mut attempts = 0;
-    loop {
-        let why = match pd.request(request, CALL_TIMEOUT).await {
-            Ok(reply) => return Ok(reply),
+        let why = match answer {
+            Ok(reply) => {
+                step = join.on_answer(Ok(reply)).map_err(unusable)?;
+                continue;
+            }
             Err(PdCallError::Refused(error @ (PdError::NotLeader { .. } | PdError::ServerIsBusy { .. }))) => {
                 format!("{error:?}")
             }
-            Err(PdCallError::Refused(error)) => return Err(error),
+            Err(PdCallError::Refused(error)) => {
+                step = join.on_answer(Err(error)).map_err(unusable)?;
+                continue;
+            }
             Err(error) => error.to_string(),
         };
         if attempts % ATTEMPTS_PER_LINE == 0 {
@@ -82,6 +78,7 @@ async fn ask_until_answered(
         attempts += 1;
         readiness.not_ready(format!("waiting for the placement driver: {why}"));
         pause(PAUSE).await;
+        step = join.on_silence().map_err(unusable)?;
     }
 }
 

@@ -159,6 +159,8 @@ pub(crate) struct Counters {
     pub(crate) slow_requests: AtomicU64,
     pub(crate) log_writes: AtomicU64,
     pub(crate) log_syncs: AtomicU64,
+    /// How often the logs were written to since the store began, durably: it goes on over restarts.
+    pub(crate) log_mark: AtomicU64,
     /// Turns of workers whose writes went to the log.
     pub(crate) log_tasks: AtomicU64,
     /// Appends of single groups in them.

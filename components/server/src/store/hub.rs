@@ -137,6 +137,8 @@ impl Disk {
 /// What all threads of a store share.
 pub(crate) struct Hub {
     pub(crate) store_id: StoreId,
+    /// How often the store has begun to take part.
+    pub(crate) starts: u64,
     pub(crate) config: Arc<store::Config>,
     pub(crate) engine: RocksEngine,
     pub(crate) meta: Arc<StoreMeta>,
@@ -355,6 +357,8 @@ impl Hub {
             is_slow: self.workers.is_stalled(),
             snapshots_receiving: count(&self.counters.snapshots_arriving),
             snapshots_sending: count(&self.counters.snapshots_sending),
+            starts: self.starts,
+            log_mark: get(&self.counters.log_mark),
         }
     }
 

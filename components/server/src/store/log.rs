@@ -4,10 +4,11 @@ use super::counters::Counters;
 use crate::BootClock;
 use crate::logging::fatal;
 use crate::mailbox::{Drained, Mailbox};
-use crate::measure::add;
+use crate::measure::{add, get};
 use engine::Engine;
 use env::Clock as _;
 use raftstore::{Input, LogTask, LogTimes, Persisted};
+use std::sync::atomic::Ordering;
 use store::LogWriter;
 use types::{MonoTime, StoreId};
 use wire::store::StoreMessage;
@@ -34,7 +35,7 @@ pub(crate) fn write_log<E: Engine>(
     tell: impl Fn(usize, &mut Vec<Input>),
 ) {
     let mut tasks: Vec<Logged> = Vec::new();
-    let mut writer = LogWriter::new();
+    let mut writer = LogWriter::new(get(&counters.log_mark));
     let mut times = Vec::new();
     while log.drain(&mut tasks, tasks_max, None) != Drained::Closed {
         let taken = BootClock.now();
@@ -53,6 +54,7 @@ pub(crate) fn write_log<E: Engine>(
             engine.sync().unwrap_or_else(|error| fatal("syncing the log", &error));
             counters.log_sync.span(begun, BootClock.now());
             add(&counters.log_syncs, 1);
+            counters.log_mark.store(merged.log_mark, Ordering::Relaxed);
         }
         add(&counters.log_tasks, merged.tasks as u64);
         let durable = BootClock.now();

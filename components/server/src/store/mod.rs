@@ -49,10 +49,10 @@ use raftstore::{Applier, Input, StoreMeta, Worker, WorkerShare, recover};
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{BuildHasher as _, RandomState};
 use std::num::NonZeroU64;
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
-use store::{Dispatcher, PdAgent, ReadLimits, SnapshotBuilder, SnapshotReceiver, StoreIdent};
+use store::{Dispatcher, PdAgent, ReadLimits, SnapshotBuilder, SnapshotReceiver, StoreIdent, read_age};
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 use tokio::sync::Semaphore;
@@ -106,6 +106,7 @@ pub fn run(config: StoreConfig, shutdown: Shutdown, hooks: Hooks) -> Result<(), 
         address: address.clone(),
         status_address: status_address.clone(),
         version: crate::VERSION.to_owned(),
+        ..StoreInfo::default()
     };
     let stranger = pd(Identity::default());
     let ident =
@@ -184,8 +185,12 @@ impl Started {
             store_config.snapshot_piece_bytes,
         );
         let pacer = NonZeroU64::new(config.snapshot.send_rate_max.0).map(transport::Pacer::new);
+        let age = read_age(&engine).map_err(|error| unusable(&error))?;
+        // What a restart has found is durable.
+        counters.log_mark.store(age.log_mark, Ordering::Relaxed);
         let hub = Arc::new(Hub {
             store_id,
+            starts: age.starts,
             limits: ReadLimits {
                 bytes_max: store_config.read_bytes_max,
                 pairs_max: store_config.scan_pairs_max,

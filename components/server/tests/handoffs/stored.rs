@@ -130,7 +130,7 @@ fn leading(disk: &Disk, ident: &StoreIdent) -> (Worker<Disk>, Applier<Disk>, Reg
     let mut inputs = Vec::new();
     let mut effects = worker.resume(BootClock.now(), &recover(disk).unwrap()).unwrap();
     loop {
-        let mut writer = LogWriter::new();
+        let mut writer = LogWriter::new(0);
         writer.push(0, effects.log);
         let merged = writer.take();
         disk.write(&merged.batch).unwrap();

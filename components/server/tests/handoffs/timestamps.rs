@@ -116,12 +116,7 @@ fn serving(engine: &MemEngine) -> Pd<MemEngine> {
     let peer = Peer { id: PeerId(3), store_id: StoreId(1), ..Peer::default() };
     let epoch = types::Epoch { conf_ver: 1, version: 1 };
     let region = Region { id: RegionId(2), range: KeyRange::new("", ""), epoch, peers: vec![peer] };
-    let store = StoreInfo {
-        id: StoreId(1),
-        address: "store".to_owned(),
-        status_address: String::new(),
-        version: String::new(),
-    };
+    let store = StoreInfo { id: StoreId(1), address: "store".to_owned(), ..StoreInfo::default() };
     ask(&mut pd, engine, &PdRequest::Bootstrap { store, region });
     let PdReply::Cluster { cluster_id, .. } = ask(&mut pd, engine, &PdRequest::GetCluster) else { panic!() };
     assert_ne!(cluster_id, ClusterId::ZERO);

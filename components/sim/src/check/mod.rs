@@ -34,6 +34,7 @@ mod log_matching;
 mod promises;
 mod ranges;
 mod reads;
+mod stores;
 #[cfg(test)]
 mod testing;
 mod timestamps;
@@ -69,6 +70,7 @@ pub use log_matching::LogMatching;
 pub use promises::Promise;
 pub use ranges::ranges_are_disjoint;
 pub use reads::Acknowledged;
+pub use stores::Retired;
 pub use timestamps::Timestamps;
 pub use tombstones::gone_as_written;
 pub use writes::WrittenOnce;

@@ -2,7 +2,7 @@
 
 use crate::check::{Broken, ends_with_its_disk};
 use crate::client::address_of;
-use crate::cluster::{Node, World};
+use crate::cluster::{Node, StoresEver, World};
 use crate::disk::DiskHurt;
 use crate::frame::{frame, kind_of, payload_of};
 use crate::kernel::{CrashKind, NodeId};
@@ -19,9 +19,9 @@ use raft::{Message, Role};
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt::Display;
 use std::time::Duration;
-use types::{Epoch, KeyRange, MonoTime, Peer, PeerId, RegionId, StoreId};
+use types::{Epoch, KeyRange, LogIndex, MonoTime, Peer, PeerId, RegionId, StoreId};
 use wire::FrameKind;
-use wire::pd::{PdReply, PdResponse};
+use wire::pd::{PdReply, PdResponse, Step, StoreMode};
 use wire::store::{DiskState, RaftMessage, StoreBatch, StoreMessage};
 
 /// Wake-up: take a turn.
@@ -61,6 +61,10 @@ pub struct PdNode {
     stops: Option<String>,
     /// It has handed out timestamps since it was looked at last.
     has_told_time: bool,
+    /// How far its state was looked at, and what stores there were.
+    seen: (LogIndex, StoresEver),
+    /// What was seen broken in what it says.
+    broken: Option<Broken>,
 }
 
 /// A member's id in its group is that of its node.
@@ -95,6 +99,8 @@ impl PdNode {
             process: None,
             stops: None,
             has_told_time: false,
+            seen: (LogIndex::ZERO, StoresEver::new()),
+            broken: None,
         }
     }
 
@@ -155,10 +161,26 @@ impl PdNode {
             world.send(to, self.lane, self.envelope(message));
         }
         for (token, response) in effects.replies {
+            self.look_at(&response);
             self.has_told_time |= matches!(response, PdResponse::Ok(PdReply::Timestamp(_)));
             let asked = self.process().tokens.remove(&token);
             let (connection, request_id) = asked.expect("each request is answered once");
             world.reply(connection, frame(FrameKind::PdResponse, request_id, None, &response));
+        }
+    }
+
+    /// No instruction puts a peer on a store that is to give its peers away.
+    fn look_at(&mut self, response: &PdResponse) {
+        let PdResponse::Ok(PdReply::Instructions(instructions)) = response else { return };
+        for instruction in instructions {
+            let Step::AddLearner { peer } = &instruction.step else { continue };
+            // What this turn has learned it could not heed.
+            let told = self.seen.1.get(&peer.store_id);
+            if told.is_some_and(|store| store.is_retired || store.mode == StoreMode::Draining) {
+                let facts = format!("{instruction:?}, and its store is {told:?}");
+                self.broken =
+                    Some(Broken { invariant: "INV-PD-DRAIN (nothing comes where all goes)", facts });
+            }
         }
     }
 
@@ -288,7 +310,13 @@ impl Node for PdNode {
             DiskHurt::FailOnce(fault) => self.engine.fail_next(fault),
             DiskHurt::Full(full) => self.engine.set_disk_full(full),
             // A member watches no space, and with its disk it would lose its vote: no plan takes it away.
-            DiskHurt::Space(_) | DiskHurt::Lost | DiskHurt::Returned => return false,
+            DiskHurt::Space(_)
+            | DiskHurt::Lost
+            | DiskHurt::Returned
+            | DiskHurt::Imaged
+            | DiskHurt::Restored => {
+                return false;
+            }
         }
         true
     }
@@ -307,7 +335,15 @@ impl Node for PdNode {
         Ok(())
     }
 
+    fn stores_ever(&self) -> Option<(LogIndex, StoresEver)> {
+        let pd = &self.process.as_ref()?.pd;
+        Some((pd.status().applied, pd.stores_ever()))
+    }
+
     fn observe(&mut self, _now: SimTime, _clock: MonoTime, observer: &mut Observer) -> Result<(), Broken> {
+        if let Some(broken) = self.broken.take() {
+            return Err(broken);
+        }
         let Some(process) = &self.process else { return Ok(()) };
         ends_with_its_disk(self.engine.poisoned().as_deref())?;
         let status = process.pd.status();
@@ -316,6 +352,10 @@ impl Node for PdNode {
             let facts =
                 format!("member {} hands out timestamps in term {}, after {newest}", status.id, status.term);
             return Err(Broken { invariant: "INV-PD-TSO (told by the newest leader)", facts });
+        }
+        if status.applied != self.seen.0 {
+            self.seen = (status.applied, process.pd.stores_ever());
+            observer.stores.saw(status.applied, &self.seen.1)?;
         }
         if status.role == Role::Leader {
             observer.elections.leader(PD_GROUP, status.term, status.id)?;

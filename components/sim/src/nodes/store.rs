@@ -1,10 +1,10 @@
 //! A store's process.
 
+mod joining;
 mod log;
 mod threads;
 
 use crate::check::{Answers, Broken, ends_with_its_disk, read_after_arrival};
-use crate::client::address_of;
 use crate::cluster::{DiskStock, LeaseView, Node, RegionView, World};
 use crate::disk::DiskHurt;
 use crate::frame::{frame, kind_of, payload_of};
@@ -12,13 +12,13 @@ use crate::kernel::{CrashKind, NodeId};
 use crate::network::ConnectionId;
 use crate::nodes::alarm::Alarm;
 use crate::nodes::audit::audit;
-use crate::nodes::pd_calls::{Ended, PdCalls};
+use crate::nodes::pd_calls::PdCalls;
 use crate::nodes::sight::{Sight, leases};
 use crate::nodes::snapshots::{Sent, Transfers};
 use crate::nodes::{Moment, SeededBug, StoreLinks, Thread, crash_engine};
 use crate::observer::Observer;
 use crate::time::SimTime;
-use ::store::{Actor, Config, Effect, Event, Join, JoinStep, Merged, PdCall, Store, StoreIdent, read_ident};
+use ::store::{Actor, Config, DiskAge, Effect, Event, Join, Merged, PdCall, Store, read_age, read_ident};
 use codec::frame::Frame;
 use engine::MemEngine;
 use env::{Dice, SplitMix};
@@ -34,7 +34,6 @@ use threads::Threads;
 use types::{MonoTime, RegionId, StoreId};
 use wire::FrameKind;
 use wire::kv::{KvCommand, KvError, KvReply, KvRequest, KvResponse};
-use wire::pd::{PdError, StoreInfo};
 use wire::store::{DiskState, SnapshotPiece, SnapshotVerdict, StoreBatch, StoreMessage};
 
 /// Where stores are: what each of them learns from the placement driver in the product.
@@ -187,6 +186,12 @@ pub struct StoreNode {
     space: DiskState,
     /// Disks that were taken away from it, the latest one last.
     shelf: Vec<MemEngine>,
+    /// It was told to begin with an empty disk.
+    is_to_be_wiped: bool,
+    /// What its disk held at some time, and how far it was.
+    image: Option<(MemEngine, DiskAge)>,
+    /// Its disk is such an image, of a time before something that the store has said.
+    is_restored: bool,
 }
 
 impl StoreNode {
@@ -212,6 +217,9 @@ impl StoreNode {
             stops: None,
             space: DiskState::Ok,
             shelf: Vec::new(),
+            is_to_be_wiped: false,
+            image: None,
+            is_restored: false,
         }
     }
 
@@ -224,6 +232,14 @@ impl StoreNode {
             }
         };
         result.map_err(failed).ok()
+    }
+
+    /// Puts the disk away and another one in its place. An image of an earlier time is of no use to anybody.
+    fn change_disk(&mut self, other: MemEngine) {
+        let old = std::mem::replace(&mut self.engine, other);
+        if !std::mem::take(&mut self.is_restored) {
+            self.shelf.push(old);
+        }
     }
 
     /// Its disk.
@@ -253,83 +269,6 @@ impl StoreNode {
         if let Phase::Running(store) = &mut self.process().phase {
             let result = store.on_event(&Moment(now), event);
             self.survive(result);
-        }
-    }
-
-    fn begin_join(&mut self, world: &mut World<'_>) {
-        let info = StoreInfo { address: address_of(world.node()), ..StoreInfo::default() };
-        let begun = Join::new(self.engine.clone(), info);
-        let Some((join, step)) = self.survive(begun) else { return };
-        self.process().phase = Phase::Joining(Some(join));
-        self.join_step(world, step);
-    }
-
-    fn join_step(&mut self, world: &mut World<'_>, step: JoinStep) {
-        match step {
-            JoinStep::Ask(request) => self.process().calls.ask(world, Purpose::Join, request),
-            JoinStep::Joined(ident) => self.open(world, ident),
-            // Only a disk that was changed for another one gives a reason.
-            JoinStep::Refused(why) if !self.shelf.is_empty() => {
-                self.stops.get_or_insert(format!("may not join: {why}"));
-            }
-            JoinStep::Refused(why) => panic!("store {} may not join: {why}", world.node()),
-        }
-    }
-
-    fn open(&mut self, world: &mut World<'_>, ident: StoreIdent) {
-        world.note(|| format!("runs as store {}", ident.store_id));
-        {
-            let (mut book, node) = (self.book.lock(), world.node());
-            // Who greets the store that was here before is told that this is another one.
-            book.retain(|_, at| *at != node);
-            book.insert(ident.store_id, node);
-        }
-        let seed = world.dice().next_u64();
-        let store = Store::open(self.engine.clone(), self.config.clone(), ident, seed, world.mono());
-        let store = match store {
-            Ok(store) => store,
-            Err(error) => {
-                assert!(self.engine.poisoned().is_some(), "store {} cannot open: {error}", ident.store_id);
-                self.stops.get_or_insert(error);
-                return;
-            }
-        };
-        self.process().phase = Phase::Running(store);
-        self.tell_space(world);
-    }
-
-    fn tell_space(&mut self, world: &mut World<'_>) {
-        let available_bytes = if self.space == DiskState::Ok { 1 << 39 } else { 1 << 20 };
-        self.event(world, Event::Disk { capacity_bytes: 1 << 40, available_bytes, state: self.space });
-    }
-
-    fn on_pd_answer(&mut self, world: &mut World<'_>, (purpose, answer): Ended<Purpose>) {
-        match purpose {
-            Purpose::Call(call) => self.event(world, Event::PdAnswer { call: *call, answer }),
-            Purpose::Join => {
-                let Phase::Joining(join) = &mut self.process().phase else {
-                    unreachable!("only a store that joins asks to join");
-                };
-                let joining = join.take();
-                match answer {
-                    // Nobody there who could say: once more from the beginning, which is always safe.
-                    None
-                    | Some(Err(
-                        PdError::NotLeader { .. } | PdError::ServerIsBusy { .. } | PdError::NotBootstrapped,
-                    )) => {
-                        self.process().join_at = world.mono() + Duration::from_millis(300);
-                    }
-                    Some(answer) => {
-                        let mut joining = joining.expect("an answer follows its question");
-                        let step = joining.on_answer(answer);
-                        let Some(step) = self.survive(step) else { return };
-                        if let Phase::Joining(join) = &mut self.process().phase {
-                            *join = Some(joining);
-                        }
-                        self.join_step(world, step);
-                    }
-                }
-            }
         }
     }
 
@@ -698,6 +637,9 @@ impl Node for StoreNode {
         self.engine = crash_engine(&self.engine, kind, dice);
         self.sight.crashed();
         self.stops = None;
+        if std::mem::take(&mut self.is_to_be_wiped) {
+            self.change_disk(MemEngine::new());
+        }
     }
 
     fn stops(&mut self) -> Option<String> {
@@ -717,12 +659,24 @@ impl Node for StoreNode {
             }
             DiskHurt::Lost => {
                 assert!(self.process.is_none(), "a disk is taken away from a machine that is off");
-                self.shelf.push(std::mem::replace(&mut self.engine, MemEngine::new()));
+                self.change_disk(MemEngine::new());
+            }
+            DiskHurt::Imaged => {
+                // As a power loss would leave it, but for the loss.
+                let image = self.engine.copy_disk(|choices| *choices.start());
+                let Ok(age) = read_age(&image) else { return false };
+                self.image = Some((image, age));
+            }
+            DiskHurt::Restored => {
+                assert!(self.process.is_none(), "a disk is written over in a machine that is off");
+                let Some((image, _)) = self.image.take() else { return false };
+                self.change_disk(image);
+                self.is_restored = true;
             }
             DiskHurt::Returned => {
                 assert!(self.process.is_none(), "a disk is put into a machine that is off");
                 let Some(earlier) = self.shelf.pop() else { return false };
-                self.shelf.push(std::mem::replace(&mut self.engine, earlier));
+                self.change_disk(earlier);
             }
         }
         true
@@ -736,6 +690,11 @@ impl Node for StoreNode {
             store_id: ident(&self.engine),
             regions: normal.map(|(record, _)| record.region).collect(),
             shelved: self.shelf.iter().filter_map(ident).collect(),
+            image: self.image.as_ref().and_then(|(image, age)| Some((ident(image)?, *age))),
+            serves_as: match &self.process {
+                Some(Process { phase: Phase::Running(store), .. }) => Some(store.store_id()),
+                _ => None,
+            },
         }
     }
 

@@ -12,7 +12,7 @@ use wire::hello::{Close, ConnectionRole, Hello, HelloAck};
 use wire::kv::{BusyReason, KvCommand, KvError, KvPair, KvReply, KvRequest, KvResponse, Scan, WriteOp};
 use wire::pd::{
     Instruction, OperatorStatus, Order, PdError, PdReply, PdRequest, PdResponse, RegionHeartbeat,
-    RegionRoute, SplitIds, Step, StoreInfo, StoreState, StoreStats, StoreStatus,
+    RegionRoute, SplitIds, Step, StoreInfo, StoreMode, StoreState, StoreStats, StoreStatus,
 };
 use wire::store::{
     DiskState, RaftMessage, SnapshotKey, SnapshotPiece, SnapshotVerdict, StoreBatch, StoreMessage,
@@ -338,6 +338,8 @@ fn store_info() -> StoreInfo {
         address: "127.0.0.1:20160".into(),
         status_address: "127.0.0.1:20180".into(),
         version: "0.1.0".into(),
+        starts: 12,
+        log_mark: 3_000,
     }
 }
 
@@ -353,6 +355,8 @@ fn store_stats() -> StoreStats {
         is_slow: true,
         snapshots_receiving: 1,
         snapshots_sending: 2,
+        starts: 12,
+        log_mark: 3_001,
     }
 }
 
@@ -384,7 +388,13 @@ pub(crate) fn pd_requests() -> Vec<PdRequest> {
     let region_id = RegionId(3);
     requests.extend(orders().into_iter().map(|order| PdRequest::AddOperator { region_id, order }));
     requests.push(PdRequest::CancelOperator { region_id });
+    let store_id = StoreId(4);
+    requests.extend(store_modes().into_iter().map(|mode| PdRequest::SetStoreMode { store_id, mode }));
     requests
+}
+
+pub(crate) fn store_modes() -> Vec<StoreMode> {
+    vec![StoreMode::Serving, StoreMode::LeadingNone, StoreMode::Draining]
 }
 
 pub(crate) fn orders() -> Vec<Order> {
@@ -410,7 +420,13 @@ pub(crate) fn steps() -> Vec<Step> {
 }
 
 pub(crate) fn pd_replies() -> Vec<PdReply> {
-    let status = |state| StoreStatus { info: store_info(), stats: store_stats(), state, silent_ms: 1500 };
+    let status = |state| StoreStatus {
+        info: store_info(),
+        stats: store_stats(),
+        state,
+        silent_ms: 1500,
+        mode: StoreMode::Draining,
+    };
     let route = RegionRoute {
         region: region(),
         leader: Some(peer(41, PeerRole::Voter)),

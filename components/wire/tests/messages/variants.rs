@@ -70,6 +70,7 @@ fn every_variant_has_a_sample() {
             GetOperators,
             AddOperator,
             CancelOperator,
+            SetStoreMode,
         }
     );
     covered!(
@@ -100,6 +101,7 @@ fn every_variant_has_a_sample() {
         }
     );
     covered!(samples::store_states(), wire::pd::StoreState { Up, Disconnected, Down });
+    covered!(samples::store_modes(), wire::pd::StoreMode { Serving, LeadingNone, Draining });
     covered!(samples::orders(), wire::pd::Order { AddPeer, RemovePeer, TransferPeer });
     covered!(samples::steps(), wire::pd::Step { TransferLeader, AddLearner, ChangeRoles, RemoveLearner });
     covered!(samples::disk_states(), wire::store::DiskState { Ok, Low, Full });
