@@ -246,6 +246,11 @@ impl<E: Engine> PeerState<E> {
         if to.id < self.me.id || !self.is_normal() {
             return;
         }
+        if !self.is_initialized() {
+            // It knows no epoch of its own, and answers by the one that it was told: none would look like one from before it
+            // was a member, to somebody who has yet to learn that it is.
+            self.region.epoch = self.region.epoch.max(epoch);
+        }
         let grows = matches!(&message.body, Body::Append { entries, .. } if !entries.is_empty());
         if grows && turn.disk(self.me.store_id) == DiskState::Full {
             // The reserve is nearly spent: what would grow the log is sent again when there is room. Votes, heartbeats

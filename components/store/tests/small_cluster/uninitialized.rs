@@ -121,10 +121,7 @@ impl Alone {
         let (region_id, from) = (self.piece.id, self.leader);
         let epoch = types::Epoch { conf_ver: self.piece.epoch.conf_ver + 1, ..self.piece.epoch };
         let removed = StoreMessage::Removed { region_id, peer, epoch, from };
-        let disk = wire::store::DiskState::Ok;
-        let event = Event::Messages { from: from.store_id, disk, messages: vec![removed] };
-        self.cluster.event(SECOND, event);
-        self.cluster.settle();
+        tell(&mut self.cluster, from.store_id, removed);
     }
 
     fn asked_for_vote(&mut self, candidate: Peer, term: u64) -> Option<(u64, PeerId)> {
@@ -258,4 +255,28 @@ fn a_peer_that_has_nothing_does_not_vouch_for_those_before_it_without_a_record()
     assert_eq!(alone.asked_for_vote(leader, 10), Some((10, leader.id)), "the later one votes on");
     alone.piece.peers = before;
     assert_eq!(alone.asked_for_vote(leader, 11), Some((10, leader.id)), "the earlier one never does");
+}
+
+/// A member restarted and had yet to apply that a learner had come, which already answered it. The learner, which had got
+/// nothing, spoke without an epoch, so it was taken for one that was removed long ago, and entombed (seed 1795427078).
+#[test]
+fn a_peer_that_has_nothing_answers_by_the_epoch_that_it_was_told() {
+    let mut alone = alone();
+    let leader = alone.leader;
+    assert_eq!(alone.asked_for_vote(leader, 9), Some((9, leader.id)));
+    let peer = *alone.piece.peer_on(SECOND).expect("a peer there");
+    let before = types::Epoch { conf_ver: alone.piece.epoch.conf_ver - 1, ..alone.piece.epoch };
+    let removed = StoreMessage::Removed { region_id: alone.piece.id, peer, epoch: before, from: leader };
+    tell(&mut alone.cluster, leader.store_id, removed);
+    assert_eq!(
+        alone.asked_for_vote(leader, 10),
+        Some((10, leader.id)),
+        "it was told of a later epoch: it stays"
+    );
+}
+
+fn tell(cluster: &mut Cluster, from: StoreId, message: StoreMessage) {
+    let event = Event::Messages { from, disk: wire::store::DiskState::Ok, messages: vec![message] };
+    cluster.event(SECOND, event);
+    cluster.settle();
 }
