@@ -27,6 +27,6 @@ mod write;
 pub use error::ReadError;
 pub use key::{versioned, without_timestamp};
 pub use lock::{Lock, LockKind, delete_lock, put_lock};
-pub use reader::{LockPage, MvccReader, Record, View};
+pub use reader::{MvccReader, Record, View};
 pub use scan::{Direction, ScanItem, ScanLimits, ScanPage};
-pub use write::{SHORT_VALUE_MAX, Write, WriteKind, delete_value, delete_write, put_value, put_write};
+pub use write::{SHORT_VALUE_MAX, Write, WriteKind, delete_value, put_value, put_write};

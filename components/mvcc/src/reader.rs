@@ -5,7 +5,7 @@ use crate::{Lock, LockKind, ReadError, Write, WriteKind};
 use bytes::Bytes;
 use engine::{Cf, EngineError, EngineIterator, Snapshot};
 use std::collections::BTreeSet;
-use types::{Key, KeyRange, Timestamp};
+use types::{Key, Timestamp};
 
 /// Who reads, and when.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
@@ -40,15 +40,6 @@ pub enum Record {
     RolledBack,
     /// Nothing.
     None,
-}
-
-/// The locks of a part of a range.
-#[derive(Clone, PartialEq, Eq, Default, Debug)]
-pub struct LockPage {
-    /// The locks with their keys, in key order.
-    pub locks: Vec<(Key, Lock)>,
-    /// What is left of the range; `None` when nothing is.
-    pub rest: Option<KeyRange>,
 }
 
 /// What a lock lets a reader see.
@@ -99,35 +90,6 @@ impl<'a, S: Snapshot> MvccReader<'a, S> {
     pub fn write_at(&self, key: &[u8], commit_ts: Timestamp) -> Result<Option<Write>, EngineError> {
         let bytes = self.snapshot.get(Cf::Write, &versioned(key, commit_ts))?;
         bytes.map(|bytes| Write::read(&bytes)).transpose()
-    }
-
-    /// The locks in a range of transactions that began at or before `newest`, at most so many, in key order.
-    ///
-    /// # Errors
-    /// [`EngineError`].
-    pub fn locks(
-        &self,
-        range: &KeyRange,
-        newest: Timestamp,
-        locks_max: usize,
-    ) -> Result<LockPage, EngineError> {
-        let mut iter = self.snapshot.iter(Cf::Lock, range);
-        let mut page = LockPage::default();
-        let mut valid = iter.seek_to_first();
-        while valid {
-            let key = Bytes::copy_from_slice(iter.key());
-            if page.locks.len() >= locks_max {
-                page.rest = Some(KeyRange::new(key, range.end.clone()));
-                return Ok(page);
-            }
-            let lock = Lock::read(&Bytes::copy_from_slice(iter.value()))?;
-            if lock.start_ts <= newest {
-                page.locks.push((key, lock));
-            }
-            valid = iter.next();
-        }
-        iter.status()?;
-        Ok(page)
     }
 
     /// The newest value that was committed at or before `at`, whatever locks there are; `None` if there is none.

@@ -61,11 +61,6 @@ pub fn put_write(batch: &mut WriteBatch, key: &[u8], commit_ts: Timestamp, write
     batch.put(Cf::Write, &versioned(key, commit_ts), &write.to_bytes());
 }
 
-/// Appends the removal of a write record to `batch`.
-pub fn delete_write(batch: &mut WriteBatch, key: &[u8], commit_ts: Timestamp) {
-    batch.delete(Cf::Write, &versioned(key, commit_ts));
-}
-
 /// Appends to `batch` a value that is too long for its record.
 pub fn put_value(batch: &mut WriteBatch, key: &[u8], start_ts: Timestamp, value: &[u8]) {
     batch.put(Cf::Default, &versioned(key, start_ts), value);
