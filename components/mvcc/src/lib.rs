@@ -18,6 +18,7 @@
 //! have decided on. Start with [`MvccReader`]; [`put_lock`] and its neighbours write.
 
 mod error;
+mod inspect;
 mod key;
 mod lock;
 mod reader;
@@ -25,6 +26,7 @@ mod scan;
 mod write;
 
 pub use error::ReadError;
+pub use inspect::{LockPage, Version};
 pub use key::{versioned, without_timestamp};
 pub use lock::{Lock, LockKind, delete_lock, put_lock};
 pub use reader::{MvccReader, Record, View};
