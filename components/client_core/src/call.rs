@@ -337,6 +337,7 @@ impl Core {
             KvError::DeadlineExceeded => self.again(call, Class::Busy, Cause::NoTimeLeft { store_id }).await,
             KvError::DiskFull => Err(Error::DiskFull),
             KvError::InvalidRequest { message } => Err(InvalidArgument::Refused { message }.into()),
+            KvError::Txn(_) => Err(self.nonsense(call, store_id, "as to a transaction")),
             KvError::UndeterminedResult => {
                 let cause = Cause::StoreLostTrack { store_id };
                 match call.effect {

@@ -3,7 +3,7 @@
 //! What an entry does depends on replicated state alone, so that every replica does the same: no clock, no local
 //! configuration. A command that does not apply (its epoch is over, its change is invalid) is consumed all the same.
 
-use crate::command::{Command, WriteItem};
+use crate::command::{Change, Command, WriteItem};
 use crate::effects::Token;
 use crate::membership::{self, ChangeError};
 use crate::meta::StoreMeta;
@@ -377,7 +377,27 @@ impl<E: Engine> Turn<'_, E> {
                 }
                 Ok(KvReply::Swapped { succeeded, previous })
             }
+            WriteItem::Changes(changes) => {
+                for change in changes {
+                    self.change(change)?;
+                }
+                Ok(KvReply::Written)
+            }
         }
+    }
+
+    fn change(&mut self, change: &Change) -> Result<(), EngineError> {
+        let Some(cf) = change.cf() else {
+            return Err(EngineError::Corrupt("an entry changes a family that holds no data".to_owned()));
+        };
+        match change {
+            // What raw keys' conditions read is in that family.
+            Change::Put { key, value, .. } if cf == Cf::Default => self.put(key, value),
+            Change::Delete { key, .. } if cf == Cf::Default => self.delete(key),
+            Change::Put { key, value, .. } => self.out.batch.put(cf, key, value),
+            Change::Delete { key, .. } => self.out.batch.delete(cf, key),
+        }
+        Ok(())
     }
 
     fn op(&mut self, op: &WriteOp) {

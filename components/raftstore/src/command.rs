@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use codec::{codec_enum, codec_struct};
+use engine::Cf;
 use raft::EntryId;
 use types::{Epoch, Key, Peer};
 use wire::kv::WriteOp;
@@ -56,8 +57,55 @@ pub enum WriteItem {
         /// What it then holds.
         new: Option<Bytes>,
     },
+    /// What a command of a transaction has decided on a view of the region: all of it, in order.
+    Changes(Vec<Change>),
 }
-codec_enum!(WriteItem { 1 = Ops(ops), 2 = CompareAndSwap { key, expected, new } });
+codec_enum!(WriteItem { 1 = Ops(ops), 2 = CompareAndSwap { key, expected, new }, 3 = Changes(changes) });
+
+/// One change of a record, in a family of the region's data.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Change {
+    /// Set it.
+    Put {
+        /// The place of the family in [`Cf::ALL`].
+        family: u8,
+        /// The record's key.
+        key: Key,
+        /// What it holds then.
+        value: Bytes,
+    },
+    /// Remove it.
+    Delete {
+        /// The place of the family in [`Cf::ALL`].
+        family: u8,
+        /// The record's key.
+        key: Key,
+    },
+}
+codec_enum!(Change { 1 = Put { family, key, value }, 2 = Delete { family, key } });
+
+impl Change {
+    /// The record's key.
+    #[must_use]
+    pub fn key(&self) -> &Key {
+        let (Self::Put { key, .. } | Self::Delete { key, .. }) = self;
+        key
+    }
+
+    /// The record's family; `None` if it is none of those that hold a region's data.
+    #[must_use]
+    pub fn cf(&self) -> Option<Cf> {
+        let (Self::Put { family, .. } | Self::Delete { family, .. }) = self;
+        Cf::ALL.get(usize::from(*family)).copied().filter(|cf| Cf::DATA.contains(cf))
+    }
+
+    fn size_bytes(&self) -> usize {
+        match self {
+            Self::Put { key, value, .. } => key.len() + value.len(),
+            Self::Delete { key, .. } => key.len(),
+        }
+    }
+}
 
 impl WriteItem {
     /// What the item weighs against limits, in bytes.
@@ -67,6 +115,7 @@ impl WriteItem {
         ENVELOPE
             + match self {
                 Self::Ops(ops) => ops.iter().map(|op| op.size_bytes() + ENVELOPE).sum(),
+                Self::Changes(changes) => changes.iter().map(|change| change.size_bytes() + ENVELOPE).sum(),
                 Self::CompareAndSwap { key, expected, new } => {
                     let len = |value: &Option<Bytes>| value.as_ref().map_or(0, Bytes::len);
                     key.len() + len(expected) + len(new)

@@ -9,7 +9,7 @@ use engine::{Cf, Engine, WriteBatch};
 use raft::{Entry, PersistToken, Snapshot};
 use raft_log::FetchRequest;
 use std::sync::Arc;
-use types::{Epoch, Key, MonoTime, PeerId, Region, RegionId, StoreId};
+use types::{Epoch, Key, MonoTime, PeerId, Region, RegionId, StoreId, Term};
 use wire::kv::{KvCommand, KvError, KvReply};
 use wire::pd::{Instruction, RegionHeartbeat, SplitIds};
 use wire::store::{DiskState, RaftMessage, SnapshotKey, StoreMessage};
@@ -50,6 +50,9 @@ pub enum Input {
         item: WriteItem,
         /// When the client gives up.
         deadline: MonoTime,
+        /// The leadership under which the write was decided on: under another one, or after a change of the region, it
+        /// is not proposed (INV-TXN-5). `None` for a write that depends on nothing.
+        decided_in: Option<Term>,
     },
     /// A client wants to read, and no lease covers it.
     Read(ReadRequest),
@@ -246,6 +249,8 @@ pub struct ReadyRead<S> {
     pub region: Region,
     /// Where to read.
     pub snapshot: Arc<S>,
+    /// The leadership that has vouched for it: all that was committed before it is in the snapshot.
+    pub term: Term,
 }
 
 /// A snapshot that Raft wants sent.

@@ -40,7 +40,7 @@ mod worker;
 mod write;
 
 pub use apply::{Applier, ApplyBatch, ApplyOutcome, ApplyTask, NewRegion, Proposal, RegionChange};
-pub use command::{ChangeContext, Command, WriteItem};
+pub use command::{Change, ChangeContext, Command, WriteItem};
 pub use config::{Config, ConfigError};
 pub use effects::{
     Background, CreatePeer, Input, LogTask, PdTask, Persisted, ReadRequest, ReadyRead, ReceivedSnapshot,

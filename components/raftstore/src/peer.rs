@@ -75,6 +75,8 @@ pub(crate) struct QueuedWrite {
     pub(crate) token: Token,
     pub(crate) item: WriteItem,
     pub(crate) deadline: MonoTime,
+    /// The version of the region when it came, and the leadership under which it was decided on.
+    pub(crate) decided_in: Option<(u64, Term)>,
 }
 
 /// A write (or several, in one entry) that was proposed and is not decided yet.
@@ -88,10 +90,10 @@ pub(crate) struct PendingProposal {
 /// Reads on their way through a read index.
 #[derive(Default)]
 pub(crate) struct Reads {
-    /// By the token that Raft was given.
-    pub(crate) asked: BTreeMap<u64, ReadRequest>,
+    /// By the token that Raft was given; with the term in which they were.
+    pub(crate) asked: BTreeMap<u64, (Term, ReadRequest)>,
     /// Waiting for an index to be applied, in order of the answers.
-    pub(crate) waiting: VecDeque<(LogIndex, ReadRequest)>,
+    pub(crate) waiting: VecDeque<(LogIndex, Term, ReadRequest)>,
     pub(crate) next_token: u64,
 }
 
@@ -368,8 +370,8 @@ impl<E: Engine> PeerState<E> {
         for write in self.queued.drain(..) {
             turn.answer(write.token, Err(error.clone()));
         }
-        let asked = std::mem::take(&mut self.reads.asked).into_values();
-        let waiting = std::mem::take(&mut self.reads.waiting).into_iter().map(|(_, read)| read);
+        let asked = std::mem::take(&mut self.reads.asked).into_values().map(|(_, read)| read);
+        let waiting = std::mem::take(&mut self.reads.waiting).into_iter().map(|(_, _, read)| read);
         for read in asked.chain(waiting) {
             turn.answer(read.token, Err(error.clone()));
         }

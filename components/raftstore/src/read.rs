@@ -15,7 +15,7 @@ impl<E: Engine> PeerState<E> {
         match self.admit_read(turn, &request) {
             Ok(token) => {
                 self.stir(turn.ticks);
-                self.reads.asked.insert(token, request);
+                self.reads.asked.insert(token, (self.raft.status().term, request));
             }
             Err(error) => turn.answer(request.token, Err(error)),
         }
@@ -49,9 +49,9 @@ impl<E: Engine> PeerState<E> {
     /// Takes Raft's answers: the reads now wait for an index to be applied.
     pub(crate) fn on_read_states(&mut self, turn: &mut Turn<E>, states: &mut Vec<ReadState>) {
         for state in states.drain(..) {
-            let Some(request) = self.reads.asked.remove(&state.token) else { continue };
+            let Some((term, request)) = self.reads.asked.remove(&state.token) else { continue };
             match state.index {
-                Some(index) => self.reads.waiting.push_back((index, request)),
+                Some(index) => self.reads.waiting.push_back((index, term, request)),
                 None => {
                     let error = self.not_leader();
                     turn.answer(request.token, Err(error));
@@ -72,16 +72,16 @@ impl<E: Engine> PeerState<E> {
         }
         let applied = self.applying.applied.index;
         let mut later = std::collections::VecDeque::new();
-        for (index, request) in std::mem::take(&mut self.reads.waiting) {
+        for (index, term, request) in std::mem::take(&mut self.reads.waiting) {
             if index > applied && !bugs.has(SeededBug::ReadBeforeApplied) {
-                later.push_back((index, request));
+                later.push_back((index, term, request));
             } else if request.epoch.version != self.region.epoch.version {
                 let error = self.epoch_not_match(&turn.shared);
                 turn.answer(request.token, Err(error));
             } else {
                 let snapshot = snapshot.get_or_insert_with(|| Arc::new(turn.shared.engine.snapshot()));
                 let (region, snapshot) = (self.region.clone(), snapshot.clone());
-                turn.out.reads.push(ReadyRead { request, region, snapshot });
+                turn.out.reads.push(ReadyRead { request, region, snapshot, term });
             }
         }
         self.reads.waiting = later;
@@ -90,14 +90,14 @@ impl<E: Engine> PeerState<E> {
     /// Gives up reads beyond their deadline.
     pub(crate) fn expire_reads(&mut self, turn: &mut Turn<E>) {
         let now = turn.now;
-        self.reads.asked.retain(|_, request| {
+        self.reads.asked.retain(|_, (_, request)| {
             let alive = request.deadline > now;
             if !alive {
                 turn.out.replies.push((request.token, Err(KvError::DeadlineExceeded)));
             }
             alive
         });
-        self.reads.waiting.retain(|(_, request)| {
+        self.reads.waiting.retain(|(_, _, request)| {
             let alive = request.deadline > now;
             if !alive {
                 turn.out.replies.push((request.token, Err(KvError::DeadlineExceeded)));

@@ -1,16 +1,16 @@
 //! Writes of clients: checked, merged into entries, proposed, and given up when their time is over.
 
 use crate::apply::is_voter;
-use crate::command::{Command, WriteItem};
+use crate::command::{Change, Command, WriteItem};
 use crate::peer::{PeerState, PendingProposal, QueuedWrite, Turn};
 use crate::seeded_bug::SeededBug;
 use crate::stages::EntryTimes;
 use bytes::Bytes;
 use codec::Encode;
-use engine::Engine;
+use engine::{Cf, Engine};
 use env::sim_point;
 use raft::Dropped;
-use types::{Epoch, KeyRange, MonoTime};
+use types::{Epoch, KeyRange, MonoTime, Term};
 use wire::kv::{BusyReason, KvError, WriteOp};
 use wire::store::DiskState;
 
@@ -39,6 +39,9 @@ impl<E: Engine> PeerState<E> {
         if write.deadline <= turn.now {
             return Err(KvError::DeadlineExceeded);
         }
+        if !self.holds(write.decided_in) {
+            return Err(KvError::StaleCommand);
+        }
         if needs_space(&write.item) && self.is_short_of_space(turn) {
             return Err(KvError::DiskFull);
         }
@@ -47,6 +50,13 @@ impl<E: Engine> PeerState<E> {
             true => Ok(()),
             false => Err(KvError::KeyNotInRegion { region_id: self.region.id, range: range.clone() }),
         }
+    }
+
+    /// True if what a write was decided on is still so: we lead in that term, and the region is uncut (INV-TXN-5).
+    /// Otherwise another leader may have changed what was read, or another region own it.
+    fn holds(&self, decided_in: Option<(u64, Term)>) -> bool {
+        let now = (self.region.epoch.version, self.raft.status().term);
+        decided_in.is_none_or(|then| then == now)
     }
 
     /// True if our disk is low, or if the voters whose disks are not make no quorum.
@@ -78,22 +88,29 @@ impl<E: Engine> PeerState<E> {
             let times = EntryTimes { proposed: turn.now, ..EntryTimes::default() };
             let mut proposal = PendingProposal { tokens: Vec::new(), deadline: MonoTime::MAX, times };
             let mut items = Vec::new();
-            let mut deadlines = Vec::new();
+            let mut terms = Vec::new();
             let mut bytes = 0;
             let bytes_max =
                 if sim_point!("raftstore.lone_write") { 0 } else { turn.shared.config.entry_bytes_max };
-            while let Some(write) =
-                queued.next_if(|write| items.is_empty() || bytes + write.item.size_bytes() <= bytes_max)
-            {
+            // What was decided on a view has no deadline here, so it shares no proposal with what has one.
+            let is_decided = queued.peek().is_some_and(|write| write.decided_in.is_some());
+            while let Some(write) = queued.next_if(|write| {
+                let fits = items.is_empty() || bytes + write.item.size_bytes() <= bytes_max;
+                fits && write.decided_in.is_some() == is_decided
+            }) {
                 if !item_inside(&write.item, &range) {
                     let error = self.epoch_not_match(&turn.shared);
                     turn.answer(write.token, Err(error));
                     continue;
                 }
+                if !self.holds(write.decided_in) {
+                    turn.answer(write.token, Err(KvError::StaleCommand));
+                    continue;
+                }
                 bytes += write.item.size_bytes();
                 proposal.deadline = proposal.deadline.min(write.deadline);
                 proposal.tokens.push(write.token);
-                deadlines.push(write.deadline);
+                terms.push((write.deadline, write.decided_in));
                 items.push(write.item);
             }
             if items.is_empty() {
@@ -105,9 +122,14 @@ impl<E: Engine> PeerState<E> {
                 Err(Dropped::Transferring { .. }) => {
                     // Parked until the transfer is decided; what does not fit stays in order behind it.
                     let Command::Write { items, .. } = command else { unreachable!("made above") };
-                    let parked = proposal.tokens.into_iter().zip(items).zip(deadlines);
+                    let parked = proposal.tokens.into_iter().zip(items).zip(terms);
                     self.queued = parked
-                        .map(|((token, item), deadline)| QueuedWrite { token, item, deadline })
+                        .map(|((token, item), (deadline, decided_in))| QueuedWrite {
+                            token,
+                            item,
+                            deadline,
+                            decided_in,
+                        })
                         .chain(queued)
                         .collect();
                     self.expire_parked(turn);
@@ -196,13 +218,20 @@ fn needs_space(item: &WriteItem) -> bool {
     match item {
         WriteItem::Ops(ops) => ops.iter().any(|op| matches!(op, WriteOp::Put { .. })),
         WriteItem::CompareAndSwap { new, .. } => new.is_some(),
+        WriteItem::Changes(changes) => changes.iter().any(takes_a_lock),
     }
+}
+
+/// Whatever a transaction writes begins with a lock. What ends one makes room, in time.
+fn takes_a_lock(change: &Change) -> bool {
+    matches!(change, Change::Put { .. }) && change.cf() == Some(Cf::Lock)
 }
 
 fn item_inside(item: &WriteItem, range: &KeyRange) -> bool {
     match item {
         WriteItem::Ops(ops) => ops.iter().all(|op| op_inside(op, range)),
         WriteItem::CompareAndSwap { key, .. } => range.contains(key),
+        WriteItem::Changes(changes) => changes.iter().all(|change| range.contains(change.key())),
     }
 }
 

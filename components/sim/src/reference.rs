@@ -234,8 +234,12 @@ impl ReferenceStore {
                 }
                 Ok(KvReply::Swapped { succeeded, previous })
             }
-            KvCommand::Split { .. } | KvCommand::TransferLeader { .. } | KvCommand::CompactLog => {
-                Err(KvError::InvalidRequest { message: "one store, one region".to_owned() })
+            KvCommand::Split { .. }
+            | KvCommand::TransferLeader { .. }
+            | KvCommand::CompactLog
+            | KvCommand::Txn(_)
+            | KvCommand::TxnRead(_) => {
+                Err(KvError::InvalidRequest { message: "one store, one region, raw keys".to_owned() })
             }
         }
     }

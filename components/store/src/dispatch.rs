@@ -2,6 +2,7 @@
 
 use crate::config::Config;
 use crate::inflight::Inflight;
+use crate::txn::{TXN_MODE, TxnRequest, check_border, check_command, check_read, size_bytes};
 use engine::Pressure;
 use env::sim_point;
 use raftstore::{Input, ReadRequest, Token, WriteItem, worker_of};
@@ -34,6 +35,15 @@ pub enum Routed {
         /// What to give it.
         input: Input,
         /// Bytes that count as in flight until the request is answered: give them back to [`Inflight`].
+        bytes: usize,
+    },
+    /// By the scheduler of the worker that owns the region.
+    Txn {
+        /// The worker.
+        worker: usize,
+        /// What to give its scheduler.
+        request: TxnRequest,
+        /// As of [`Routed::Worker`].
         bytes: usize,
     },
 }
@@ -78,7 +88,10 @@ impl Dispatcher {
         }
         let worker = worker_of(region_id, self.config.workers);
         let item = match command {
-            KvCommand::Get { .. } | KvCommand::BatchGet { .. } | KvCommand::Scan(_) => {
+            KvCommand::Get { .. }
+            | KvCommand::BatchGet { .. }
+            | KvCommand::Scan(_)
+            | KvCommand::TxnRead(_) => {
                 let request = ReadRequest { token, region_id, epoch, command, deadline };
                 return Routed::Read { worker, request };
             }
@@ -94,6 +107,16 @@ impl Dispatcher {
                 let input = Input::CompactLog { token, region_id, epoch, deadline };
                 return Routed::Worker { worker, input, bytes: 0 };
             }
+            KvCommand::Txn(command) => {
+                let bytes = size_bytes(&command);
+                return match self.admit(bytes, pressure) {
+                    Err(reason) => Routed::Answer(Err(busy(reason))),
+                    Ok(()) => {
+                        let request = TxnRequest { token, region_id, epoch, command, deadline };
+                        Routed::Txn { worker, request, bytes }
+                    }
+                };
+            }
             KvCommand::Write { ops } => WriteItem::Ops(ops),
             KvCommand::CompareAndSwap { key, expected, new } => {
                 WriteItem::CompareAndSwap { key, expected, new }
@@ -101,9 +124,9 @@ impl Dispatcher {
         };
         let bytes = item.size_bytes();
         match self.admit(bytes, pressure) {
-            Err(reason) => Routed::Answer(Err(KvError::ServerIsBusy { reason, backoff_ms: BACKOFF_MS })),
+            Err(reason) => Routed::Answer(Err(busy(reason))),
             Ok(()) => {
-                let input = Input::Write { token, region_id, epoch, item, deadline };
+                let input = Input::Write { token, region_id, epoch, item, deadline, decided_in: None };
                 Routed::Worker { worker, input, bytes }
             }
         }
@@ -133,6 +156,10 @@ impl Dispatcher {
     }
 }
 
+fn busy(reason: BusyReason) -> KvError {
+    KvError::ServerIsBusy { reason, backoff_ms: BACKOFF_MS }
+}
+
 /// Why a command cannot be served by anybody, ever.
 fn check(command: &KvCommand) -> Result<(), String> {
     match command {
@@ -152,21 +179,29 @@ fn check(command: &KvCommand) -> Result<(), String> {
                 ));
             }
             ops.iter().try_for_each(|op| match op {
-                WriteOp::Put { key, value } => check_key(key).and_then(|()| check_value(value)),
-                WriteOp::Delete { key } => check_key(key),
+                WriteOp::Put { key, value } => check_raw_key(key).and_then(|()| check_value(value)),
+                WriteOp::Delete { key } => check_raw_key(key),
                 WriteOp::DeleteRange { range } => {
                     check_range(range).and_then(|()| match range.end.is_empty() {
                         true => Err("a range to delete needs an end".to_owned()),
+                        false if range.overlaps(&KeyRange::prefix([TXN_MODE].to_vec())) => {
+                            Err("the range holds keys of transactions: delete these in transactions"
+                                .to_owned())
+                        }
                         false => Ok(()),
                     })
                 }
             })
         }
         KvCommand::CompareAndSwap { key, expected, new } => {
-            check_key(key)?;
+            check_raw_key(key)?;
             [expected, new].into_iter().flatten().try_for_each(|value| check_value(value))
         }
-        KvCommand::Split { keys } => keys.iter().try_for_each(|key| check_key(key)),
+        KvCommand::Split { keys } => {
+            keys.iter().try_for_each(|key| check_key(key).and_then(|()| check_border(key)))
+        }
+        KvCommand::Txn(command) => check_command(command),
+        KvCommand::TxnRead(read) => check_read(read),
         KvCommand::TransferLeader { .. } | KvCommand::CompactLog => Ok(()),
     }
 }
@@ -193,6 +228,14 @@ fn check_key(key: &[u8]) -> Result<(), String> {
             Err(format!("a key of {} bytes exceeds the limit of {KEY_SIZE_MAX}", key.len()))
         }
         Some(_) => Ok(()),
+    }
+}
+
+/// A key that is written without a transaction.
+fn check_raw_key(key: &[u8]) -> Result<(), String> {
+    match key.first() {
+        Some(&TXN_MODE) => Err("keys that begin with 'x' are written in transactions alone".to_owned()),
+        _ => check_key(key),
     }
 }
 

@@ -43,6 +43,7 @@ pub fn execute<S: Snapshot>(
             let within = range.intersection(&scan.range);
             Ok(page(snapshot, &within, scan, limits)?)
         }
+        KvCommand::TxnRead(read) => crate::txn::read(snapshot, region, read, limits)?,
         other => unreachable!("{other:?} is no read"),
     })
 }

@@ -11,6 +11,7 @@ use crate::pd_agent::{PdAgent, PdCall};
 use crate::seeded_bug::SeededBug;
 use crate::snapshot_build::{SnapshotBuilder, SnapshotSource};
 use crate::snapshot_receive::SnapshotReceiver;
+use crate::txn::{TxnEffects, TxnInput, TxnScheduler, scheduler_of};
 use engine::{Cf, Engine, EngineError, Op, WriteBatch};
 use env::{Clock, sim_point};
 use raftstore::{
@@ -125,6 +126,8 @@ pub enum Actor {
     Worker(usize),
     /// An applier applies what it was handed.
     Applier(usize),
+    /// The scheduler of a worker takes up commands of transactions.
+    Scheduler(usize),
     /// What somebody waits for is read: the view for a region snapshot, or log entries for a follower.
     Lookup,
     /// Work that takes long goes on by one step: the files of a region snapshot, the size of a region.
@@ -145,6 +148,9 @@ pub struct Store<E: Engine> {
     limits: ReadLimits,
     workers: Vec<Worker<E>>,
     inboxes: Vec<Vec<Input>>,
+    /// One for each worker.
+    schedulers: Vec<TxnScheduler<E>>,
+    txn_inboxes: Vec<Vec<TxnInput<E::Snapshot>>>,
     appliers: Vec<Applier<E>>,
     apply_inboxes: Vec<Vec<ApplyTask>>,
     log: LogWriter,
@@ -197,6 +203,10 @@ impl<E: Engine> Store<E> {
                 })
                 .collect(),
             inboxes: (0..config.workers).map(|_| Vec::new()).collect(),
+            schedulers: (0..config.workers)
+                .map(|index| TxnScheduler::new(index, engine.clone(), meta.clone()).breaking(config.bugs))
+                .collect(),
+            txn_inboxes: (0..config.workers).map(|_| Vec::new()).collect(),
             appliers: (0..config.appliers)
                 .map(|_| Applier::new(engine.clone(), meta.clone()).breaking(config.raftstore.bugs))
                 .collect(),
@@ -323,8 +333,13 @@ impl<E: Engine> Store<E> {
             !self.inboxes[*index].is_empty() || worker.next_deadline() <= now || worker.wants_turn()
         });
         let appliers = (0..self.appliers.len()).filter(|index| !self.apply_inboxes[*index].is_empty());
+        let schedulers = (0..self.schedulers.len())
+            .filter(|index| {
+                !self.txn_inboxes[*index].is_empty() || self.schedulers[*index].next_deadline() <= now
+            })
+            .map(Actor::Scheduler);
         let mut runnable: Vec<Actor> =
-            workers.map(Actor::Worker).chain(appliers.map(Actor::Applier)).collect();
+            workers.map(Actor::Worker).chain(appliers.map(Actor::Applier)).chain(schedulers).collect();
         if !self.lookups.is_empty() {
             runnable.push(Actor::Lookup);
         }
@@ -342,7 +357,8 @@ impl<E: Engine> Store<E> {
     pub fn next_deadline(&self) -> MonoTime {
         let workers = self.workers.iter().map(Worker::next_deadline);
         let others = [self.agent.next_deadline(), self.receiver.next_deadline()];
-        workers.chain(others).min().unwrap_or(MonoTime::MAX)
+        let schedulers = self.schedulers.iter().map(TxnScheduler::next_deadline);
+        workers.chain(schedulers).chain(others).min().unwrap_or(MonoTime::MAX)
     }
 
     /// Lets an actor take its turn. A driver with threads takes a worker's turn and an applier's batch in the steps that
@@ -362,6 +378,7 @@ impl<E: Engine> Store<E> {
                 self.write_applied(&applied)?;
                 self.release_applied(applied);
             }
+            Actor::Scheduler(index) => self.schedule(index, now)?,
             Actor::Lookup => self.look_up(now)?,
             Actor::Background => self.work_aside(now)?,
             Actor::PdAgent => {
@@ -410,6 +427,10 @@ impl<E: Engine> Store<E> {
             self.reply(token, answer);
         }
         for ready in reads {
+            if let Some(scheduler) = scheduler_of(ready.request.token) {
+                self.txn_inboxes[scheduler].push(TxnInput::View(ready));
+                continue;
+            }
             let answer = execute(&*ready.snapshot, &ready.region, &ready.request.command, self.limits);
             // A read that fails on the disk is the store's end at the next write; the client may ask elsewhere.
             let answer = answer.unwrap_or(Err(KvError::RegionNotFound { region_id: ready.region.id }));
@@ -538,6 +559,10 @@ impl<E: Engine> Store<E> {
                 self.admitted.insert(token, bytes);
                 self.inboxes[worker].push(input);
             }
+            Routed::Txn { worker, request, bytes } => {
+                self.admitted.insert(token, bytes);
+                self.txn_inboxes[worker].push(TxnInput::Command(request));
+            }
         }
         Ok(())
     }
@@ -558,7 +583,21 @@ impl<E: Engine> Store<E> {
         }
     }
 
+    /// The scheduler of a worker takes a turn.
+    fn schedule(&mut self, index: usize, now: MonoTime) -> Result<(), EngineError> {
+        let inputs = std::mem::take(&mut self.txn_inboxes[index]);
+        let TxnEffects { replies, inputs } = self.schedulers[index].turn(&At(now), inputs)?;
+        for (token, answer) in replies {
+            self.reply(token, answer);
+        }
+        self.inboxes[index].extend(inputs);
+        Ok(())
+    }
+
     fn reply(&mut self, token: Token, answer: Result<KvReply, KvError>) {
+        if let Some(scheduler) = scheduler_of(token) {
+            return self.txn_inboxes[scheduler].push(TxnInput::Answer { token, answer });
+        }
         if let Some(bytes) = self.admitted.remove(&token) {
             self.dispatcher.inflight().release(bytes);
         }
@@ -599,6 +638,15 @@ impl<E: Engine> Store<E> {
             }
         }
         Ok(())
+    }
+}
+
+/// The time of a turn, for those who ask a clock.
+struct At(MonoTime);
+
+impl Clock for At {
+    fn now(&self) -> MonoTime {
+        self.0
     }
 }
 

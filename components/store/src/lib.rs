@@ -1,7 +1,7 @@
 //! One store without threads.
 //!
 //! Requests of clients are admitted, read at once where a lease allows it, or handed to the worker that owns the region
-//! ([`Dispatcher`]). Around the workers of `raftstore` stand actors that do what takes long, each a step function whose
+//! ([`Dispatcher`]); commands of transactions go to the worker's [`TxnScheduler`] first. Around the workers of `raftstore` stand actors that do what takes long, each a step function whose
 //! inputs and outputs are values: [`LogWriter`], [`Aside`], [`SnapshotBuilder`], [`SnapshotReceiver`], [`PdAgent`]. [`Store`] wires them together in one thread, with a mailbox for each, for drivers that choose the order
 //! (the simulator); drivers with threads wire the same actors themselves.
 //!
@@ -26,6 +26,7 @@ mod snapshot_build;
 mod snapshot_receive;
 mod split_check;
 mod sync;
+mod txn;
 
 pub use aside::{Aside, AsideStep, is_waited_for};
 pub use config::{Config, ConfigError};
@@ -41,3 +42,4 @@ pub use pd_agent::{PdAgent, PdCall};
 pub use seeded_bug::{Bugs, SeededBug};
 pub use snapshot_build::{SnapshotBuilder, SnapshotSource};
 pub use snapshot_receive::{Received, SnapshotReceiver};
+pub use txn::{TxnEffects, TxnInput, TxnRequest, TxnScheduler, scheduler_of};

@@ -59,6 +59,20 @@ impl<E: Engine> LocalReader<E> {
         epoch: Epoch,
         command: &KvCommand,
     ) -> Result<Option<Result<KvReply, KvError>>, EngineError> {
+        let limits = self.limits;
+        match self.view(clock, region_id, epoch) {
+            Some((snapshot, delegate)) => execute(snapshot, &delegate.region, command, limits).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// A view of a region, and who vouches for it, if a lease allows it; as [`read`](Self::read) would see it.
+    pub fn view(
+        &mut self,
+        clock: &dyn Clock,
+        region_id: RegionId,
+        epoch: Epoch,
+    ) -> Option<(&E::Snapshot, Arc<Delegate>)> {
         let version = self.meta.version();
         if version != self.seen {
             self.delegates.clear();
@@ -70,22 +84,22 @@ impl<E: Engine> LocalReader<E> {
             Some(delegate) => delegate.clone(),
             None => {
                 // Only what is there is kept: clients may ask for regions without end.
-                let Some(delegate) = self.meta.delegate(region_id) else { return Ok(None) };
+                let delegate = self.meta.delegate(region_id)?;
                 self.delegates.insert(region_id, delegate.clone());
                 delegate
             }
         };
         let any_epoch = self.bugs.has(SeededBug::ReadIgnoresEpoch);
         if delegate.region.epoch.version != epoch.version && !any_epoch {
-            return Ok(None);
+            return None;
         }
         let snapshot = self.snapshot.get_or_insert_with(|| self.engine.snapshot());
         let now = clock.now();
         let covered = delegate.covers(now) || self.bugs.has(SeededBug::LeaseNeverEnds);
         if self.meta.version() != self.seen || !covered || sim_point!("store.read_by_turn") {
-            return Ok(None);
+            return None;
         }
         delegate.note_use();
-        execute(snapshot, &delegate.region, command, self.limits).map(Some)
+        Some((snapshot, delegate))
     }
 }

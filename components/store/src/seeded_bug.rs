@@ -15,4 +15,10 @@ env::seeded_bugs! {
     ChecksumNotVerified,
     /// Writes to the logs are told to the placement driver before they are durable.
     LogMarkBeforeSync,
+    /// Commands of transactions on one key do not wait for each other.
+    CommandsUnlatched,
+    /// A command gives its latches up when its client does, though it may yet be applied.
+    LatchesExpire,
+    /// What a command decided is proposed though another has led since.
+    DecidedInAnyTerm,
 }

@@ -20,6 +20,8 @@ mod crash_points;
 mod races;
 #[path = "small_cluster/sleep.rs"]
 mod sleep;
+#[path = "small_cluster/txn.rs"]
+mod txn;
 #[path = "small_cluster/uninitialized.rs"]
 mod uninitialized;
 

@@ -2,6 +2,7 @@
 //!
 //! Keys here are as the region layer sees them: the client has already put its key space's prefix before them.
 
+use crate::txn::{TxnCommand, TxnFault, TxnRead, TxnReply};
 use bytes::Bytes;
 use codec::{codec_enum, codec_struct};
 use types::{Epoch, Key, KeyRange, LogIndex, Peer, Region, RegionId, StoreId};
@@ -60,6 +61,10 @@ pub enum KvCommand {
     /// Forget the region's log up to what its leader has applied, whoever still lacks some of it: it then takes a region
     /// snapshot. Answer: [`KvReply::Compacted`], once applied on the leader.
     CompactLog,
+    /// A command of a transaction. Answer: [`KvReply::Txn`].
+    Txn(Box<TxnCommand>),
+    /// A read at a timestamp.
+    TxnRead(Box<TxnRead>),
 }
 codec_enum!(KvCommand {
     1 = Get { key },
@@ -70,6 +75,8 @@ codec_enum!(KvCommand {
     6 = Split { keys },
     7 = TransferLeader { to_store },
     8 = CompactLog,
+    9 = Txn(command),
+    10 = TxnRead(read),
 });
 
 /// A bounded piece of a range scan.
@@ -194,6 +201,8 @@ pub enum KvReply {
         /// The last entry that is kept no more.
         to: LogIndex,
     },
+    /// What a command of a transaction, or a read at a timestamp, answers.
+    Txn(Box<TxnReply>),
 }
 codec_enum!(KvReply {
     1 = Written,
@@ -204,6 +213,7 @@ codec_enum!(KvReply {
     6 = Regions(regions),
     7 = Started,
     8 = Compacted { to },
+    9 = Txn(reply),
 });
 
 /// Why a store refuses for now.
@@ -269,6 +279,8 @@ pub enum KvError {
     },
     /// Nobody knows whether the write was or will be made.
     UndeterminedResult,
+    /// Another transaction, or the transaction's own past, is in the way.
+    Txn(Box<TxnFault>),
 }
 codec_enum!(KvError {
     1 = NotLeader { region_id, leader },
@@ -281,4 +293,5 @@ codec_enum!(KvError {
     8 = DeadlineExceeded,
     9 = InvalidRequest { message },
     10 = UndeterminedResult,
+    11 = Txn(fault),
 });

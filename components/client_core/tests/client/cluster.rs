@@ -403,6 +403,7 @@ impl State {
                 KvReply::Started
             }
             KvCommand::CompactLog => KvReply::Compacted { to: LogIndex(7) },
+            KvCommand::Txn(_) | KvCommand::TxnRead(_) => panic!("these stores hold raw keys"),
         })
     }
 

@@ -9,19 +9,23 @@ use env::Clock as _;
 use raftstore::{EntryTimes, Token};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
-use store::Inflight;
+use store::{Inflight, scheduler_of};
 use types::MonoTime;
 use wire::kv::{KvError, KvReply, KvResponse};
 use wire::trace::Trace;
 
-/// Token = generation (32 bits) | slot (28) | shard (4).
+/// Token = 0 (1 bit: it is a client's) | generation (31) | slot (28) | shard (4).
 const SHARDS: usize = 16;
 const SHARD_BITS: u32 = SHARDS.ilog2();
 const GENERATION_SHIFT: u32 = 32;
+const GENERATION_MASK: u32 = u32::MAX >> 1;
 const SLOT_MASK: u64 = (1 << (GENERATION_SHIFT - SHARD_BITS)) - 1;
 
 /// An answer to a client.
 pub(crate) type Answer = Result<KvReply, KvError>;
+
+/// Takes the answer to what a scheduler has asked of its worker.
+pub(crate) type Scheduled = Box<dyn Fn(Token, Answer) + Send + Sync>;
 
 /// How a client is answered.
 pub(crate) trait Respond {
@@ -82,6 +86,8 @@ pub(crate) struct Answers<R> {
     stopwatch: Stopwatch,
     /// Answers to tokens that nobody waits for.
     stray: AtomicU64,
+    /// Takes the answers to what schedulers have asked.
+    scheduled: Option<Scheduled>,
 }
 
 impl<R: Respond> Answers<R> {
@@ -100,7 +106,13 @@ impl<R: Respond> Answers<R> {
             counters,
             stopwatch,
             stray: AtomicU64::new(0),
+            scheduled: None,
         }
+    }
+
+    /// With somebody who takes the answers to what schedulers have asked.
+    pub(crate) fn telling(self, scheduled: Scheduled) -> Self {
+        Self { scheduled: Some(scheduled), ..self }
     }
 
     fn lock(&self, shard: usize) -> MutexGuard<'_, Shard<R>> {
@@ -133,7 +145,7 @@ impl<R: Respond> Answers<R> {
             u32::try_from(slots.slots.len() - 1).expect("bounded by pending_max")
         });
         let (generation, place) = &mut slots.slots[slot as usize];
-        *generation = generation.wrapping_add(1);
+        *generation = generation.wrapping_add(1) & GENERATION_MASK;
         *place = Some(waiting);
         (u64::from(*generation) << GENERATION_SHIFT) | (u64::from(slot) << SHARD_BITS) | shard as u64
     }
@@ -195,6 +207,10 @@ impl<R: Respond> Answers<R> {
         let now = BootClock.now();
         R::together(|| {
             for (token, answer, way) in answers {
+                if let Some(scheduled) = self.scheduled.as_ref().filter(|_| scheduler_of(token).is_some()) {
+                    scheduled(token, answer);
+                    continue;
+                }
                 match self.remove(token) {
                     Some(waiting) => self.give(waiting, answer, way, now),
                     None => add(&self.stray, 1),

@@ -4,6 +4,7 @@ use crate::measure::Durations;
 use std::sync::atomic::AtomicU64;
 use wire::kv::{BusyReason, KvCommand, KvError};
 use wire::store::StoreMessage;
+use wire::txn::{TxnCommand, TxnFault, TxnRead};
 
 macro_rules! labelled {
     ($(#[$doc:meta])* $name:ident { $($variant:ident = $label:literal,)* }) => {
@@ -38,6 +39,21 @@ labelled!(
         Split = "split",
         TransferLeader = "transfer_leader",
         CompactLog = "compact_log",
+        Prewrite = "prewrite",
+        Commit = "commit",
+        Rollback = "rollback",
+        CleanUp = "clean_up",
+        CheckStatus = "check_txn_status",
+        CheckSecondaries = "check_secondary_locks",
+        Resolve = "resolve_lock",
+        Heartbeat = "txn_heartbeat",
+        Acquire = "pessimistic_lock",
+        Release = "pessimistic_rollback",
+        TxnGet = "txn_get",
+        TxnBatchGet = "txn_batch_get",
+        TxnScan = "txn_scan",
+        ScanLocks = "scan_locks",
+        History = "mvcc_history",
     }
 );
 
@@ -52,6 +68,25 @@ impl Method {
             KvCommand::Split { .. } => Self::Split,
             KvCommand::TransferLeader { .. } => Self::TransferLeader,
             KvCommand::CompactLog => Self::CompactLog,
+            KvCommand::Txn(command) => match **command {
+                TxnCommand::Prewrite(_) => Self::Prewrite,
+                TxnCommand::Commit { .. } => Self::Commit,
+                TxnCommand::Rollback { .. } => Self::Rollback,
+                TxnCommand::CleanUp { .. } => Self::CleanUp,
+                TxnCommand::CheckStatus(_) => Self::CheckStatus,
+                TxnCommand::CheckSecondaries { .. } => Self::CheckSecondaries,
+                TxnCommand::Resolve { .. } => Self::Resolve,
+                TxnCommand::Heartbeat { .. } => Self::Heartbeat,
+                TxnCommand::Acquire(_) => Self::Acquire,
+                TxnCommand::Release { .. } => Self::Release,
+            },
+            KvCommand::TxnRead(read) => match **read {
+                TxnRead::Get { .. } => Self::TxnGet,
+                TxnRead::BatchGet { .. } => Self::TxnBatchGet,
+                TxnRead::Scan { .. } => Self::TxnScan,
+                TxnRead::Locks { .. } => Self::ScanLocks,
+                TxnRead::History { .. } => Self::History,
+            },
         }
     }
 }
@@ -69,6 +104,15 @@ labelled!(
         DeadlineExceeded = "deadline_exceeded",
         InvalidRequest = "invalid_request",
         UndeterminedResult = "undetermined_result",
+        KeyIsLocked = "key_is_locked",
+        WriteConflict = "write_conflict",
+        AlreadyExist = "already_exist",
+        CommitTsExpired = "commit_ts_expired",
+        TxnLockNotFound = "txn_lock_not_found",
+        TxnNotFound = "txn_not_found",
+        PrimaryMismatch = "primary_mismatch",
+        PessimisticLockNotFound = "pessimistic_lock_not_found",
+        Committed = "committed",
     }
 );
 
@@ -85,6 +129,17 @@ impl Code {
             KvError::DeadlineExceeded => Self::DeadlineExceeded,
             KvError::InvalidRequest { .. } => Self::InvalidRequest,
             KvError::UndeterminedResult => Self::UndeterminedResult,
+            KvError::Txn(fault) => match **fault {
+                TxnFault::KeyIsLocked { .. } => Self::KeyIsLocked,
+                TxnFault::WriteConflict { .. } => Self::WriteConflict,
+                TxnFault::AlreadyExist { .. } => Self::AlreadyExist,
+                TxnFault::CommitTsExpired { .. } => Self::CommitTsExpired,
+                TxnFault::TxnLockNotFound { .. } => Self::TxnLockNotFound,
+                TxnFault::TxnNotFound { .. } => Self::TxnNotFound,
+                TxnFault::PrimaryMismatch { .. } => Self::PrimaryMismatch,
+                TxnFault::PessimisticLockNotFound { .. } => Self::PessimisticLockNotFound,
+                TxnFault::Committed { .. } => Self::Committed,
+            },
         }
     }
 }

@@ -10,7 +10,8 @@ use super::pressure::PressureCache;
 use super::stages::Way;
 use super::turns::Desk;
 use crate::BootClock;
-use crate::mailbox::Mailbox;
+use crate::logging::fatal;
+use crate::mailbox::{Drained, Mailbox};
 use crate::measure::{add, get};
 use crate::seat::{Next, Seat};
 use engine_rocks::{RocksEngine, RocksSnapshot};
@@ -22,7 +23,11 @@ use raftstore::{
 };
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
-use store::{ReadLimits, SnapshotBuilder, execute, is_waited_for, region_addressed};
+use std::time::Duration;
+use store::{
+    ReadLimits, SnapshotBuilder, TxnEffects, TxnInput, TxnScheduler, execute, is_waited_for,
+    region_addressed, scheduler_of,
+};
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 use transport::{Receipt, Responder, StoreLinks};
@@ -30,6 +35,7 @@ use types::{RegionId, StoreId};
 use wire::kv::{KvCommand, KvError};
 use wire::pd::StoreStats;
 use wire::store::{DiskState, SnapshotKey, SnapshotPiece, StoreMessage};
+use wire::txn::TxnRead;
 
 /// Reads that hold more than this are not served on the threads of sockets and workers. To hand a read to another thread
 /// and its answer back takes about as long as to read a hundred pairs.
@@ -41,6 +47,8 @@ const APPLIED_AT_ONCE_BYTES: usize = 4 << 10;
 const TURN_INPUTS_MAX: usize = 4096;
 /// Tasks of one batch of an applier, at most: answers wait for all of it.
 const APPLY_TASKS_MAX: usize = 1024;
+/// How often a scheduler looks whether a client's time is over.
+const SCHEDULER_TICK: Duration = Duration::from_millis(100);
 
 /// The workers, as seen from other threads.
 pub(crate) struct Workers {
@@ -100,6 +108,9 @@ pub(crate) enum PendingRead {
     Ready(ReadyRead<RocksSnapshot>),
 }
 
+/// What waits for the schedulers of transactions, by worker.
+pub(crate) type TxnInboxes = Vec<Mailbox<TxnInput<RocksSnapshot>>>;
+
 /// A snapshot that arrives.
 pub(crate) enum Arriving {
     Piece(SnapshotPiece, Receipt),
@@ -145,6 +156,9 @@ pub(crate) struct Hub {
     pub(crate) limits: ReadLimits,
     pub(crate) workers: Arc<Workers>,
     pub(crate) log: Mailbox<Logged>,
+    /// For the schedulers, by worker.
+    pub(crate) txns: Arc<TxnInboxes>,
+    pub(crate) schedulers: Vec<Seat<TxnScheduler<RocksEngine>>>,
     /// What the workers' turns are taken with; there once the regions were taken up.
     pub(crate) desks: OnceLock<Vec<Seat<Desk<RocksEngine>>>>,
     /// When turns are taken for what arrives, by worker.
@@ -249,6 +263,56 @@ impl Hub {
         applying.round(|tasks| applier.apply(tasks), tell)
     }
 
+    /// Brings commands of transactions to the scheduler of a worker, and takes them as far as they get at once.
+    pub(crate) fn bring_txns(self: &Arc<Self>, worker: usize, inputs: &mut Vec<TxnInput<RocksSnapshot>>) {
+        if inputs.is_empty() {
+            return;
+        }
+        self.txns[worker].put_all(inputs);
+        self.schedule(worker);
+        if !self.workers.inboxes[worker].is_empty() && self.gather[worker].is_now() {
+            self.help(worker, true);
+        }
+    }
+
+    /// Takes the turns of the schedulers for which something waits, if nobody else does, and what they bring to their
+    /// workers; `applies` as in [`Hub::route`].
+    pub(crate) fn schedule_waiting(self: &Arc<Self>, applies: bool) {
+        for worker in 0..self.txns.len() {
+            if !self.txns[worker].is_empty() {
+                self.schedule(worker);
+                self.help(worker, applies);
+            }
+        }
+    }
+
+    fn schedule(self: &Arc<Self>, worker: usize) {
+        let inbox = &self.workers.inboxes[worker];
+        self.schedulers[worker].help(&self.txns[worker], |scheduler| {
+            self.schedule_some(worker, scheduler, |inputs| inbox.put_all(inputs))
+        });
+    }
+
+    /// A scheduler's turn, by whoever has its seat; `tell` brings the worker what it is asked.
+    pub(crate) fn schedule_some(
+        &self,
+        worker: usize,
+        scheduler: &mut TxnScheduler<RocksEngine>,
+        tell: impl Fn(&mut Vec<Input>),
+    ) -> Next {
+        let mut taken = Vec::new();
+        if self.txns[worker].drain(&mut taken, TURN_INPUTS_MAX, Some(Duration::ZERO)) == Drained::Closed {
+            return Next::End;
+        }
+        let turn = scheduler.turn(&BootClock, taken);
+        let TxnEffects { replies, mut inputs } = turn.unwrap_or_else(|error| fatal("reading", &error));
+        transport::hold_wakes(|| self.answers.answer_all(replies));
+        if !inputs.is_empty() {
+            tell(&mut inputs);
+        }
+        Next::Rest(Some(SCHEDULER_TICK))
+    }
+
     /// Hands a turn's effects to those whom they concern. The log comes first, since it takes longest. A little that is
     /// to be applied may be applied here, if whoever takes the turn `applies`: the log writer does not, for which others
     /// wait.
@@ -272,9 +336,10 @@ impl Hub {
             self.answers.answer_all(replies);
         });
         for ready in reads {
-            match is_short(&ready.request.command) {
-                true => self.serve(ready),
-                false => self.reads.push(PendingRead::Ready(ready)),
+            match scheduler_of(ready.request.token) {
+                Some(scheduler) => self.txns[scheduler].put_all(&mut vec![TxnInput::View(ready)]),
+                None if is_short(&ready.request.command) => self.serve(ready),
+                None => self.reads.push(PendingRead::Ready(ready)),
             }
         }
         for task in background {
@@ -292,6 +357,7 @@ impl Hub {
         for peer in create {
             self.workers.input(peer.record.region.id, Input::CreatePeer(Box::new(peer)));
         }
+        self.schedule_waiting(applies);
     }
 
     fn apply(&self, worker: usize, applies: bool, mut tasks: Vec<ApplyTask>) {
@@ -330,15 +396,16 @@ impl Hub {
         {
             let tell = |to: usize, inputs: &mut Vec<Input>| self.bring(to, false, inputs);
             self.apply_seats[0].help(applier, |seat| self.apply_some(0, seat, tell));
+            self.schedule_waiting(false);
         }
     }
 
     /// Serves a read that may be served.
     pub(crate) fn serve(&self, ready: ReadyRead<RocksSnapshot>) {
-        let ReadyRead { request, region, snapshot } = ready;
+        let ReadyRead { request, region, snapshot, term: _ } = ready;
         let begun = BootClock.now();
         let answer = execute(&*snapshot, &region, &request.command, self.limits)
-            .unwrap_or_else(|error| crate::logging::fatal("reading", &error));
+            .unwrap_or_else(|error| fatal("reading", &error));
         self.answers.answer_each([(request.token, answer, Way::Read { by_lease: false, begun })]);
     }
 
@@ -365,6 +432,7 @@ impl Hub {
     /// Takes no more work from anywhere but the workers.
     pub(crate) fn close_aside(&self) {
         self.log.close();
+        self.txns.iter().for_each(Mailbox::close);
         self.appliers.iter().for_each(Mailbox::close);
         self.slow.close();
         self.quick.close();
@@ -378,6 +446,12 @@ pub(crate) fn is_short(command: &KvCommand) -> bool {
     match command {
         KvCommand::BatchGet { keys } => keys.len() <= SHORT_READ,
         KvCommand::Scan(scan) => scan.limit > 0 && scan.limit as usize <= SHORT_READ,
+        KvCommand::TxnRead(read) => match &**read {
+            TxnRead::Get { .. } => true,
+            TxnRead::BatchGet { keys, .. } => keys.len() <= SHORT_READ,
+            TxnRead::Scan { scan, .. } => scan.limit > 0 && scan.limit as usize <= SHORT_READ,
+            TxnRead::Locks { .. } | TxnRead::History { .. } => false,
+        },
         _ => true,
     }
 }

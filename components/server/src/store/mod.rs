@@ -23,11 +23,11 @@ mod threads;
 mod turns;
 
 use self::agent::{Addresses, Agent};
-use self::answers::Answers;
+use self::answers::{Answers, Scheduled};
 use self::counters::Counters;
 use self::disk::Watch;
 use self::gather::Gather;
-use self::hub::{Disk, Hub, Workers};
+use self::hub::{Disk, Hub, TxnInboxes, Workers};
 use self::page::{Running, StorePage};
 use self::pressure::PressureCache;
 use self::service::StoreService;
@@ -52,7 +52,10 @@ use std::num::NonZeroU64;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
-use store::{Dispatcher, PdAgent, ReadLimits, SnapshotBuilder, SnapshotReceiver, StoreIdent, read_age};
+use store::{
+    Dispatcher, PdAgent, ReadLimits, SnapshotBuilder, SnapshotReceiver, StoreIdent, TxnInput, TxnScheduler,
+    read_age, scheduler_of,
+};
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 use tokio::sync::Semaphore;
@@ -188,6 +191,14 @@ impl Started {
         let age = read_age(&engine).map_err(|error| unusable(&error))?;
         // What a restart has found is durable.
         counters.log_mark.store(age.log_mark, Ordering::Relaxed);
+        let txns: Arc<TxnInboxes> = Arc::new((0..store_config.workers).map(|_| Mailbox::default()).collect());
+        let told = txns.clone();
+        // Whoever answers looks into these inboxes afterwards.
+        let scheduled: Scheduled = Box::new(move |token, answer| {
+            let scheduler = scheduler_of(token).expect("the token of a scheduler");
+            told[scheduler].put_all(&mut vec![TxnInput::Answer { token, answer }]);
+        });
+        let scheduler = |index| TxnScheduler::new(index, engine.clone(), meta.clone());
         let hub = Arc::new(Hub {
             store_id,
             starts: age.starts,
@@ -196,6 +207,8 @@ impl Started {
                 pairs_max: store_config.scan_pairs_max,
             },
             log: Mailbox::default(),
+            txns,
+            schedulers: (0..store_config.workers).map(|index| Seat::new(scheduler(index))).collect(),
             desks: OnceLock::new(),
             gather: (0..store_config.workers).map(|_| Gather::default()).collect(),
             appliers: (0..store_config.appliers).map(|_| Mailbox::default()).collect(),
@@ -211,7 +224,8 @@ impl Started {
                 dispatcher.inflight().clone(),
                 counters.clone(),
                 Stopwatch::new(store_id, config.requests.slow_request_threshold.0),
-            ),
+            )
+            .telling(scheduled),
             links: links.clone(),
             agent: Agent::new(PdAgent::new(store_id, store_config.store_heartbeat_interval)),
             builder: Mutex::new(builder),
@@ -260,6 +274,10 @@ impl Started {
         for index in 0..hub.appliers.len() {
             let own = hub.clone();
             threads.spawn(format!("apply-{index}"), move || threads::apply(&own, index))?;
+        }
+        for index in 0..hub.schedulers.len() {
+            let own = hub.clone();
+            threads.spawn(format!("txn-{index}"), move || threads::schedule(&own, index))?;
         }
         let own = hub.clone();
         threads.spawn("quick".to_owned(), move || threads::work_aside(&own, &own.quick))?;

@@ -7,7 +7,7 @@ use super::stages::{Asked, Way};
 use crate::BootClock;
 use crate::logging::fatal;
 use crate::measure::add;
-use engine_rocks::RocksEngine;
+use engine_rocks::{RocksEngine, RocksSnapshot};
 use env::Clock as _;
 use parking_lot::Mutex;
 use raftstore::Input;
@@ -16,7 +16,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
-use store::{Dispatcher, LocalReader, Routed, region_addressed};
+use store::{Dispatcher, LocalReader, Routed, TxnInput, region_addressed};
 use transport::{Identity, Receipt, Request, RequestBody, Service};
 use types::{ClusterId, MonoTime, StoreId};
 use wire::pd::{PdError, PdResponse};
@@ -71,6 +71,7 @@ impl StoreService {
         request: Request,
         reader: &mut LocalReader<RocksEngine>,
         inputs: &mut [Vec<Input>],
+        txns: &mut [Vec<TxnInput<RocksSnapshot>>],
     ) {
         let hub = &self.hub;
         let Request { body, timed, time_left, responder, .. } = request;
@@ -113,6 +114,10 @@ impl StoreService {
                     }
                 }
             }
+            Routed::Txn { worker, mut request, bytes } => {
+                request.token = hub.answers.insert(shard, waiting(bytes));
+                txns[worker].push(TxnInput::Command(request));
+            }
             Routed::Worker { worker, mut input, bytes } => {
                 let own = hub.answers.insert(shard, waiting(bytes));
                 match &mut input {
@@ -139,16 +144,20 @@ impl Service for StoreService {
         let hub = &self.hub;
         let shard = hub.answers.shard();
         let mut inputs: Vec<Vec<Input>> = hub.workers.inboxes.iter().map(|_| Vec::new()).collect();
+        let mut txns: Vec<Vec<_>> = hub.txns.iter().map(|_| Vec::new()).collect();
         let mut reader = self.readers[this_thread() % self.readers.len()].lock();
         transport::hold_wakes(|| {
             reader.begin_batch();
             for request in batch.drain(..) {
-                self.handle(now, shard, request, &mut reader, &mut inputs);
+                self.handle(now, shard, request, &mut reader, &mut inputs, &mut txns);
             }
             // Lets go of its snapshot, which would keep old data.
             reader.begin_batch();
         });
         drop(reader);
+        for (worker, txns) in txns.iter_mut().enumerate() {
+            hub.bring_txns(worker, txns);
+        }
         for (worker, inputs) in inputs.iter_mut().enumerate() {
             hub.bring_arrived(worker, inputs);
         }

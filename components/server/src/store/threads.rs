@@ -51,7 +51,19 @@ pub(crate) fn apply(hub: &Arc<Hub>, index: usize) {
         true => hub.bring(worker, false, inputs),
         false => hub.workers.inboxes[worker].push_all(inputs),
     };
-    hub.apply_seats[index].attend(tasks, |applier| hub.apply_some(index, applier, tell));
+    hub.apply_seats[index].attend(tasks, |applier| {
+        let next = hub.apply_some(index, applier, tell);
+        hub.schedule_waiting(false);
+        next
+    });
+}
+
+/// Takes the turns of a worker's scheduler that nobody else takes.
+pub(crate) fn schedule(hub: &Arc<Hub>, index: usize) {
+    let inbox = &hub.workers.inboxes[index];
+    hub.schedulers[index].attend(&hub.txns[index], |scheduler| {
+        hub.schedule_some(index, scheduler, |inputs| inbox.push_all(inputs))
+    });
 }
 
 /// Does tasks one after another, each to its end.

@@ -224,7 +224,14 @@ fn run(writer: Writer) {
         let answer = Arc::new(Mailbox::default());
         let token = stage.answers.insert(0, waiting(Caller(answer.clone())));
         let (region_id, epoch, deadline) = (region.id, region.epoch, MonoTime::MAX);
-        stage.bring(&mut vec![Input::Write { token, region_id, epoch, item: put(client, write), deadline }]);
+        stage.bring(&mut vec![Input::Write {
+            token,
+            region_id,
+            epoch,
+            item: put(client, write),
+            deadline,
+            decided_in: None,
+        }]);
         answer
     };
     let clients: Vec<_> = (0..CLIENTS)

@@ -88,8 +88,13 @@ pub(super) fn topics_of(frame: &Frame) -> Vec<Topic> {
         FrameKind::KvRequest => {
             let request: KvRequest = payload_of(frame);
             vec![match request.command {
-                KvCommand::Get { .. } | KvCommand::BatchGet { .. } | KvCommand::Scan(_) => Topic::Read,
-                KvCommand::Write { .. } | KvCommand::CompareAndSwap { .. } => Topic::Write,
+                KvCommand::Get { .. }
+                | KvCommand::BatchGet { .. }
+                | KvCommand::Scan(_)
+                | KvCommand::TxnRead(_) => Topic::Read,
+                KvCommand::Write { .. } | KvCommand::CompareAndSwap { .. } | KvCommand::Txn(_) => {
+                    Topic::Write
+                }
                 KvCommand::Split { .. } | KvCommand::TransferLeader { .. } | KvCommand::CompactLog => {
                     Topic::Admin
                 }

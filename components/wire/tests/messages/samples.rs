@@ -1,5 +1,7 @@
 //! One sample of each variant of each message, with unlike values in all fields.
 
+pub(crate) mod txn;
+
 use bytes::Bytes;
 use codec::{Decode, DecodeError, Encode};
 use raft::{Body, ConfState, Entry, EntryId, EntryKind, Message, Reject, Snapshot, SnapshotMeta, VoteKind};
@@ -269,7 +271,7 @@ pub(crate) fn write_ops() -> Vec<WriteOp> {
 }
 
 pub(crate) fn commands() -> Vec<KvCommand> {
-    vec![
+    let mut commands = vec![
         KvCommand::Get { key: key("k") },
         KvCommand::BatchGet { keys: vec![key("a"), key(""), key("b")] },
         KvCommand::Scan(Scan {
@@ -285,13 +287,16 @@ pub(crate) fn commands() -> Vec<KvCommand> {
         KvCommand::Split { keys: vec![key("g"), key("m")] },
         KvCommand::TransferLeader { to_store: StoreId(2) },
         KvCommand::CompactLog,
-    ]
+    ];
+    commands.extend(txn::commands().into_iter().map(|command| KvCommand::Txn(Box::new(command))));
+    commands.extend(txn::reads().into_iter().map(|read| KvCommand::TxnRead(Box::new(read))));
+    commands
 }
 
 pub(crate) fn kv_replies() -> Vec<KvReply> {
     let pair =
         |name, value: &'static str| KvPair { key: key(name), value: Bytes::from_static(value.as_bytes()) };
-    vec![
+    let mut replies = vec![
         KvReply::Written,
         KvReply::Value(None),
         KvReply::Value(Some(Bytes::from_static(b"value"))),
@@ -302,7 +307,9 @@ pub(crate) fn kv_replies() -> Vec<KvReply> {
         KvReply::Regions(vec![region(), Region::default()]),
         KvReply::Started,
         KvReply::Compacted { to: LogIndex(1001) },
-    ]
+    ];
+    replies.extend(txn::replies().into_iter().map(|reply| KvReply::Txn(Box::new(reply))));
+    replies
 }
 
 pub(crate) fn busy_reasons() -> Vec<BusyReason> {
@@ -329,6 +336,7 @@ pub(crate) fn kv_errors() -> Vec<KvError> {
         KvError::UndeterminedResult,
     ];
     errors.extend(busy_reasons().into_iter().map(|reason| KvError::ServerIsBusy { reason, backoff_ms: 250 }));
+    errors.extend(txn::faults().into_iter().map(|fault| KvError::Txn(Box::new(fault))));
     errors
 }
 

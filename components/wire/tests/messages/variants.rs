@@ -26,12 +26,23 @@ fn every_variant_has_a_sample() {
     );
     covered!(
         samples::commands(),
-        wire::kv::KvCommand { Get, BatchGet, Scan, Write, CompareAndSwap, Split, TransferLeader, CompactLog }
+        wire::kv::KvCommand {
+            Get,
+            BatchGet,
+            Scan,
+            Write,
+            CompareAndSwap,
+            Split,
+            TransferLeader,
+            CompactLog,
+            Txn,
+            TxnRead,
+        }
     );
     covered!(samples::write_ops(), wire::kv::WriteOp { Put, Delete, DeleteRange });
     covered!(
         samples::kv_replies(),
-        wire::kv::KvReply { Written, Value, Values, Page, Swapped, Regions, Started, Compacted }
+        wire::kv::KvReply { Written, Value, Values, Page, Swapped, Regions, Started, Compacted, Txn }
     );
     covered!(
         samples::busy_reasons(),
@@ -50,8 +61,62 @@ fn every_variant_has_a_sample() {
             DeadlineExceeded,
             InvalidRequest,
             UndeterminedResult,
+            Txn,
         }
     );
+    covered!(
+        samples::txn::commands(),
+        wire::txn::TxnCommand {
+            Prewrite,
+            Commit,
+            Rollback,
+            CleanUp,
+            CheckStatus,
+            CheckSecondaries,
+            Resolve,
+            Heartbeat,
+            Acquire,
+            Release,
+        }
+    );
+    covered!(samples::txn::reads(), wire::txn::TxnRead { Get, BatchGet, Scan, Locks, History });
+    covered!(
+        samples::txn::replies(),
+        wire::txn::TxnReply {
+            Done,
+            Prewritten,
+            Status,
+            Secondaries,
+            TimeToLive,
+            Reserved,
+            Page,
+            Locks,
+            History,
+        }
+    );
+    covered!(
+        samples::txn::faults(),
+        wire::txn::TxnFault {
+            KeyIsLocked,
+            WriteConflict,
+            AlreadyExist,
+            CommitTsExpired,
+            TxnLockNotFound,
+            TxnNotFound,
+            PrimaryMismatch,
+            PessimisticLockNotFound,
+            Committed,
+        }
+    );
+    covered!(
+        samples::txn::mutation_kinds(),
+        wire::txn::MutationKind { Put, Insert, Delete, Lock, CheckNotExists }
+    );
+    covered!(samples::txn::lock_kinds(), wire::txn::LockKind { Put, Delete, Lock, Pessimistic });
+    covered!(samples::txn::version_kinds(), wire::txn::VersionKind { Put, Delete, Lock, Rollback });
+    covered!(samples::txn::statuses(), wire::txn::TxnStatus { Alive, Committed, RolledBack, Released });
+    covered!(samples::txn::secondaries(), wire::txn::Secondary { Locked, Committed, RolledBack });
+    covered!(samples::txn::conflicts(), wire::txn::Conflict { Optimistic, Pessimistic, RolledBack });
     covered!(
         samples::pd_requests(),
         wire::pd::PdRequest {

@@ -1,0 +1,147 @@
+//! What no store will ever do with a request, whatever it holds.
+
+use codec::ordered::read_ordered;
+use std::collections::BTreeSet;
+use types::{ENTRY_SIZE_MAX, KEY_SIZE_MAX, Key, Timestamp, VALUE_SIZE_MAX};
+use wire::txn::{Mutation, MutationKind, TxnCommand, TxnRead};
+
+/// What every key of a transaction begins with.
+pub(crate) const TXN_MODE: u8 = b'x';
+/// Mode and id of the key space.
+const PREFIX_SIZE: usize = 4;
+/// Keys that one command may name.
+const KEYS_MAX: usize = 4096;
+/// Part of an entry that is left for what stands around the values: keys three times over, locks, envelopes.
+const ENTRY_SHARE: usize = 4;
+
+/// Why a command cannot be served by anybody, ever.
+pub(crate) fn check_command(command: &TxnCommand) -> Result<(), String> {
+    match command {
+        TxnCommand::Prewrite(prewrite) => {
+            check_key(&prewrite.primary)?;
+            check_start(prewrite.start_ts)?;
+            check_keys(prewrite.mutations.iter().map(|mutation| &mutation.key))?;
+            let bytes: usize = prewrite.mutations.iter().map(Mutation::size_bytes).sum();
+            if bytes > ENTRY_SIZE_MAX / ENTRY_SHARE && prewrite.mutations.len() > 1 {
+                return Err(format!("a prewrite of {bytes} bytes is too large for one entry: split it"));
+            }
+            prewrite.mutations.iter().try_for_each(|mutation| match &mutation.kind {
+                MutationKind::Put(value) | MutationKind::Insert(value) if value.len() > VALUE_SIZE_MAX => {
+                    Err(format!("a value of {} bytes exceeds the limit of {VALUE_SIZE_MAX}", value.len()))
+                }
+                _ => Ok(()),
+            })
+        }
+        TxnCommand::Commit { keys, start_ts, commit_ts } => {
+            check_start(*start_ts)?;
+            if commit_ts <= start_ts {
+                return Err("a transaction commits after it began: ask for a new timestamp".to_owned());
+            }
+            check_keys(keys)
+        }
+        TxnCommand::Resolve { start_ts, commit_ts, keys } => {
+            check_start(*start_ts)?;
+            if commit_ts.is_some_and(|commit_ts| commit_ts <= *start_ts) {
+                return Err("a transaction commits after it began".to_owned());
+            }
+            check_keys(keys)
+        }
+        TxnCommand::Rollback { keys, start_ts }
+        | TxnCommand::CheckSecondaries { keys, start_ts }
+        | TxnCommand::Release { keys, start_ts, .. } => {
+            check_start(*start_ts)?;
+            check_keys(keys)
+        }
+        TxnCommand::Acquire(acquire) => {
+            check_key(&acquire.primary)?;
+            check_start(acquire.start_ts)?;
+            if acquire.for_update_ts < acquire.start_ts {
+                return Err("a transaction cannot look at a key before it began".to_owned());
+            }
+            check_keys(&acquire.keys)
+        }
+        TxnCommand::CleanUp { key, start_ts, .. } => {
+            check_start(*start_ts)?;
+            check_key(key)
+        }
+        TxnCommand::CheckStatus(asked) => {
+            check_start(asked.start_ts)?;
+            check_key(&asked.primary)
+        }
+        TxnCommand::Heartbeat { primary, start_ts, .. } => {
+            check_start(*start_ts)?;
+            check_key(primary)
+        }
+    }
+}
+
+/// Why a read cannot be served by anybody, ever.
+pub(crate) fn check_read(read: &TxnRead) -> Result<(), String> {
+    match read {
+        TxnRead::Get { key, .. } | TxnRead::History { key } => check_key(key),
+        TxnRead::BatchGet { keys, .. } if keys.len() > KEYS_MAX => Err(too_many(keys.len())),
+        TxnRead::BatchGet { keys, .. } => keys.iter().try_for_each(check_key),
+        TxnRead::Scan { scan, .. } if is_reversed(&scan.range) => Err(reversed()),
+        TxnRead::Locks { range, .. } if is_reversed(range) => Err(reversed()),
+        TxnRead::Scan { .. } | TxnRead::Locks { .. } => Ok(()),
+    }
+}
+
+/// Why a region cannot be cut at `key`: it would part the versions of a key from each other.
+pub(crate) fn check_border(key: &Key) -> Result<(), String> {
+    // What is shorter than an encoded key lies between keys.
+    let is_short = key.len() < codec::ordered::ordered_len(0);
+    match key.first() == Some(&TXN_MODE) && !is_short {
+        true => check_key(key).map_err(|_| "the border would lie between versions of a key".to_owned()),
+        false => Ok(()),
+    }
+}
+
+fn check_keys<'a>(keys: impl IntoIterator<Item = &'a Key>) -> Result<(), String> {
+    let mut seen = BTreeSet::new();
+    for key in keys {
+        check_key(key)?;
+        if !seen.insert(key) {
+            return Err("a key comes twice".to_owned());
+        }
+    }
+    match seen.len() {
+        0 => Err("a command needs at least one key".to_owned()),
+        count if count > KEYS_MAX => Err(too_many(count)),
+        _ => Ok(()),
+    }
+}
+
+fn check_key(key: &Key) -> Result<(), String> {
+    match read_ordered(key) {
+        Ok((user, read)) if read == key.len() => match user.first() {
+            Some(&TXN_MODE) if user.len() < PREFIX_SIZE => Err("the key has no key space".to_owned()),
+            Some(&TXN_MODE) if user.len() > KEY_SIZE_MAX + PREFIX_SIZE => Err(format!(
+                "a key of {} bytes exceeds the limit of {KEY_SIZE_MAX}",
+                user.len() - PREFIX_SIZE
+            )),
+            Some(&TXN_MODE) => Ok(()),
+            _ => Err("the key belongs to no transactional key space".to_owned()),
+        },
+        _ => Err("the key is not in the encoding of transactional keys".to_owned()),
+    }
+}
+
+fn check_start(start_ts: Timestamp) -> Result<(), String> {
+    match start_ts == Timestamp(0) || start_ts == Timestamp(u64::MAX) {
+        true => Err("a transaction begins at a timestamp of the placement driver".to_owned()),
+        false => Ok(()),
+    }
+}
+
+fn is_reversed(range: &types::KeyRange) -> bool {
+    !range.end.is_empty() && range.start > range.end
+}
+
+fn reversed() -> String {
+    "the range is reversed: its start lies after its end".to_owned()
+}
+
+fn too_many(count: usize) -> String {
+    format!("{count} keys in one request; at most {KEYS_MAX} go together")
+}

@@ -1,0 +1,257 @@
+//! What a command decides on a view of its region.
+
+use super::convert::{fault, lock_info, mutation};
+use bytes::Bytes;
+use engine::{EngineError, Op, Snapshot, WriteBatch};
+use mvcc::MvccReader;
+use raftstore::Change;
+use txn::{LockRequest, TxnError};
+use types::{Key, Region, Timestamp};
+use wire::kv::{KvError, KvReply};
+use wire::txn::{Acquire, LockInfo, Prewrite, Secondary, TxnCommand, TxnFault, TxnReply, TxnStatus};
+
+/// Locks that one refusal names.
+const LOCKS_MAX: usize = 256;
+
+/// What is to be written, if anything, and what the client is told once it is.
+pub(crate) struct Decision {
+    pub(crate) changes: Vec<Change>,
+    pub(crate) reply: KvReply,
+}
+
+/// The keys that a command looks at or changes.
+pub(crate) fn keys_of(command: &TxnCommand) -> Vec<Key> {
+    match command {
+        TxnCommand::Prewrite(prewrite) => {
+            prewrite.mutations.iter().map(|mutation| mutation.key.clone()).collect()
+        }
+        TxnCommand::Acquire(acquire) => acquire.keys.clone(),
+        TxnCommand::Commit { keys, .. }
+        | TxnCommand::Rollback { keys, .. }
+        | TxnCommand::CheckSecondaries { keys, .. }
+        | TxnCommand::Resolve { keys, .. }
+        | TxnCommand::Release { keys, .. } => keys.clone(),
+        TxnCommand::CleanUp { key, .. } => vec![key.clone()],
+        TxnCommand::CheckStatus(asked) => vec![asked.primary.clone()],
+        TxnCommand::Heartbeat { primary, .. } => vec![primary.clone()],
+    }
+}
+
+/// What a command weighs while it is under way, in bytes.
+pub(crate) fn size_bytes(command: &TxnCommand) -> usize {
+    /// Of what stands around a key: its lock or record, and the message.
+    const ENVELOPE: usize = 64;
+    match command {
+        TxnCommand::Prewrite(prewrite) => {
+            prewrite.mutations.iter().map(|mutation| mutation.size_bytes() + ENVELOPE).sum()
+        }
+        other => keys_of(other).iter().map(|key| key.len() + ENVELOPE).sum(),
+    }
+}
+
+/// Decides. Inner errors are the client's, and then nothing is to be written.
+///
+/// # Errors
+/// [`EngineError`] when the data cannot be read.
+pub(crate) fn evaluate<S: Snapshot>(
+    snapshot: &S,
+    region: &Region,
+    command: &TxnCommand,
+) -> Result<Result<Decision, KvError>, EngineError> {
+    if !keys_of(command).iter().all(|key| region.range.contains(key)) {
+        return Ok(Err(KvError::KeyNotInRegion { region_id: region.id, range: region.range.clone() }));
+    }
+    let mut batch = WriteBatch::new();
+    match decide(&MvccReader::new(snapshot), command, &mut batch) {
+        Ok(reply) => Ok(Ok(Decision { changes: changes(&batch), reply: KvReply::Txn(Box::new(reply)) })),
+        Err(Stop::Locked(locks)) => Ok(Err(KvError::Txn(Box::new(TxnFault::KeyIsLocked { locks })))),
+        Err(Stop::Error(error)) => fault(error).map(Err),
+    }
+}
+
+/// Why nothing was decided.
+enum Stop {
+    Locked(Vec<LockInfo>),
+    Error(TxnError),
+}
+
+impl From<TxnError> for Stop {
+    fn from(error: TxnError) -> Self {
+        Self::Error(error)
+    }
+}
+
+impl From<EngineError> for Stop {
+    fn from(error: EngineError) -> Self {
+        Self::Error(error.into())
+    }
+}
+
+fn decide<S: Snapshot>(
+    reader: &MvccReader<'_, S>,
+    command: &TxnCommand,
+    batch: &mut WriteBatch,
+) -> Result<TxnReply, Stop> {
+    match command {
+        TxnCommand::Prewrite(prewrite) => return decide_prewrite(reader, prewrite, batch),
+        TxnCommand::Acquire(acquire) => return decide_acquire(reader, acquire, batch),
+        TxnCommand::Commit { keys, start_ts, commit_ts } => {
+            for key in keys {
+                txn::commit(reader, key, *start_ts, *commit_ts, batch)?;
+            }
+        }
+        TxnCommand::Rollback { keys, start_ts } => {
+            for key in keys {
+                txn::rollback(reader, key, *start_ts, batch)?;
+            }
+        }
+        TxnCommand::CleanUp { key, start_ts, current_ts } => {
+            txn::clean_up(reader, key, *start_ts, *current_ts, batch)?;
+        }
+        TxnCommand::Resolve { start_ts, commit_ts, keys } => {
+            for key in keys {
+                // What is not locked is resolved already.
+                if reader.lock(key)?.is_some_and(|lock| lock.start_ts == *start_ts) {
+                    match commit_ts {
+                        Some(commit_ts) => txn::commit(reader, key, *start_ts, *commit_ts, batch)?,
+                        None => txn::rollback(reader, key, *start_ts, batch)?,
+                    }
+                }
+            }
+        }
+        TxnCommand::Release { keys, start_ts, for_update_ts } => {
+            for key in keys {
+                txn::release(reader, key, *start_ts, *for_update_ts, batch)?;
+            }
+        }
+        TxnCommand::CheckStatus(asked) => {
+            let asked = txn::CheckStatus {
+                primary: asked.primary.clone(),
+                start_ts: asked.start_ts,
+                reads_at: asked.reads_at,
+                current_ts: asked.current_ts,
+                rollback_if_unknown: asked.rollback_if_unknown,
+                force_sync_commit: asked.force_sync_commit,
+                found_pessimistic: asked.found_pessimistic,
+            };
+            let status = match txn::check_status(reader, &asked, batch)? {
+                txn::Status::Alive { lock, pushed } => {
+                    TxnStatus::Alive { lock: lock_info(asked.primary, *lock), is_pushed: pushed }
+                }
+                txn::Status::Committed(commit_ts) => TxnStatus::Committed { commit_ts },
+                txn::Status::RolledBack | txn::Status::Expired => TxnStatus::RolledBack,
+                txn::Status::Released => TxnStatus::Released,
+            };
+            return Ok(TxnReply::Status(status));
+        }
+        TxnCommand::CheckSecondaries { keys, start_ts } => {
+            return decide_secondaries(reader, keys, *start_ts, batch);
+        }
+        TxnCommand::Heartbeat { primary, start_ts, ttl_ms } => {
+            let ttl_ms = txn::heartbeat(reader, primary, *start_ts, *ttl_ms, batch)?;
+            return Ok(TxnReply::TimeToLive { ttl_ms });
+        }
+    }
+    Ok(TxnReply::Done)
+}
+
+fn decide_prewrite<S: Snapshot>(
+    reader: &MvccReader<'_, S>,
+    asked: &Prewrite,
+    batch: &mut WriteBatch,
+) -> Result<TxnReply, Stop> {
+    let shared = txn::Prewrite {
+        primary: asked.primary.clone(),
+        start_ts: asked.start_ts,
+        ttl_ms: asked.ttl_ms,
+        txn_size: asked.txn_size,
+        for_update_ts: asked.for_update_ts,
+        min_commit_ts: asked.min_commit_ts,
+    };
+    let mut committed_at = None;
+    let mut locks = Locks::default();
+    for change in &asked.mutations {
+        let locked = txn::prewrite(reader, &shared, &mutation(change.clone()), batch);
+        committed_at = locks.pass(locked)?.flatten().or(committed_at);
+    }
+    locks.end()?;
+    Ok(TxnReply::Prewritten { committed_at })
+}
+
+fn decide_acquire<S: Snapshot>(
+    reader: &MvccReader<'_, S>,
+    asked: &Acquire,
+    batch: &mut WriteBatch,
+) -> Result<TxnReply, Stop> {
+    let mut values: Vec<Option<Bytes>> = Vec::with_capacity(asked.keys.len());
+    let mut locks = Locks::default();
+    for key in &asked.keys {
+        let request = LockRequest {
+            key: key.clone(),
+            primary: asked.primary.clone(),
+            start_ts: asked.start_ts,
+            for_update_ts: asked.for_update_ts,
+            ttl_ms: asked.ttl_ms,
+            must_be_new: asked.must_be_new,
+        };
+        values.extend(locks.pass(txn::acquire(reader, &request, batch))?);
+    }
+    locks.end()?;
+    Ok(TxnReply::Reserved { values })
+}
+
+fn decide_secondaries<S: Snapshot>(
+    reader: &MvccReader<'_, S>,
+    keys: &[Key],
+    start_ts: Timestamp,
+    batch: &mut WriteBatch,
+) -> Result<TxnReply, Stop> {
+    let mut secondaries = Vec::with_capacity(keys.len());
+    for key in keys {
+        secondaries.push(match txn::check_secondary(reader, key, start_ts, batch)? {
+            txn::Secondary::Locked(lock) => Secondary::Locked(lock_info(key.clone(), *lock)),
+            txn::Secondary::Committed(commit_ts) => Secondary::Committed { commit_ts },
+            txn::Secondary::RolledBack => Secondary::RolledBack,
+        });
+    }
+    Ok(TxnReply::Secondaries(secondaries))
+}
+
+/// Gathers the locks that are in the way, so that the client can resolve all of them in one go.
+#[derive(Default)]
+struct Locks(Vec<LockInfo>);
+
+impl Locks {
+    /// What came of one key; `None` if another transaction has locked it.
+    fn pass<T>(&mut self, outcome: Result<T, TxnError>) -> Result<Option<T>, Stop> {
+        match outcome {
+            Ok(value) => Ok(Some(value)),
+            Err(TxnError::KeyIsLocked { key, lock }) => {
+                self.0.push(lock_info(key, *lock));
+                match self.0.len() < LOCKS_MAX {
+                    true => Ok(None),
+                    false => Err(Stop::Locked(std::mem::take(&mut self.0))),
+                }
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn end(self) -> Result<(), Stop> {
+        if self.0.is_empty() { Ok(()) } else { Err(Stop::Locked(self.0)) }
+    }
+}
+
+/// A batch as it is proposed.
+fn changes(batch: &WriteBatch) -> Vec<Change> {
+    let change = |op| match op {
+        Op::Put { cf, key, value } => Change::Put {
+            family: cf as u8,
+            key: Bytes::copy_from_slice(key),
+            value: Bytes::copy_from_slice(value),
+        },
+        Op::Delete { cf, key } => Change::Delete { family: cf as u8, key: Bytes::copy_from_slice(key) },
+        Op::DeleteRange { .. } => unreachable!("no command of a transaction removes a range"),
+    };
+    batch.ops().map(change).collect()
+}

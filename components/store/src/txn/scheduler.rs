@@ -1,0 +1,330 @@
+//! Commands of transactions, from their arrival to their answer.
+//!
+//! ```text
+//! latches ──► view ──► decide ──► propose ──► applied ──► answer, latches go
+//! ```
+//!
+//! A command holds the latches of its keys from before its view of the engine is taken until what it decided is applied,
+//! or will never be: so of two commands on one key the second sees what the first did. A view is one that the region's
+//! leader vouches for, by its lease or by a round with its quorum; what is decided on it is proposed in that term and
+//! under that version of the region or not at all (INV-TXN-5), because latches keep apart the commands of one leader only.
+//!
+//! A client that gives up is told so at its deadline; its command, once proposed, goes on and keeps its latches. The
+//! scheduler belongs to a worker and sees the regions that the worker owns.
+
+use super::evaluate::{Decision, evaluate, keys_of};
+use crate::execute::ReadLimits;
+use crate::local_read::LocalReader;
+use crate::seeded_bug::{Bugs, SeededBug};
+use engine::{Engine, EngineError};
+use env::Clock;
+use raftstore::{Input, ReadRequest, ReadyRead, StoreMeta, Token, WriteItem};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+use txn::{Claim, CommandId, Latches};
+use types::{Epoch, MonoTime, RegionId, Term};
+use wire::kv::{KvCommand, KvError, KvReply};
+use wire::txn::TxnCommand;
+
+/// Marks the tokens of what a scheduler asks of its worker, among those of clients. Below it stand which scheduler it is,
+/// and the number of the command.
+const SCHEDULED: Token = 1 << 63;
+const SCHEDULER_SHIFT: u32 = 48;
+const COMMAND_MASK: Token = (1 << SCHEDULER_SHIFT) - 1;
+
+/// Which worker's scheduler the answer to this token is for; `None` if it is for a client.
+#[must_use]
+pub const fn scheduler_of(token: Token) -> Option<usize> {
+    match token & SCHEDULED {
+        0 => None,
+        _ => Some(((token & !SCHEDULED) >> SCHEDULER_SHIFT) as usize),
+    }
+}
+
+/// A command as it came.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct TxnRequest {
+    /// Who awaits it.
+    pub token: Token,
+    /// The region as the client knows it.
+    pub region_id: RegionId,
+    /// Its epoch.
+    pub epoch: Epoch,
+    /// What is to be done.
+    pub command: Box<TxnCommand>,
+    /// When the client gives up.
+    pub deadline: MonoTime,
+}
+
+/// Everything that can happen to a scheduler.
+pub enum TxnInput<S> {
+    /// A client asks.
+    Command(TxnRequest),
+    /// The region's leader vouches for a view that was asked for.
+    View(ReadyRead<S>),
+    /// What the worker answers to what was asked of it.
+    Answer {
+        /// Of the question.
+        token: Token,
+        /// The answer.
+        answer: Result<KvReply, KvError>,
+    },
+}
+
+/// What a turn of a scheduler asks for.
+#[derive(Default, Debug)]
+pub struct TxnEffects {
+    /// Answers to clients.
+    pub replies: Vec<(Token, Result<KvReply, KvError>)>,
+    /// For the worker.
+    pub inputs: Vec<Input>,
+}
+
+/// How far a command has come.
+enum Stage {
+    /// It waits for latches, or holds them and is about to be given a view.
+    Latching(Claim, Box<TxnCommand>),
+    /// The worker has been asked for a view.
+    Viewing(Claim),
+    /// What it decided is on its way through the log, and this is what it answers then.
+    Proposed(Claim, KvReply),
+}
+
+struct Running {
+    /// `None` once the client has its answer.
+    token: Option<Token>,
+    region_id: RegionId,
+    epoch: Epoch,
+    deadline: MonoTime,
+    stage: Stage,
+}
+
+/// Runs the commands of the regions that one worker owns.
+pub struct TxnScheduler<E: Engine> {
+    /// What its tokens begin with.
+    token_base: Token,
+    reader: LocalReader<E>,
+    latches: Latches,
+    running: BTreeMap<CommandId, Running>,
+    /// Commands that hold all their latches and have no view yet.
+    latched: VecDeque<CommandId>,
+    /// Of the commands whose clients wait for an answer that nobody else gives in time.
+    deadlines: BTreeSet<(MonoTime, CommandId)>,
+    next_id: CommandId,
+    bugs: Bugs,
+    out: TxnEffects,
+}
+
+impl<E: Engine> TxnScheduler<E> {
+    /// The scheduler of the worker with this number; without commands.
+    #[must_use]
+    pub fn new(worker: usize, engine: E, meta: Arc<StoreMeta>) -> Self {
+        // It only takes views.
+        let limits = ReadLimits { bytes_max: 0, pairs_max: 0 };
+        Self {
+            token_base: SCHEDULED | (worker as Token) << SCHEDULER_SHIFT,
+            reader: LocalReader::new(engine, meta, limits),
+            latches: Latches::new(),
+            running: BTreeMap::new(),
+            latched: VecDeque::new(),
+            deadlines: BTreeSet::new(),
+            next_id: 0,
+            bugs: Bugs::default(),
+            out: TxnEffects::default(),
+        }
+    }
+
+    /// One that breaks rules on purpose.
+    #[must_use]
+    pub fn breaking(self, bugs: Bugs) -> Self {
+        Self { bugs, ..self }
+    }
+
+    /// When a client is to be told that its time is over.
+    #[must_use]
+    pub fn next_deadline(&self) -> MonoTime {
+        self.deadlines.first().map_or(MonoTime::MAX, |(deadline, _)| *deadline)
+    }
+
+    /// Commands that are not done, those included whose clients have given up.
+    #[must_use]
+    pub fn running_count(&self) -> usize {
+        self.running.len()
+    }
+
+    /// Takes what has come, and brings every command as far as it gets. The clock is read after that.
+    ///
+    /// # Errors
+    /// [`EngineError`] when the engine cannot be read: the store must stop.
+    pub fn turn(
+        &mut self,
+        clock: &dyn Clock,
+        inputs: impl IntoIterator<Item = TxnInput<E::Snapshot>>,
+    ) -> Result<TxnEffects, EngineError> {
+        for input in inputs {
+            match input {
+                TxnInput::Command(request) => self.begin(request),
+                TxnInput::View(ready) => self.on_view(ready)?,
+                TxnInput::Answer { token, answer } => self.on_answer(token & COMMAND_MASK, answer),
+            }
+        }
+        self.expire(clock.now());
+        while !self.latched.is_empty() {
+            self.view_latched(clock)?;
+        }
+        Ok(std::mem::take(&mut self.out))
+    }
+
+    fn begin(&mut self, request: TxnRequest) {
+        let TxnRequest { token, region_id, epoch, command, deadline } = request;
+        let id = self.next_id;
+        self.next_id += 1;
+        let mut claim = Claim::new(id, keys_of(&command));
+        let unlatched = self.bugs.has(SeededBug::CommandsUnlatched);
+        if unlatched || self.latches.acquire(&mut claim) {
+            self.latched.push_back(id);
+        }
+        self.deadlines.insert((deadline, id));
+        let stage = Stage::Latching(claim, command);
+        self.running.insert(id, Running { token: Some(token), region_id, epoch, deadline, stage });
+    }
+
+    /// Gives views to all commands that have their latches: one of the engine for all of them, taken now.
+    fn view_latched(&mut self, clock: &dyn Clock) -> Result<(), EngineError> {
+        self.reader.begin_batch();
+        for id in std::mem::take(&mut self.latched) {
+            let Some(running) = self.running.get(&id) else { continue };
+            let Stage::Latching(_, command) = &running.stage else {
+                unreachable!("command {id} was to be given its first view")
+            };
+            let decided = match self.reader.view(clock, running.region_id, running.epoch) {
+                Some((snapshot, delegate)) => {
+                    let decision = evaluate(snapshot, &delegate.region, command)?;
+                    Some((decision, delegate.term))
+                }
+                None => None,
+            };
+            match decided {
+                Some((decision, term)) => self.on_decision(id, decision, term),
+                None => self.ask_for_view(id),
+            }
+        }
+        Ok(())
+    }
+
+    fn ask_for_view(&mut self, id: CommandId) {
+        let running = self.running.get_mut(&id).expect("a command that runs");
+        let placeholder = Stage::Viewing(Claim::new(id, Vec::new()));
+        let Stage::Latching(claim, command) = std::mem::replace(&mut running.stage, placeholder) else {
+            unreachable!("command {id} asks for its first view")
+        };
+        running.stage = Stage::Viewing(claim);
+        // The worker answers by then.
+        self.deadlines.remove(&(running.deadline, id));
+        self.out.inputs.push(Input::Read(ReadRequest {
+            token: self.token_base | id,
+            region_id: running.region_id,
+            epoch: running.epoch,
+            command: KvCommand::Txn(command),
+            deadline: running.deadline,
+        }));
+    }
+
+    fn on_view(&mut self, ready: ReadyRead<E::Snapshot>) -> Result<(), EngineError> {
+        let ReadyRead { request, region, snapshot, term } = ready;
+        let KvCommand::Txn(command) = &request.command else {
+            unreachable!("a scheduler asks for views for commands alone")
+        };
+        let decision = evaluate(&*snapshot, &region, command)?;
+        self.on_decision(request.token & COMMAND_MASK, decision, term);
+        Ok(())
+    }
+
+    fn on_decision(&mut self, id: CommandId, decision: Result<Decision, KvError>, term: Term) {
+        let Decision { changes, reply } = match decision {
+            Ok(decision) => decision,
+            Err(error) => return self.end(id, Err(error)),
+        };
+        if changes.is_empty() {
+            return self.end(id, Ok(reply));
+        }
+        let running = self.running.get_mut(&id).expect("a command that decides");
+        let placeholder = Stage::Viewing(Claim::new(id, Vec::new()));
+        running.stage = match std::mem::replace(&mut running.stage, placeholder) {
+            Stage::Latching(claim, _) | Stage::Viewing(claim) => Stage::Proposed(claim, reply),
+            Stage::Proposed(..) => unreachable!("command {id} decides once"),
+        };
+        // What is proposed has no deadline: its latches are to be held until it is known what became of it.
+        self.deadlines.insert((running.deadline, id));
+        let any_term = self.bugs.has(SeededBug::DecidedInAnyTerm);
+        self.out.inputs.push(Input::Write {
+            token: self.token_base | id,
+            region_id: running.region_id,
+            epoch: running.epoch,
+            item: WriteItem::Changes(changes),
+            deadline: MonoTime::MAX,
+            decided_in: (!any_term).then_some(term),
+        });
+    }
+
+    fn on_answer(&mut self, id: CommandId, answer: Result<KvReply, KvError>) {
+        let running = self.running.get_mut(&id).expect("the worker answers each question once");
+        let answer = match (&mut running.stage, answer) {
+            (Stage::Proposed(_, reply), Ok(_)) => {
+                // It is answered by what it decided.
+                Ok(std::mem::replace(reply, KvReply::Written))
+            }
+            (_, answer) => answer,
+        };
+        self.end(id, answer);
+    }
+
+    /// A command is done: its client is answered, and those that wait for its keys go on.
+    fn end(&mut self, id: CommandId, answer: Result<KvReply, KvError>) {
+        let running = self.running.remove(&id).expect("a command ends once");
+        self.deadlines.remove(&(running.deadline, id));
+        if let Some(token) = running.token {
+            self.out.replies.push((token, answer));
+        }
+        let (Stage::Latching(claim, _) | Stage::Viewing(claim) | Stage::Proposed(claim, _)) = running.stage;
+        self.let_go(claim);
+    }
+
+    fn let_go(&mut self, claim: Claim) {
+        if self.bugs.has(SeededBug::CommandsUnlatched) {
+            return;
+        }
+        for woken in self.latches.release(claim) {
+            let running = self.running.get_mut(&woken).expect("whoever waits for a latch runs");
+            let Stage::Latching(claim, _) = &mut running.stage else {
+                unreachable!("command {woken} waits for a latch")
+            };
+            if self.latches.acquire(claim) {
+                self.latched.push_back(woken);
+            }
+        }
+    }
+
+    /// Tells clients that their time is over.
+    fn expire(&mut self, now: MonoTime) {
+        while let Some((deadline, id)) = self.deadlines.first().copied()
+            && deadline <= now
+        {
+            self.deadlines.pop_first();
+            let running = self.running.get_mut(&id).expect("only of commands that run");
+            match &mut running.stage {
+                Stage::Latching(..) => self.end(id, Err(KvError::DeadlineExceeded)),
+                Stage::Proposed(claim, _) => {
+                    if let Some(token) = running.token.take() {
+                        self.out.replies.push((token, Err(KvError::UndeterminedResult)));
+                    }
+                    if self.bugs.has(SeededBug::LatchesExpire) {
+                        let claim = std::mem::replace(claim, Claim::new(id, Vec::new()));
+                        self.let_go(claim);
+                    }
+                }
+                Stage::Viewing(_) => unreachable!("command {id} is answered by its worker"),
+            }
+        }
+    }
+}
