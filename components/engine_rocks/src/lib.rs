@@ -10,6 +10,8 @@
 
 mod error;
 mod options;
+#[cfg(test)]
+mod power_loss;
 mod raw;
 mod rocks;
 mod snapshot;

@@ -54,6 +54,9 @@ pub(crate) fn database(options: &Options) -> rocksdb::Options {
     db.set_wal_recovery_mode(DBRecoveryMode::PointInTime);
     db.set_track_and_verify_wals_in_manifest(true);
     db.set_max_total_wal_size(options.max_total_wal_bytes);
+    // Each log file begins with what the one before it ended with. Without that, a loss of power that leaves the older one
+    // short between two of its records, and has the newer one, recovers what came later without what came before.
+    raw::chain_logs(&mut db, true);
     raw::forbid_resume(&mut db);
 
     // Writing the log and the memtable in two overlapping stages halves the cost of small batches written by two
@@ -87,7 +90,8 @@ pub(crate) fn families(options: &Options, cache: &Cache) -> Vec<ColumnFamilyDesc
 pub(crate) static SST_FILE: LazyLock<rocksdb::Options> =
     LazyLock::new(|| family(Cf::Default, &Options::default(), None));
 
-fn family(cf: Cf, options: &Options, cache: Option<&Cache>) -> rocksdb::Options {
+/// Options of one family.
+pub(crate) fn family(cf: Cf, options: &Options, cache: Option<&Cache>) -> rocksdb::Options {
     let mut table = BlockBasedOptions::default();
     if let Some(cache) = cache {
         table.set_block_cache(cache);

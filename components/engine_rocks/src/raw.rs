@@ -12,6 +12,12 @@ pub(crate) fn forbid_resume(options: &mut Options) {
     unsafe { ffi::rocksdb_options_set_max_bgerror_resume_count(options.as_raw_ptr(), 0) }
 }
 
+/// Whether each log file begins with how the one before it ended, which recovery then compares.
+pub(crate) fn chain_logs(options: &mut Options, chained: bool) {
+    // SAFETY: as in `forbid_resume`.
+    unsafe { ffi::rocksdb_options_set_track_and_verify_wals(options.as_raw_ptr(), chained.into()) }
+}
+
 /// Asserts what the promise of one recovered prefix rests on (INV-ENGINE-1, INV-ENGINE-3).
 pub(crate) fn assert_one_prefix(options: &Options) {
     // SAFETY: the pointer is valid while `options` is borrowed; the functions only read.
@@ -26,6 +32,11 @@ pub(crate) fn assert_one_prefix(options: &Options) {
             ffi::rocksdb_options_get_track_and_verify_wals_in_manifest(raw),
             1,
             "a missing log file is found out"
+        );
+        assert_eq!(
+            ffi::rocksdb_options_get_track_and_verify_wals(raw),
+            1,
+            "a gap between log files is found out"
         );
         assert_eq!(ffi::rocksdb_options_get_unordered_write(raw), 0, "batches are applied in order");
         assert_eq!(ffi::rocksdb_options_get_allow_2pc(raw), 0, "no prepared writes outside of the order");

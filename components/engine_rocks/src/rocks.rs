@@ -55,8 +55,15 @@ impl RocksEngine {
         let unusable = |source| OpenError::Path { path: path.to_owned(), source };
         std::fs::create_dir_all(path).map_err(unusable)?;
         let cache = Cache::new_lru_cache(options.block_cache_bytes);
-        let database_options = options::database(options);
+        let mut database_options = options::database(options);
         raw::assert_one_prefix(&database_options);
+        if is_half_made(path).map_err(unusable)? {
+            // Recovery misses the log file, and it is right where there was one.
+            raw::chain_logs(&mut database_options, false);
+            let made = DB::open_cf_descriptors(&database_options, path, options::families(options, &cache));
+            drop(made.map_err(|error| OpenError::from_rocks(path, &error))?);
+            raw::chain_logs(&mut database_options, true);
+        }
         let db = DB::open_cf_descriptors(&database_options, path, options::families(options, &cache))
             .map_err(|error| OpenError::from_rocks(path, &error))?;
         // After the database, whose lock says that nobody else is writing files there.
@@ -350,6 +357,19 @@ impl Engine for RocksEngine {
             background_errors: inner.number(Cf::Default, property::BACKGROUND_ERRORS),
         }
     }
+}
+
+/// Whether whoever made this directory died before there was a log file, that is, before anything could be written.
+fn is_half_made(path: &Path) -> std::io::Result<bool> {
+    let mut is_begun = false;
+    for entry in std::fs::read_dir(path)? {
+        let name = entry?.file_name();
+        match Path::new(&name).extension().and_then(|extension| extension.to_str()) {
+            Some("log" | "sst") => return Ok(false),
+            _ => is_begun |= name == "CURRENT",
+        }
+    }
+    Ok(is_begun)
 }
 
 /// The greatest key that files may hold to be deleted for a range that ends before `end`.

@@ -86,6 +86,33 @@ fn a_copy_of_a_live_directory_opens_with_every_batch_written_so_far() {
 }
 
 #[test]
+fn a_directory_without_log_files_opens_if_nothing_was_ever_written_to_it() {
+    // What a process leaves that dies while it makes the directory; and what a disk leaves that has lost files.
+    for is_lost in [false, true] {
+        let directory = tempfile::tempdir().unwrap();
+        let engine = open(directory.path());
+        if is_lost {
+            put(&engine, Cf::Default, b"k", b"v");
+            engine.flush().unwrap();
+        }
+        drop(engine);
+        for entry in std::fs::read_dir(directory.path()).unwrap() {
+            let path = entry.unwrap().path();
+            if path.extension().is_some_and(|extension| extension == "log") {
+                std::fs::remove_file(path).unwrap();
+            }
+        }
+        let opened = RocksEngine::open(directory.path(), &Options::default()).map(drop);
+        assert_eq!(opened.is_err(), is_lost, "{opened:?}");
+        if is_lost {
+            assert!(matches!(opened.unwrap_err(), OpenError::Corrupt { .. }));
+        } else {
+            put(&open(directory.path()), Cf::Default, b"k", b"v");
+        }
+    }
+}
+
+#[test]
 fn a_snapshot_keeps_the_engine_open_and_the_next_open_waits_for_it() {
     let directory = tempfile::tempdir().unwrap();
     let engine = open(directory.path());
