@@ -246,7 +246,9 @@ impl<S: Snapshot> Scan<'_, S> {
         if self.writes.is_of(key)? {
             // Newer ones are nearer from the other side.
             self.writes.go(|iter| iter.seek(&versioned(key, self.view.at)))?;
-            return self.seen_forward(key);
+            seen = self.seen_forward(key)?;
+            // That may have left the key on the far side, where all has been read.
+            self.writes.go(|iter| iter.seek_for_prev(key))?;
         }
         Ok(seen)
     }

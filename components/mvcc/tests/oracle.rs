@@ -242,6 +242,40 @@ fn a_key_with_many_versions_costs_a_seek() {
     }
 }
 
+/// A key was locked again and again and never written: a scan in reverse looked for its value among all of its records, and
+/// went on behind the last of them, at keys that it had passed before, or nowhere.
+#[test]
+fn a_key_that_was_only_locked_ends_no_scan_and_repeats_nothing() {
+    let mut names: Vec<Key> = (1..=4).map(key).collect();
+    names.sort();
+    for last in [false, true] {
+        let engine = MemEngine::new();
+        let mut batch = WriteBatch::new();
+        let put = Write { short_value: Some("v".into()), ..Write::new(WriteKind::Put, Timestamp(1)) };
+        let mut written = names[..2].to_vec();
+        written.extend((!last).then(|| names[3].clone()));
+        for key in &written {
+            put_write(&mut batch, key, Timestamp(2), &put);
+        }
+        for number in 2..=30_u64 {
+            let lock = Write::new(WriteKind::Lock, Timestamp(number * 2));
+            put_write(&mut batch, &names[2], Timestamp(number * 2 + 1), &lock);
+        }
+        engine.write(&batch).unwrap();
+        let snapshot = engine.snapshot();
+        let reader = MvccReader::new(&snapshot);
+        for direction in [Direction::Forward, Direction::Backward] {
+            let view = View::at(Timestamp(100));
+            let page = reader.scan(&KeyRange::full(), direction, &view, ScanLimits::default()).unwrap();
+            let mut keys: Vec<Key> = page.items.into_iter().map(|item| item.key).collect();
+            if direction == Direction::Backward {
+                keys.reverse();
+            }
+            assert_eq!(keys, written, "{direction:?}");
+        }
+    }
+}
+
 /// A transaction was rolled back that began when another committed, and the one record says both.
 #[test]
 fn a_rollback_that_would_stand_in_the_place_of_a_commit_is_seen() {
