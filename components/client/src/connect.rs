@@ -1,8 +1,8 @@
 //! From addresses to a client.
 
 use crate::pd::PdClient;
-use crate::ports::{TokioRpc, TokioTimers};
-use client_core::{Admin, Cluster, Core, Error, InvalidArgument, Keyspace, Ports, RawClient};
+use crate::ports::{TokioRpc, TokioSpawn, TokioTimers};
+use client_core::{Admin, Cluster, Core, Error, InvalidArgument, Keyspace, Ports, RawClient, TxnClient};
 use env::SplitMix;
 use parking_lot::RwLock;
 use std::collections::BTreeMap;
@@ -111,8 +111,12 @@ impl Client {
             };
             // The keys of std's hasher are random; that is all the chance that jitter needs.
             let dice = SplitMix::new(RandomState::new().hash_one(0_u8));
-            let ports =
-                Ports { rpc: Arc::new(rpc), timers: Arc::new(TokioTimers::new()), dice: Box::new(dice) };
+            let ports = Ports {
+                rpc: Arc::new(rpc),
+                timers: Arc::new(TokioTimers::new()),
+                spawn: Arc::new(TokioSpawn(tokio::runtime::Handle::current())),
+                dice: Box::new(dice),
+            };
             Core::new(ports, calls.clone())
         };
         let cluster = core_as(stranger).admin().cluster().await?;
@@ -131,6 +135,34 @@ impl Client {
     #[must_use]
     pub fn raw_in(&self, keyspace: Keyspace) -> RawClient {
         self.core.raw_in(keyspace)
+    }
+
+    /// Keys and values with transactions, in the default key space.
+    ///
+    /// ```no_run
+    /// # async fn example(client: client::Client) -> Result<(), client::Error> {
+    /// let txn = client.txn();
+    /// let left = txn
+    ///     .run(|mut txn| async move {
+    ///         let crew = txn.get_for_update("crew").await?.map_or(0, |names| names.len());
+    ///         txn.put("crew", vec![b'|'; crew + 1]).await?;
+    ///         txn.delete("quay").await?;
+    ///         Ok::<_, client::Error>(crew)
+    ///     })
+    ///     .await?;
+    /// println!("{left} went aboard before");
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn txn(&self) -> TxnClient {
+        self.core.txn()
+    }
+
+    /// The same in another key space; `None` if it is one of raw keys.
+    #[must_use]
+    pub fn txn_in(&self, keyspace: Keyspace) -> Option<TxnClient> {
+        self.core.txn_in(keyspace)
     }
 
     /// Regions and stores.

@@ -30,8 +30,8 @@ pub use bytes::Bytes;
 /// Deadlines and bounds of calls.
 pub use client_core::Options as CallOptions;
 pub use client_core::{
-    Admin, CallTrace, Cause, Cluster, Core, Error, Incomplete, InvalidArgument, Keyspace, KvPair, RawClient,
-    Scan, ScanOptions, Span, Stage, Swap, Trace,
+    Admin, Attempt, CallTrace, Cause, Cluster, Core, Error, Incomplete, InvalidArgument, Keyspace, KvPair,
+    RawClient, Scan, ScanOptions, Snapshot, Span, Stage, Swap, Trace, Transaction, TxnClient, TxnError,
 };
 pub use transport::Settings;
 pub use types::{Key, KeyRange, Region, RegionId, StoreId, Timestamp};

@@ -2,7 +2,7 @@
 #![expect(clippy::disallowed_methods, reason = "this is the driver that owns the client's clock")]
 
 use crate::pd::{PdCallError, PdClient};
-use client_core::{Rpc, RpcError, Timers};
+use client_core::{Rpc, RpcError, Spawn, Timers};
 use futures_util::future::BoxFuture;
 use parking_lot::RwLock;
 use std::collections::BTreeMap;
@@ -113,6 +113,16 @@ impl Rpc for TokioRpc {
                 Err(PdCallError::NoAnswer { reason, .. }) => Err(RpcError::ConnectionLost { reason }),
             }
         })
+    }
+}
+
+/// Tasks of the runtime in which the client was made.
+pub(crate) struct TokioSpawn(pub(crate) tokio::runtime::Handle);
+
+impl Spawn for TokioSpawn {
+    fn spawn(&self, task: BoxFuture<'static, ()>) {
+        // What becomes of it shows in the cluster alone.
+        drop(self.0.spawn(task));
     }
 }
 

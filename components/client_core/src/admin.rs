@@ -122,11 +122,7 @@ impl Admin {
     /// # Errors
     /// Those of reads.
     pub async fn timestamp(&self) -> Result<Timestamp, Error> {
-        self.ask(PdRequest::GetTimestamps { count: 1 }, |reply| match reply {
-            PdReply::Timestamp(timestamp) => Some(timestamp),
-            _ => None,
-        })
-        .await
+        self.core.timestamp(self.deadline).await
     }
 
     /// The region with this id; `None` if the placement driver does not know it.

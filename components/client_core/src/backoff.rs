@@ -20,9 +20,11 @@ pub(crate) enum Class {
     Unreachable,
     /// The placement driver cannot answer.
     Pd,
+    /// Another transaction, which is still at work, has locked a key.
+    Locked,
 }
 
-const CLASSES: usize = 7;
+const CLASSES: usize = 8;
 
 impl Class {
     /// The first wait and the longest, in milliseconds; and how many attempts are made at once before that.
@@ -35,6 +37,8 @@ impl Class {
             Self::Busy => (4, 1000, 0),
             Self::Unreachable => (10, 500, 1),
             Self::Pd => (10, 500, 0),
+            // A commit that meets no trouble takes a few milliseconds.
+            Self::Locked => (4, 256, 0),
         }
     }
 }

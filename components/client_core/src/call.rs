@@ -10,18 +10,24 @@ use crate::region_cache::Route;
 use crate::router::Joining;
 use crate::seeded_bug::SeededBug;
 use crate::store_book::Entry;
+use crate::txn::TxnError;
 use env::sim_point;
 use std::sync::Arc;
 use std::time::Duration;
 use types::{Epoch, MonoTime, Region, RegionId, StoreId};
 use wire::kv::{KvCommand, KvError, KvReply, KvRequest, KvResponse};
 use wire::trace::Trace;
+use wire::txn::TxnFault;
 
 /// Whether a request that may have been made can be made again.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Effect {
+    /// It changes nothing.
     Read,
+    /// It can be made once.
     Write,
+    /// It changes something, and the second time nothing more.
+    Repeatable,
 }
 
 /// What a call carries from one attempt to the next.
@@ -31,6 +37,8 @@ pub(crate) struct Call {
     effect: Effect,
     backoff: Backoff,
     last: Option<Cause>,
+    /// An attempt may have been made, and nobody knows.
+    in_doubt: bool,
     traced: Option<Traced>,
 }
 
@@ -48,6 +56,7 @@ impl Call {
     pub(crate) fn expired(&self) -> Error {
         match &self.last {
             None | Some(Cause::StoreSilent { .. } | Cause::NoTimeLeft { .. }) => Error::DeadlineExceeded,
+            Some(Cause::Locked { key, by }) => TxnError::LockTimeout { key: key.clone(), by: *by }.into(),
             Some(cause) => Error::Unavailable { cause: cause.clone() },
         }
     }
@@ -60,6 +69,26 @@ impl Call {
     /// What it was told.
     pub(crate) fn take_trace(self) -> Traced {
         self.traced.unwrap_or_default()
+    }
+
+    /// Whether an attempt may have been made that brought no answer.
+    pub(crate) const fn is_in_doubt(&self) -> bool {
+        self.in_doubt
+    }
+
+    /// What the latest attempt failed of.
+    pub(crate) fn last_cause(&self) -> Option<&Cause> {
+        self.last.as_ref()
+    }
+
+    /// No attempt that may have been made so far will ever be made.
+    pub(crate) fn clear_doubt(&mut self) {
+        self.in_doubt = false;
+    }
+
+    /// A call that is made for this one, by the same deadline.
+    pub(crate) fn within(&self, effect: Effect) -> Self {
+        Self { effect, backoff: Backoff::default(), last: None, in_doubt: false, traced: None, ..*self }
     }
 
     /// Whether this call writes.
@@ -77,6 +106,17 @@ pub(crate) enum Attempt {
     Again,
 }
 
+/// How one attempt at a command of a transaction, or at a read at a timestamp, ended.
+#[derive(Debug)]
+pub(crate) enum TxnAttempt {
+    /// With this answer.
+    Answered(KvReply),
+    /// This keeps it from being done. Nothing was.
+    Faulted(TxnFault),
+    /// As [`Attempt::Again`].
+    Again,
+}
+
 impl Core {
     pub(crate) fn now(&self) -> MonoTime {
         self.shared.timers.now()
@@ -85,7 +125,7 @@ impl Core {
     /// A call that begins now.
     pub(crate) fn begin(&self, effect: Effect, deadline: Duration) -> Call {
         let deadline = self.now() + deadline;
-        Call { deadline, effect, backoff: Backoff::default(), last: None, traced: None }
+        Call { deadline, effect, backoff: Backoff::default(), last: None, in_doubt: false, traced: None }
     }
 
     /// The time left, which is not zero.
@@ -127,9 +167,23 @@ impl Core {
         route: &Route,
         command: KvCommand,
     ) -> Result<Attempt, Error> {
+        match self.attempt_txn(call, route, command).await? {
+            TxnAttempt::Answered(reply) => Ok(Attempt::Answered(reply)),
+            TxnAttempt::Again => Ok(Attempt::Again),
+            TxnAttempt::Faulted(_) => Err(self.nonsense(call, route.store_id, "as to a transaction")),
+        }
+    }
+
+    /// The same for commands of transactions.
+    pub(crate) async fn attempt_txn(
+        &self,
+        call: &mut Call,
+        route: &Route,
+        command: KvCommand,
+    ) -> Result<TxnAttempt, Error> {
         let detour;
         let route = if self.is_suspected(route.store_id) {
-            let Some(other) = self.instead_of(call, route).await? else { return Ok(Attempt::Again) };
+            let Some(other) = self.instead_of(call, route).await? else { return Ok(TxnAttempt::Again) };
             detour = other;
             &detour
         } else {
@@ -138,17 +192,18 @@ impl Core {
         let store_id = route.store_id;
         let Some(address) = self.address(call, store_id).await? else {
             self.try_next(route);
-            return Ok(Attempt::Again);
+            return Ok(TxnAttempt::Again);
         };
         let remaining = self.remaining(call)?;
         let timeout = match call.effect {
-            Effect::Read => remaining.min(self.shared.options.read_attempt_timeout),
+            Effect::Read | Effect::Repeatable => remaining.min(self.shared.options.read_attempt_timeout),
             Effect::Write => remaining,
         };
         let request = KvRequest { region_id: route.region.id, epoch: route.region.epoch, command };
         match self.ask_store(store_id, &address, request, timeout, call.traced.as_mut()).await {
             Ok(response) => match Result::from(response) {
-                Ok(reply) => Ok(Attempt::Answered(reply)),
+                Ok(reply) => Ok(TxnAttempt::Answered(reply)),
+                Err(KvError::Txn(fault)) => Ok(TxnAttempt::Faulted(*fault)),
                 Err(error) => self.refused(call, route, error).await,
             },
             Err(error) => self.unanswered(call, route, error).await,
@@ -256,13 +311,13 @@ impl Core {
     pub(crate) fn nonsense(&self, call: &Call, store_id: StoreId, message: &str) -> Error {
         match call.effect {
             Effect::Write => Error::Undetermined { cause: Cause::UnexpectedAnswer { store_id } },
-            Effect::Read => {
+            Effect::Read | Effect::Repeatable => {
                 Error::UnexpectedAnswer { message: format!("store {store_id} answered {message}") }
             }
         }
     }
 
-    async fn unanswered(&self, call: &mut Call, route: &Route, error: RpcError) -> Result<Attempt, Error> {
+    async fn unanswered(&self, call: &mut Call, route: &Route, error: RpcError) -> Result<TxnAttempt, Error> {
         let store_id = route.store_id;
         let may_have_been_sent = error.may_have_been_sent();
         let cause = match error {
@@ -279,10 +334,11 @@ impl Core {
             }
             return Err(Error::Undetermined { cause });
         }
+        call.in_doubt |= may_have_been_sent;
         self.again(call, Class::Unreachable, cause).await
     }
 
-    async fn refused(&self, call: &mut Call, route: &Route, error: KvError) -> Result<Attempt, Error> {
+    async fn refused(&self, call: &mut Call, route: &Route, error: KvError) -> Result<TxnAttempt, Error> {
         let store_id = route.store_id;
         let (region_id, epoch) = (route.region.id, route.region.epoch);
         match error {
@@ -329,7 +385,7 @@ impl Core {
                 let cause = Cause::StoreBusy { store_id, reason };
                 let at_least = Duration::from_millis(backoff_ms.into());
                 self.pause(call, Class::Busy, cause, at_least).await?;
-                Ok(Attempt::Again)
+                Ok(TxnAttempt::Again)
             }
             KvError::StaleCommand => {
                 self.again(call, Class::RegionChanged, Cause::StaleCommand { region_id }).await
@@ -337,20 +393,23 @@ impl Core {
             KvError::DeadlineExceeded => self.again(call, Class::Busy, Cause::NoTimeLeft { store_id }).await,
             KvError::DiskFull => Err(Error::DiskFull),
             KvError::InvalidRequest { message } => Err(InvalidArgument::Refused { message }.into()),
-            KvError::Txn(_) => Err(self.nonsense(call, store_id, "as to a transaction")),
             KvError::UndeterminedResult => {
                 let cause = Cause::StoreLostTrack { store_id };
                 match call.effect {
                     Effect::Write => Err(Error::Undetermined { cause }),
-                    Effect::Read => self.again(call, Class::RegionChanged, cause).await,
+                    Effect::Read | Effect::Repeatable => {
+                        call.in_doubt = true;
+                        self.again(call, Class::RegionChanged, cause).await
+                    }
                 }
             }
+            KvError::Txn(_) => Err(self.nonsense(call, store_id, "as to a transaction")),
         }
     }
 
-    async fn again(&self, call: &mut Call, class: Class, cause: Cause) -> Result<Attempt, Error> {
+    async fn again(&self, call: &mut Call, class: Class, cause: Cause) -> Result<TxnAttempt, Error> {
         self.pause(call, class, cause, Duration::ZERO).await?;
-        Ok(Attempt::Again)
+        Ok(TxnAttempt::Again)
     }
 
     fn try_next(&self, route: &Route) {

@@ -5,15 +5,18 @@ use crate::error::Cause;
 use crate::health::Health;
 use crate::keyspace::Keyspace;
 use crate::options::Options;
-use crate::port::{Ports, Rpc, Timers};
+use crate::oracle::Oracle;
+use crate::port::{Ports, Rpc, Spawn, Timers};
 use crate::raw::RawClient;
 use crate::region_cache::RegionCache;
 use crate::store_book::StoreBook;
+use crate::txn::{Decided, TxnClient};
 use env::Dice;
 use futures_util::future::{BoxFuture, Shared};
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 use types::{Key, StoreId};
 
 /// A question, mostly to the placement driver, that several calls wait for. Whoever waits drives it, so that it goes on when the
@@ -40,12 +43,17 @@ pub struct Core {
 pub(crate) struct CoreState {
     pub(crate) rpc: Arc<dyn Rpc>,
     pub(crate) timers: Arc<dyn Timers>,
+    pub(crate) spawn: Arc<dyn Spawn>,
     pub(crate) dice: Mutex<Box<dyn Dice>>,
     pub(crate) options: Options,
     pub(crate) regions: Mutex<RegionCache>,
     pub(crate) stores: Mutex<StoreBook>,
     pub(crate) health: Mutex<Health>,
     pub(crate) lookups: Mutex<BTreeMap<Wanted, Lookup>>,
+    pub(crate) oracle: Mutex<Oracle>,
+    pub(crate) decided: Mutex<Decided>,
+    /// How many removals of others' locks are under way for readers.
+    pub(crate) removals: AtomicUsize,
 }
 
 impl Core {
@@ -55,11 +63,15 @@ impl Core {
         let shared = CoreState {
             rpc: ports.rpc,
             timers: ports.timers,
+            spawn: ports.spawn,
             dice: Mutex::new(ports.dice),
             regions: Mutex::new(RegionCache::new(options.regions_cached_max)),
             stores: Mutex::default(),
             health: Mutex::new(Health::new(options.silent_after)),
             lookups: Mutex::default(),
+            oracle: Mutex::default(),
+            decided: Mutex::default(),
+            removals: AtomicUsize::new(0),
             options,
         };
         Self { shared: Arc::new(shared) }
@@ -75,6 +87,18 @@ impl Core {
     #[must_use]
     pub fn raw_in(&self, keyspace: Keyspace) -> RawClient {
         RawClient::new(self.clone(), keyspace)
+    }
+
+    /// Transactions: the default key space.
+    #[must_use]
+    pub fn txn(&self) -> TxnClient {
+        TxnClient::new(self.clone(), Keyspace::TXN)
+    }
+
+    /// Transactions in another key space; `None` if it is one of raw keys.
+    #[must_use]
+    pub fn txn_in(&self, keyspace: Keyspace) -> Option<TxnClient> {
+        keyspace.is_transactional().then(|| TxnClient::new(self.clone(), keyspace))
     }
 
     /// Regions, stores and what moves them.

@@ -1,20 +1,22 @@
 //! What can go wrong, by what the caller does next.
 
+use crate::txn::TxnError;
 use std::fmt;
-use types::{Key, RegionId, StoreId};
+use types::{Key, RegionId, StoreId, Timestamp};
 use wire::kv::BusyReason;
 
 /// Why a call failed.
 ///
 /// All but [`Error::Undetermined`] (and [`Error::Incomplete`] and [`Error::RangeIncomplete`], which say how far they
-/// came) mean of a write: it was not made, and never will be.
+/// came) mean of a write: it was not made, and never will be. Of a transaction's commit: nothing of it was, or ever will be.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum Error {
     /// The call itself is wrong; repeating it as it is brings the same.
     #[error(transparent)]
     InvalidArgument(#[from] InvalidArgument),
-    /// The write may have been made, or may still be, or not. Nothing was repeated. The caller reads back what it needs
-    /// to know, or repeats a write that may be made twice.
+    /// The write may have been made, or may still be, or not; a transaction as a whole. Nothing was repeated, but for the
+    /// commit of a transaction, which cannot be made twice. The caller reads back what it needs to know, or repeats a
+    /// write that may be made twice.
     #[error("nobody knows whether the write was or will be made: {cause}")]
     Undetermined {
         /// What hid the outcome.
@@ -44,6 +46,9 @@ pub enum Error {
         /// What stopped it.
         cause: Box<Error>,
     },
+    /// A transaction cannot go on, or has not been committed.
+    #[error(transparent)]
+    Txn(#[from] TxnError),
     /// No such region.
     #[error("no region {region_id}")]
     NoSuchRegion {
@@ -213,6 +218,14 @@ pub enum Cause {
     PdNotReady {
         /// Why, for people.
         reason: String,
+    },
+    /// Another transaction, still at work, has locked a key.
+    #[error("a key is locked by the transaction that began at {by:?}")]
+    Locked {
+        /// The key, as its user sees it.
+        key: Key,
+        /// When the other transaction began.
+        by: Timestamp,
     },
     /// The cluster has no store yet.
     #[error("the cluster is not bootstrapped: no store has joined it yet")]

@@ -18,6 +18,11 @@ pub struct Options {
     pub pd_attempt_timeout: Duration,
     /// How many requests one batch call has in flight at most.
     pub batch_concurrency: usize,
+    /// How many bytes of keys and values a transaction may hold until it commits: they are kept in memory.
+    pub txn_size_bytes_max: u64,
+    /// How long a transaction that reserves keys waits for others that have reserved them. Two that wait for each other
+    /// are told apart by nothing else.
+    pub lock_wait_max: Duration,
     /// How many regions are remembered; beyond that, others are forgotten and looked up again when needed.
     pub regions_cached_max: usize,
     /// Rules that are broken on purpose.
@@ -36,6 +41,8 @@ impl Default for Options {
             probe_timeout: Duration::from_millis(500),
             pd_attempt_timeout: Duration::from_secs(2),
             batch_concurrency: 16,
+            txn_size_bytes_max: 100 << 20,
+            lock_wait_max: Duration::from_secs(3),
             // Some 300 bytes each: 30 MB at the most.
             regions_cached_max: 100_000,
             bugs: crate::Bugs::default(),

@@ -1,4 +1,4 @@
-//! What the client needs from the outside: requests, time, dice.
+//! What the client needs from the outside: requests, time, tasks, dice.
 
 use env::Dice;
 use futures_util::future::BoxFuture;
@@ -88,12 +88,20 @@ pub trait Timers: Send + Sync {
     fn sleep(&self, duration: Duration) -> BoxFuture<'static, ()>;
 }
 
+/// Work that goes on when the call that began it has its answer.
+pub trait Spawn: Send + Sync {
+    /// Sees to it that the task is polled until it is done, or until the process ends.
+    fn spawn(&self, task: BoxFuture<'static, ()>);
+}
+
 /// All ports of a client.
 pub struct Ports {
     /// Requests.
     pub rpc: Arc<dyn Rpc>,
     /// Time.
     pub timers: Arc<dyn Timers>,
+    /// Tasks.
+    pub spawn: Arc<dyn Spawn>,
     /// For jitter.
     pub dice: Box<dyn Dice>,
 }

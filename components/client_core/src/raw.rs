@@ -6,7 +6,7 @@ use crate::check::{check_key, check_range, check_value};
 use crate::core::Core;
 use crate::error::{Error, InvalidArgument};
 use crate::keyspace::Keyspace;
-use crate::scan::{Scan, ScanOptions};
+use crate::scan::{Scan, ScanOptions, Source};
 use bytes::Bytes;
 use std::time::Duration;
 use types::{Key, KeyRange, MonoTime};
@@ -267,7 +267,7 @@ impl RawClient {
     /// and [`Scan::remaining`] is then what a new scan may go on with.
     pub fn scan(&self, range: KeyRange, options: ScanOptions) -> Result<Scan, Error> {
         check_range(&range)?;
-        Ok(Scan::new(self.core.clone(), self.keyspace, self.deadline, range, options))
+        Ok(Scan::new(self.core.clone(), self.keyspace, self.deadline, range, options, Source::Raw))
     }
 
     /// The pairs of all keys that begin with `prefix`.

@@ -4,7 +4,7 @@ use crate::backoff::Class;
 use crate::call::Call;
 use crate::core::{Core, Lookup, Wanted};
 use crate::error::{Cause, Error, InvalidArgument};
-use crate::port::RpcError;
+use crate::port::{Rpc, RpcError};
 use crate::region_cache::Route;
 use crate::store_book::Entry;
 use futures_util::FutureExt;
@@ -31,6 +31,7 @@ pub(crate) enum Joining {
 }
 
 /// How the placement driver failed to answer.
+#[derive(Clone)]
 pub(crate) enum PdFailure {
     /// To be asked again.
     Later { cause: Cause, after: Duration },
@@ -197,36 +198,43 @@ impl Core {
     }
 
     async fn pd_once(&self, request: PdRequest, timeout: Duration) -> Result<PdReply, PdFailure> {
-        let later = |cause| PdFailure::Later { cause, after: Duration::ZERO };
-        let answer = self.shared.rpc.pd(request, timeout).await;
-        let error = match answer.map(Result::from) {
-            Ok(Ok(reply)) => return Ok(reply),
-            Ok(Err(error)) => error,
-            Err(
-                error @ (RpcError::NotSent { .. } | RpcError::ConnectionLost { .. } | RpcError::TimedOut),
-            ) => {
-                return Err(later(Cause::PdUnreachable { reason: error.to_string() }));
-            }
-        };
-        Err(match error {
-            PdError::NotBootstrapped => later(Cause::NotBootstrapped),
-            PdError::NotLeader { leader } => {
-                let leader =
-                    leader.map_or_else(|| "it has no leader".to_owned(), |at| format!("its leader is {at}"));
-                later(Cause::PdNotReady { reason: leader })
-            }
-            PdError::ServerIsBusy { backoff_ms } => PdFailure::Later {
-                cause: Cause::PdNotReady { reason: "it is busy".to_owned() },
-                after: Duration::from_millis(backoff_ms.into()),
-            },
-            PdError::InvalidRequest { message } | PdError::StoreRejected { message } => {
-                PdFailure::Never(InvalidArgument::Refused { message }.into())
-            }
-            error @ (PdError::AlreadyBootstrapped | PdError::StaleRegion { .. }) => {
-                PdFailure::Never(Error::UnexpectedAnswer { message: format!("{error:?} to a question") })
-            }
-        })
+        pd_once(&*self.shared.rpc, request, timeout).await
     }
+}
+
+/// Asks the placement driver once.
+pub(crate) async fn pd_once(
+    rpc: &dyn Rpc,
+    request: PdRequest,
+    timeout: Duration,
+) -> Result<PdReply, PdFailure> {
+    let later = |cause| PdFailure::Later { cause, after: Duration::ZERO };
+    let answer = rpc.pd(request, timeout).await;
+    let error = match answer.map(Result::from) {
+        Ok(Ok(reply)) => return Ok(reply),
+        Ok(Err(error)) => error,
+        Err(error @ (RpcError::NotSent { .. } | RpcError::ConnectionLost { .. } | RpcError::TimedOut)) => {
+            return Err(later(Cause::PdUnreachable { reason: error.to_string() }));
+        }
+    };
+    Err(match error {
+        PdError::NotBootstrapped => later(Cause::NotBootstrapped),
+        PdError::NotLeader { leader } => {
+            let leader =
+                leader.map_or_else(|| "it has no leader".to_owned(), |at| format!("its leader is {at}"));
+            later(Cause::PdNotReady { reason: leader })
+        }
+        PdError::ServerIsBusy { backoff_ms } => PdFailure::Later {
+            cause: Cause::PdNotReady { reason: "it is busy".to_owned() },
+            after: Duration::from_millis(backoff_ms.into()),
+        },
+        PdError::InvalidRequest { message } | PdError::StoreRejected { message } => {
+            PdFailure::Never(InvalidArgument::Refused { message }.into())
+        }
+        error @ (PdError::AlreadyBootstrapped | PdError::StaleRegion { .. }) => {
+            PdFailure::Never(Error::UnexpectedAnswer { message: format!("{error:?} to a question") })
+        }
+    })
 }
 
 /// An answer of the wrong kind, named without its content.

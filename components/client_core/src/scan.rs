@@ -1,20 +1,25 @@
 //! Range scans across regions, page by page.
 
-use crate::call::{Attempt, Effect};
+use crate::batch::KeyAt;
+use crate::call::{Call, Effect, TxnAttempt};
 use crate::core::Core;
 use crate::error::Error;
 use crate::keyspace::Keyspace;
+use crate::region_cache::Route;
 use crate::seeded_bug::SeededBug;
-use bytes::{BufMut, BytesMut};
+use crate::txn::{ReadingAt, Seen};
+use bytes::{BufMut, Bytes, BytesMut};
 use futures_util::Stream;
 use futures_util::future::BoxFuture;
 use futures_util::stream::StreamExt;
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 use types::{Key, KeyRange};
 use wire::kv::{KvCommand, KvPair, KvReply, Scan as ScanCommand};
+use wire::txn::{LockInfo, TxnFault, TxnItem, TxnRead, TxnReply};
 
 /// What a scan brings, and in which pieces.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -38,6 +43,15 @@ impl Default for ScanOptions {
     }
 }
 
+/// What is read.
+#[derive(Clone)]
+pub(crate) enum Source {
+    /// Raw values.
+    Raw,
+    /// What was committed by a timestamp.
+    At(Arc<Seen>),
+}
+
 /// The pairs of a range, one after another: a [`Stream`] that ends after its first error.
 ///
 /// It asks for the first page when it is first polled, and for the next one while the reader takes what has come.
@@ -46,6 +60,9 @@ pub struct Scan {
     keyspace: Keyspace,
     deadline: Duration,
     options: ScanOptions,
+    source: Source,
+    /// Keys of what is to be fetched that have other values, or none, for this reader.
+    over: BTreeMap<Key, Option<Bytes>>,
     /// The range asked for, in users' keys.
     range: KeyRange,
     /// The last key that was yielded, as the user sees it.
@@ -79,6 +96,7 @@ impl Scan {
         deadline: Duration,
         range: KeyRange,
         options: ScanOptions,
+        source: Source,
     ) -> Self {
         Self {
             core,
@@ -87,6 +105,8 @@ impl Scan {
             ahead: keyspace.encode_range(&range),
             fetch_left: options.limit.unwrap_or(u64::MAX),
             options,
+            source,
+            over: BTreeMap::new(),
             range,
             yielded: None,
             ready: VecDeque::new(),
@@ -95,6 +115,11 @@ impl Scan {
             failure: None,
             has_failed: false,
         }
+    }
+
+    /// The same, where these keys, as the region layer sees them, have these values, or none, whatever stores say.
+    pub(crate) fn over(self, over: BTreeMap<Key, Option<Bytes>>) -> Self {
+        Self { over, ..self }
     }
 
     /// What was not yielded yet of the range, whatever the limit: a new scan of it goes on where this one stands. It begins
@@ -153,15 +178,18 @@ impl Scan {
             reverse: self.options.reverse,
             keys_only: self.options.keys_only,
         };
-        let (core, deadline) = (self.core.clone(), self.deadline);
-        self.fetching = Some(Box::pin(async move { core.scan_page(command, deadline).await }));
+        let (core, keyspace, deadline) = (self.core.clone(), self.keyspace, self.deadline);
+        let source = self.source.clone();
+        let page = async move { core.scan_page(command, deadline, keyspace, &source).await };
+        self.fetching = Some(Box::pin(page));
     }
 
     fn take_page(&mut self, page: Result<Page, Error>) {
         match page {
             Ok(Page { pairs, ahead }) => {
+                let pairs = self.put_over(pairs, &ahead);
                 self.latest_page = pairs.len();
-                self.fetch_left = self.fetch_left.saturating_sub(pairs.len() as u64);
+                self.fetch_left -= pairs.len() as u64;
                 self.ahead = ahead;
                 let keyspace = self.keyspace;
                 let decoded = pairs.into_iter().map(|pair| KvPair {
@@ -175,6 +203,26 @@ impl Scan {
                 self.has_failed = true;
             }
         }
+    }
+}
+
+impl Scan {
+    /// A page as this reader sees it, after which `ahead` is left of what was to be fetched; no more than is wanted.
+    fn put_over(&mut self, pairs: Vec<KvPair>, ahead: &KeyRange) -> Vec<KvPair> {
+        let over = std::mem::take(&mut self.over);
+        let wanted = usize::try_from(self.fetch_left).unwrap_or(usize::MAX);
+        if over.is_empty() {
+            return pairs.into_iter().take(wanted).collect();
+        }
+        let (here, later) =
+            over.into_iter().partition(|(key, _)| !ahead.contains(key) && self.ahead.contains(key));
+        self.over = later;
+        let mut merged: BTreeMap<Key, Option<Bytes>> =
+            pairs.into_iter().map(|pair| (pair.key, Some(pair.value))).collect();
+        let hide = |value: Bytes| if self.options.keys_only { Bytes::new() } else { value };
+        merged.extend(here.into_iter().map(|(key, value): (Key, Option<Bytes>)| (key, value.map(hide))));
+        let pairs = merged.into_iter().filter_map(|(key, value)| Some(KvPair { key, value: value? }));
+        if self.options.reverse { pairs.rev().take(wanted).collect() } else { pairs.take(wanted).collect() }
     }
 }
 
@@ -217,7 +265,13 @@ impl std::fmt::Debug for Scan {
 
 impl Core {
     /// Fetches what one region gives at once of `command.range`, from its start or, in reverse, from its end.
-    async fn scan_page(&self, command: ScanCommand, deadline: Duration) -> Result<Page, Error> {
+    async fn scan_page(
+        &self,
+        command: ScanCommand,
+        deadline: Duration,
+        keyspace: Keyspace,
+        source: &Source,
+    ) -> Result<Page, Error> {
         let mut call = self.begin(Effect::Read, deadline);
         let whole = &command.range;
         loop {
@@ -228,15 +282,21 @@ impl Core {
             };
             let part = route.region.range.intersection(whole);
             let asked = ScanCommand { range: part.clone(), ..command.clone() };
-            let (pairs, resume) = match self.attempt(&mut call, &route, KvCommand::Scan(asked)).await? {
-                Attempt::Again => continue,
-                Attempt::Answered(KvReply::Page { pairs, resume }) => (pairs, resume),
-                Attempt::Answered(_) => {
-                    return Err(self.nonsense(&call, route.store_id, "not to a scan"));
-                }
+            let Some(piece) = self.scan_piece(&mut call, &route, asked, keyspace, source).await? else {
+                continue;
             };
+            let Piece { mut pairs, locks, resume } = piece;
             if let Err(message) = check_page(&command, &part, &pairs, resume.as_ref()) {
                 return Err(self.nonsense(&call, route.store_id, message));
+            }
+            if let Source::At(seen) = source
+                && !locks.is_empty()
+            {
+                let reading = ReadingAt { core: self, keyspace, seen };
+                self.look_behind(&mut call, &reading, locks, &mut pairs).await?;
+                if command.keys_only {
+                    pairs.iter_mut().for_each(|pair| pair.value = Bytes::new());
+                }
             }
             let skips = self.shared.options.bugs.has(SeededBug::ScanSkipsRestOfPage);
             let resume = resume.filter(|_| !skips);
@@ -249,6 +309,80 @@ impl Core {
             return Ok(Page { pairs, ahead });
         }
     }
+
+    /// What a store answers to one request of a scan; `None` if it is to be asked again.
+    async fn scan_piece(
+        &self,
+        call: &mut Call,
+        route: &Route,
+        scan: ScanCommand,
+        keyspace: Keyspace,
+        source: &Source,
+    ) -> Result<Option<Piece>, Error> {
+        let command = match source {
+            Source::Raw => KvCommand::Scan(scan),
+            Source::At(seen) => KvCommand::TxnRead(Box::new(TxnRead::Scan { scan, view: seen.view() })),
+        };
+        let reply = match (source, self.attempt_txn(call, route, command).await?) {
+            (_, TxnAttempt::Again) => return Ok(None),
+            (Source::At(seen), TxnAttempt::Faulted(TxnFault::KeyIsLocked { locks })) => {
+                self.meet_as_reader(call, keyspace, seen, locks).await?;
+                return Ok(None);
+            }
+            (_, TxnAttempt::Faulted(_)) => None,
+            (Source::Raw, TxnAttempt::Answered(KvReply::Page { pairs, resume })) => {
+                Some(Piece { pairs, locks: Vec::new(), resume })
+            }
+            (Source::At(_), TxnAttempt::Answered(KvReply::Txn(reply))) => match *reply {
+                TxnReply::Page { items, resume } => {
+                    let mut locks = Vec::new();
+                    let pair = |item| {
+                        let TxnItem { key, value, lock } = item;
+                        locks.extend(lock.map(|lock| LockInfo { key: key.clone(), ..lock }));
+                        KvPair { key, value }
+                    };
+                    let pairs = items.into_iter().map(pair).collect();
+                    Some(Piece { pairs, locks, resume })
+                }
+                _ => None,
+            },
+            (_, TxnAttempt::Answered(_)) => None,
+        };
+        reply.map(Some).ok_or_else(|| self.nonsense(call, route.store_id, "not to a scan"))
+    }
+
+    /// Finds out what the pairs are that locks have hidden.
+    async fn look_behind(
+        &self,
+        call: &mut Call,
+        reading: &ReadingAt<'_>,
+        locks: Vec<LockInfo>,
+        pairs: &mut Vec<KvPair>,
+    ) -> Result<(), Error> {
+        let wanted: Vec<KeyAt> =
+            locks.iter().enumerate().map(|(place, lock)| KeyAt { key: lock.key.clone(), place }).collect();
+        let keys: Vec<Key> = wanted.iter().map(|item| item.key.clone()).collect();
+        self.meet_as_reader(call, reading.keyspace, reading.seen, locks).await?;
+        let values = self.values_of(wanted, self.remaining(call)?, reading).await?;
+        let found: BTreeMap<Key, Option<Bytes>> = keys.into_iter().zip(values).collect();
+        pairs.retain_mut(|pair| match found.get(&pair.key) {
+            None => true,
+            Some(None) => false,
+            Some(Some(value)) => {
+                pair.value = value.clone();
+                true
+            }
+        });
+        Ok(())
+    }
+}
+
+/// What one request of a scan brought.
+struct Piece {
+    /// In the direction of the scan; without values where locks hide them.
+    pairs: Vec<KvPair>,
+    locks: Vec<LockInfo>,
+    resume: Option<Key>,
 }
 
 /// Whether a store's page keeps its promises: pairs of the part in order, and a key to go on from that lies behind them

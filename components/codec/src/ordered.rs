@@ -65,6 +65,32 @@ pub fn read_ordered(input: &[u8]) -> Result<(Bytes, usize), DecodeError> {
     Err(DecodeError::Truncated { needed: GROUP + 1 - left, left })
 }
 
+/// The first bytes in order whose encoding does not sort before `bound`, which may be cut off anywhere, or be none.
+#[must_use]
+pub fn first_ordered_at(bound: &[u8]) -> Bytes {
+    let mut out = BytesMut::with_capacity(bound.len());
+    let mut groups = bound.chunks(GROUP + 1).peekable();
+    while let Some(chunk) = groups.next() {
+        let marker = chunk.get(GROUP).copied().unwrap_or_default();
+        let mut group = [0; GROUP];
+        let len = chunk.len().min(GROUP);
+        group[..len].copy_from_slice(&chunk[..len]);
+        if marker == MARKER {
+            out.put_slice(&group);
+            continue;
+        }
+        // Those with this last group are told apart by their markers alone: the longer, the later.
+        let shortest = group.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
+        let wanted = usize::from(marker.saturating_sub(MARKER - GROUP as u8));
+        out.put_slice(&group[..shortest.max(wanted)]);
+        if shortest <= wanted && groups.peek().is_some() {
+            out.put_u8(0);
+        }
+        break;
+    }
+    out.freeze()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -118,6 +144,22 @@ mod tests {
         assert_eq!(&ordered(b"")[..], b"\0\0\0\0\0\0\0\0\xf7");
         assert_eq!(&ordered(b"abc")[..], b"abc\0\0\0\0\0\xfa");
         assert_eq!(&ordered(b"abcdefgh")[..], b"abcdefgh\xff\0\0\0\0\0\0\0\0\xf7");
+    }
+
+    #[test]
+    fn a_bound_stands_for_the_first_bytes_that_do_not_sort_before_it() {
+        let keys = keys();
+        let encoded: Vec<Bytes> = keys.iter().map(|key| ordered(key)).collect();
+        for (key, bytes) in keys.iter().zip(&encoded) {
+            assert_eq!(first_ordered_at(bytes), key);
+            let cut = (0..=bytes.len()).map(|len| &bytes[..len]);
+            for bound in cut.flat_map(|cut| [b"", &b"\0"[..], b"\x80"].map(|end| [cut, end].concat())) {
+                let first = ordered(&first_ordered_at(&bound));
+                assert!(first[..] >= bound[..], "{bound:?} gave {first:?}");
+                let earlier = encoded.iter().find(|one| one[..] >= bound[..]);
+                assert!(earlier.is_none_or(|earlier| first <= *earlier), "{bound:?} gave {first:?}");
+            }
+        }
     }
 
     #[test]

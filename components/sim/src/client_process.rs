@@ -5,7 +5,7 @@ use crate::executor::{Completer, Executor, Handle, promise};
 use crate::frame::{frame, kind_of, payload_of};
 use crate::kernel::NodeId;
 use crate::network::{ConnectionId, Lane};
-use client_core::{Core, Options, Ports, Rpc, RpcError, Timers};
+use client_core::{Core, Options, Ports, Rpc, RpcError, Spawn, Timers};
 use codec::Encode;
 use codec::frame::Frame;
 use env::{Dice, SplitMix};
@@ -147,6 +147,12 @@ impl Timers for Handle {
     }
 }
 
+impl Spawn for Handle {
+    fn spawn(&self, task: BoxFuture<'static, ()>) {
+        Self::spawn(self, task);
+    }
+}
+
 /// Makes clients that know nothing of where regions are.
 #[derive(Clone)]
 pub(crate) struct ClientMaker {
@@ -165,6 +171,7 @@ impl ClientMaker {
         let ports = Ports {
             rpc: Arc::clone(&self.rpc) as Arc<dyn Rpc>,
             timers: Arc::new(self.handle.clone()),
+            spawn: Arc::new(self.handle.clone()),
             dice: Box::new(dice.fork("jitter")),
         };
         Core::new(ports, Options { deadline, bugs: self.bugs, ..Options::default() })

@@ -3,7 +3,7 @@
 use super::cluster::Cluster;
 use super::network::{Comes, Network, Place};
 use client::{PdCallError, PdClient, Settings};
-use client_core::{Core, Options, Ports, Rpc, RpcError, Timers};
+use client_core::{Core, Options, Ports, Rpc, RpcError, Spawn, Timers};
 use env::SplitMix;
 use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
@@ -51,6 +51,7 @@ impl Side {
         let ports = Ports {
             rpc: Arc::new(rpc),
             timers: Arc::new(TokioTimers(Instant::now())),
+            spawn: Arc::new(TokioSpawn),
             dice: Box::new(dice.fork(self.name)),
         };
         Core::new(ports, Options { deadline, ..Options::default() })
@@ -112,6 +113,14 @@ impl Rpc for SideRpc {
                 Err(PdCallError::NoAnswer { reason, .. }) => Err(RpcError::ConnectionLost { reason }),
             }
         })
+    }
+}
+
+struct TokioSpawn;
+
+impl Spawn for TokioSpawn {
+    fn spawn(&self, task: BoxFuture<'static, ()>) {
+        drop(tokio::spawn(task));
     }
 }
 

@@ -1,21 +1,27 @@
 //! A cluster as a client sees it: stores that lead regions and change, a placement driver that lags behind, and a
 //! network that loses things. One map holds the data, so that only routing can go wrong.
 
+use crate::process::Process;
+use crate::txn_store;
 use crate::world::{Slot, World};
 use bytes::Bytes;
-use client_core::{Core, Options, Ports, Rpc, RpcError};
+use client_core::{Core, Keyspace, Options, Rpc, RpcError};
+use engine::MemEngine;
 use env::{Dice, SplitMix};
 use futures_util::future::{BoxFuture, Either, select};
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
-use types::{ClusterId, Epoch, Key, KeyRange, LogIndex, Peer, PeerId, Region, RegionId, StoreId, Timestamp};
+use types::{
+    ClusterId, Epoch, Key, KeyRange, LogIndex, MonoTime, Peer, PeerId, Region, RegionId, StoreId, Timestamp,
+};
 use wire::kv::{BusyReason, KvCommand, KvError, KvPair, KvReply, KvRequest, KvResponse, Scan, WriteOp};
 use wire::pd::{
     OperatorStatus, PdError, PdReply, PdRequest, PdResponse, RegionRoute, StoreInfo, StoreMode, StoreState,
     StoreStats, StoreStatus,
 };
+use wire::txn::TxnRead;
 
 /// What happens to one request.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -32,6 +38,8 @@ pub(crate) enum Fate {
     AnswerSilent,
     /// It is lost; nothing is heard of it.
     RequestSilent,
+    /// It is done when nobody counts on it any more.
+    Late(Duration),
     /// The store refuses so.
     Refused(KvError),
     /// The store answers so, whatever was asked.
@@ -44,7 +52,14 @@ pub(crate) struct Weather {
     pub(crate) network: u64,
     pub(crate) busy: u64,
     pub(crate) undetermined: u64,
+    /// Requests that come when their senders have given them up.
+    pub(crate) late: u64,
+    /// Commands of transactions before which their region is split, or led elsewhere.
+    pub(crate) change: u64,
 }
+
+/// What happens to a request, decided when it leaves; `None` leaves it to the weather.
+pub(crate) type Script = Box<dyn FnMut(&KvRequest) -> Option<Fate> + Send>;
 
 pub(crate) struct Lead {
     pub(crate) region: Region,
@@ -65,6 +80,11 @@ pub(crate) struct State {
     pub(crate) pd_errors: VecDeque<PdError>,
     pub(crate) weather: Weather,
     pub(crate) fates: VecDeque<Fate>,
+    pub(crate) script: Option<Script>,
+    /// What transactions read and write.
+    pub(crate) engine: MemEngine,
+    /// The last timestamp that was given.
+    pub(crate) given: Timestamp,
     /// Requests that stores were sent, and those that were done.
     pub(crate) kv_sent: Vec<(StoreId, KvRequest)>,
     pub(crate) pd_sent: Vec<PdRequest>,
@@ -99,6 +119,9 @@ impl Cluster {
             pd_errors: VecDeque::new(),
             weather: Weather::default(),
             fates: VecDeque::new(),
+            script: None,
+            engine: MemEngine::new(),
+            given: Timestamp::default(),
             kv_sent: Vec::new(),
             pd_sent: Vec::new(),
             applied: BTreeMap::new(),
@@ -123,12 +146,26 @@ impl Cluster {
     }
 
     pub(crate) fn core(&self, options: Options) -> Core {
-        let ports = Ports {
-            rpc: Arc::new(self.clone()),
-            timers: Arc::new(self.world.clone()),
-            dice: Box::new(self.world.dice("client")),
-        };
-        Core::new(ports, options)
+        Process::new(self).core(options)
+    }
+
+    /// How things go from here on. The placement driver knows everything now.
+    pub(crate) fn set_weather(&self, weather: Weather) {
+        let mut state = self.state.lock();
+        state.weather = weather;
+        state.tell_pd();
+    }
+
+    /// Cuts regions at these keys of transactions, led by turns.
+    pub(crate) fn cut_txn(&self, cuts: &[&str]) {
+        let mut state = self.state.lock();
+        for (place, cut) in cuts.iter().enumerate() {
+            let key = Keyspace::TXN.encode(cut.as_bytes());
+            state.split(&key);
+            let leader = StoreId(1 + place as u64 % 3);
+            state.regions.get_mut(&key).expect("just cut").leader = Some(leader);
+        }
+        state.tell_pd();
     }
 
     /// One thing changes in the cluster.
@@ -181,6 +218,11 @@ impl Cluster {
             (state.latency(), state.latency())
         };
         self.world.sleep(there).await;
+        if let Fate::Late(delay) = fate {
+            self.world.sleep(delay).await;
+            let _ = self.state.lock().execute(store_id, request);
+            return;
+        }
         let lost = || Err(RpcError::ConnectionLost { reason: "cut".to_owned() });
         if fate == Fate::RequestSilent {
             return;
@@ -212,7 +254,7 @@ impl Rpc for Cluster {
             let is_at_home = address == state.address(store_id);
             state.in_flight += 1;
             state.in_flight_max = state.in_flight_max.max(state.in_flight);
-            let fate = if is_at_home { state.draw_fate(store_id) } else { Fate::NotSent };
+            let fate = if is_at_home { state.draw_fate(store_id, &request) } else { Fate::NotSent };
             if fate != Fate::NotSent {
                 state.kv_sent.push((store_id, request.clone()));
             }
@@ -254,7 +296,7 @@ impl Rpc for Cluster {
             if let Some(error) = state.pd_errors.pop_front() {
                 return Ok(PdResponse::Err(error));
             }
-            Ok(PdResponse::Ok(state.ask(request)))
+            Ok(PdResponse::Ok(state.ask(request, self.world.now())))
         })
     }
 }
@@ -276,7 +318,10 @@ impl State {
         self.dice.duration(Duration::from_micros(100), Duration::from_millis(3))
     }
 
-    fn draw_fate(&mut self, store_id: StoreId) -> Fate {
+    fn draw_fate(&mut self, store_id: StoreId, request: &KvRequest) -> Fate {
+        if let Some(fate) = self.script.as_mut().and_then(|script| script(request)) {
+            return fate;
+        }
         if let Some(fate) = self.fates.pop_front() {
             return fate;
         }
@@ -291,6 +336,9 @@ impl State {
             let fates =
                 [Fate::NotSent, Fate::RequestLost, Fate::AnswerLost, Fate::AnswerSilent, Fate::RequestSilent];
             return fates[self.dice.below(5) as usize].clone();
+        }
+        if weather.late > 0 && self.dice.chance(weather.late, 1000) {
+            return Fate::Late(self.dice.duration(Duration::ZERO, Duration::from_secs(30)));
         }
         if self.dice.chance(weather.busy, 1000) {
             let backoff_ms = self.dice.below(40) as u32;
@@ -319,6 +367,11 @@ impl State {
     }
 
     fn execute(&mut self, store_id: StoreId, request: KvRequest) -> Result<KvReply, KvError> {
+        if matches!(request.command, KvCommand::Txn(_) | KvCommand::TxnRead(_))
+            && self.dice.chance(self.weather.change, 1000)
+        {
+            self.change_something();
+        }
         let region_id = request.region_id;
         let missing = KvError::RegionNotFound { region_id };
         let lead = self.regions.values().find(|lead| lead.region.id == region_id).ok_or(missing.clone())?;
@@ -403,8 +456,40 @@ impl State {
                 KvReply::Started
             }
             KvCommand::CompactLog => KvReply::Compacted { to: LogIndex(7) },
-            KvCommand::Txn(_) | KvCommand::TxnRead(_) => panic!("these stores hold raw keys"),
+            KvCommand::Txn(command) => {
+                txn_store::keys_of(&command).into_iter().for_each(holds);
+                return txn_store::execute(&self.engine, *command);
+            }
+            KvCommand::TxnRead(read) => {
+                let page_max = self.dice.below(u64::from(self.scans_page_max)) as usize + 1;
+                match &*read {
+                    TxnRead::Get { key, .. } => holds(key),
+                    TxnRead::BatchGet { keys, .. } => keys.iter().for_each(holds),
+                    TxnRead::Scan { scan, .. } => assert!(range.covers(&scan.range)),
+                    other => panic!("a client does not ask {other:?}"),
+                }
+                return txn_store::read(&self.engine, *read, page_max);
+            }
         })
+    }
+
+    /// One thing changes, somewhere among the keys of transactions.
+    fn change_something(&mut self) {
+        let keys: Vec<Key> = self.regions.keys().cloned().collect();
+        let start = keys[self.dice.below(keys.len() as u64) as usize].clone();
+        match self.dice.below(4) {
+            0 if keys.len() < 24 => {
+                let key = format!("{:03}", self.dice.below(100));
+                self.split(&Keyspace::TXN.encode(key.as_bytes()));
+            }
+            1 => self.move_peer(&start),
+            _ => {
+                let lead = self.regions.get_mut(&start).expect("listed");
+                let place = self.dice.below(lead.region.peers.len() as u64) as usize;
+                lead.leader = Some(lead.region.peers[place].store_id);
+            }
+        }
+        self.elect();
     }
 
     fn put(&mut self, key: Key, value: Option<Bytes>) {
@@ -504,7 +589,11 @@ impl State {
             .collect();
     }
 
-    fn ask(&mut self, request: PdRequest) -> PdReply {
+    fn ask(&mut self, request: PdRequest, now: MonoTime) -> PdReply {
+        if self.weather.change > 0 && self.dice.chance(1, 4) {
+            // It hears of everything in the end.
+            self.tell_pd();
+        }
         match request {
             PdRequest::GetCluster => PdReply::Cluster { cluster_id: ClusterId(7), bootstrapped: true },
             PdRequest::GetStores => {
@@ -528,7 +617,12 @@ impl State {
                 let overlapping = self.known.iter().filter(|route| route.region.range.overlaps(&range));
                 PdReply::Regions(overlapping.take(limit as usize).cloned().collect())
             }
-            PdRequest::GetTimestamps { count } => PdReply::Timestamp(Timestamp::compose(1, count.into())),
+            PdRequest::GetTimestamps { count } => {
+                let now_ms = now.since(MonoTime::ZERO).as_millis() as u64;
+                let first = Timestamp::compose(1_000_000 + now_ms, 0).max(Timestamp(self.given.0 + 1));
+                self.given = Timestamp(first.0 + u64::from(count) - 1);
+                PdReply::Timestamp(self.given)
+            }
             PdRequest::GetOperators => PdReply::Operators(Vec::new()),
             PdRequest::AddOperator { region_id, order } => {
                 let why = format!("{order:?}");

@@ -4,9 +4,12 @@ mod admin;
 mod cluster;
 mod deadlines;
 mod model;
+mod process;
 mod routing;
 mod scans;
 mod silence;
+mod transactions;
+mod txn_store;
 mod world;
 mod writes;
 

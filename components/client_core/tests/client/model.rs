@@ -306,7 +306,8 @@ fn calls_agree_with_a_map_while_regions_split_move_and_lose_their_leaders() {
 #[test]
 fn calls_agree_with_a_map_while_requests_and_answers_are_lost_and_stores_are_busy() {
     for seed in 100..140 {
-        let done = run(seed, Weather { network: 60, busy: 80, undetermined: 40 }, 2_000);
+        let done =
+            run(seed, Weather { network: 60, busy: 80, undetermined: 40, ..Weather::default() }, 2_000);
         assert!(done > 60, "seed {seed}: only {done} reads were answered");
     }
 }
@@ -314,6 +315,6 @@ fn calls_agree_with_a_map_while_requests_and_answers_are_lost_and_stores_are_bus
 #[test]
 fn calls_end_in_time_and_tell_the_truth_when_hardly_anything_works() {
     for seed in 200..220 {
-        run(seed, Weather { network: 400, busy: 300, undetermined: 200 }, 150);
+        run(seed, Weather { network: 400, busy: 300, undetermined: 200, ..Weather::default() }, 150);
     }
 }

@@ -142,6 +142,12 @@ impl client_core::Timers for World {
     }
 }
 
+impl client_core::Spawn for World {
+    fn spawn(&self, task: BoxFuture<'static, ()>) {
+        Self::spawn(self, task);
+    }
+}
+
 /// A value that one task leaves for another.
 pub(crate) struct Slot<T>(Arc<Mutex<(Option<T>, Option<Waker>)>>);
 

@@ -1,0 +1,85 @@
+//! Where transactions begin.
+
+use crate::core::Core;
+use crate::error::Error;
+use crate::keyspace::Keyspace;
+use crate::txn::origin::Origin;
+use crate::txn::snapshot::Snapshot;
+use crate::txn::transaction::{Mode, Transaction};
+use std::time::Duration;
+use types::Timestamp;
+
+/// Keys and values with transactions. Cheap to clone.
+///
+/// Every call ends within the deadline (see [`TxnClient::with_deadline`]); a transaction may take longer.
+#[derive(Clone, Debug)]
+pub struct TxnClient {
+    pub(crate) core: Core,
+    keyspace: Keyspace,
+    pub(crate) deadline: Duration,
+}
+
+impl TxnClient {
+    pub(crate) fn new(core: Core, keyspace: Keyspace) -> Self {
+        let deadline = core.shared.options.deadline;
+        Self { core, keyspace, deadline }
+    }
+
+    /// The same client, with another deadline for each call, those of its transactions and snapshots included.
+    #[must_use]
+    pub fn with_deadline(&self, deadline: Duration) -> Self {
+        Self { deadline, ..self.clone() }
+    }
+
+    /// The key space of this client.
+    #[must_use]
+    pub const fn keyspace(&self) -> Keyspace {
+        self.keyspace
+    }
+
+    /// A timestamp, later than any that was given to anybody before this call.
+    ///
+    /// # Errors
+    /// [`Error::DeadlineExceeded`], [`Error::Unavailable`], [`Error::UnexpectedAnswer`].
+    pub async fn timestamp(&self) -> Result<Timestamp, Error> {
+        self.core.timestamp(self.deadline).await
+    }
+
+    /// Begins a transaction that finds out when it commits whether others were in its way: best where that is rare.
+    ///
+    /// # Errors
+    /// As [`TxnClient::timestamp`].
+    pub async fn begin(&self) -> Result<Transaction, Error> {
+        Ok(Transaction::new(self.origin().await?, Mode::Optimistic))
+    }
+
+    /// Begins a transaction that locks keys as soon as it writes them: best where many write the same ones.
+    ///
+    /// # Errors
+    /// As [`TxnClient::timestamp`].
+    pub async fn begin_pessimistic(&self) -> Result<Transaction, Error> {
+        Ok(Transaction::new(self.origin().await?, Mode::Pessimistic))
+    }
+
+    /// Everything as it was at a timestamp, which may be long ago. It must be one that was given by the cluster: what
+    /// commits before one that is yet to come may still change.
+    #[must_use]
+    pub fn snapshot(&self, at: Timestamp) -> Snapshot {
+        Snapshot::new(self.core.clone(), self.keyspace, self.deadline, at)
+    }
+
+    /// Everything as it is now: all that was committed before this call, by anybody.
+    ///
+    /// # Errors
+    /// As [`TxnClient::timestamp`].
+    pub async fn latest(&self) -> Result<Snapshot, Error> {
+        Ok(self.snapshot(self.timestamp().await?))
+    }
+
+    async fn origin(&self) -> Result<Origin, Error> {
+        let begun_at = self.core.now();
+        let start_ts = self.timestamp().await?;
+        let (core, keyspace, deadline) = (self.core.clone(), self.keyspace, self.deadline);
+        Ok(Origin { core, keyspace, deadline, start_ts, begun_at })
+    }
+}

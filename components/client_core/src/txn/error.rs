@@ -1,0 +1,93 @@
+//! What ends a transaction, or a step of it.
+
+use crate::keyspace::Keyspace;
+use types::{Key, Timestamp, escape_key};
+use wire::txn::{Conflict, TxnFault};
+
+/// Why a transaction cannot go on, or was not committed. Nothing of it was written, or ever will be.
+///
+/// Keys are as their user sees them.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum TxnError {
+    /// Another transaction has written a key since this one began. Begin again.
+    #[error("the key `{}` was written by another transaction meanwhile; begin again", escape_key(key))]
+    WriteConflict {
+        /// The key.
+        key: Key,
+        /// When this one began.
+        start_ts: Timestamp,
+        /// When the other one began.
+        conflict_start_ts: Timestamp,
+        /// When it committed; `None`: it began later than this one, and is about to.
+        conflict_commit_ts: Option<Timestamp>,
+    },
+    /// The transaction was rolled back by another one that took it for abandoned, or a key that it had reserved was lost.
+    /// Begin again.
+    #[error("the transaction that began at {start_ts:?} was taken for abandoned; begin again")]
+    RolledBack {
+        /// When it began.
+        start_ts: Timestamp,
+    },
+    /// Another transaction kept a key locked until this one would not wait any longer. It is still at work; or both waited
+    /// for each other, and then this one must be rolled back for the other one to go on. Begin again.
+    #[error("the key `{}` stayed locked by the transaction that began at {by:?}", escape_key(key))]
+    LockTimeout {
+        /// The key.
+        key: Key,
+        /// When the other one began.
+        by: Timestamp,
+    },
+    /// A key was to be new, and has a value. Not to be tried again as it is.
+    #[error("the key `{}` exists already", escape_key(key))]
+    AlreadyExists {
+        /// The key.
+        key: Key,
+    },
+    /// What the transaction writes is more than may be held in memory. Nothing was added; it may be committed as it is.
+    #[error("the transaction would hold {size} bytes, over the limit of {size_max}")]
+    TooLarge {
+        /// How many bytes it would have held.
+        size: u64,
+        /// What is allowed.
+        size_max: u64,
+    },
+}
+
+impl TxnError {
+    /// True if the same transaction may succeed when it is begun again.
+    #[must_use]
+    pub const fn is_worth_another(&self) -> bool {
+        match self {
+            Self::WriteConflict { .. } | Self::RolledBack { .. } | Self::LockTimeout { .. } => true,
+            Self::AlreadyExists { .. } | Self::TooLarge { .. } => false,
+        }
+    }
+
+    /// What a fault means for the transaction that met it; `None` for one that is dealt with, or should not be met.
+    pub(crate) fn from_fault(keyspace: Keyspace, mine: Timestamp, fault: &TxnFault) -> Option<Self> {
+        match fault {
+            TxnFault::WriteConflict { reason: Conflict::RolledBack, .. }
+            | TxnFault::PessimisticLockNotFound { .. }
+            | TxnFault::TxnLockNotFound { .. } => Some(Self::RolledBack { start_ts: mine }),
+            TxnFault::WriteConflict { key, conflict_start_ts, conflict_commit_ts, .. } => {
+                Some(Self::WriteConflict {
+                    key: users_key(keyspace, key),
+                    start_ts: mine,
+                    conflict_start_ts: *conflict_start_ts,
+                    conflict_commit_ts: Some(*conflict_commit_ts),
+                })
+            }
+            TxnFault::AlreadyExist { key } => Some(Self::AlreadyExists { key: users_key(keyspace, key) }),
+            TxnFault::KeyIsLocked { .. }
+            | TxnFault::CommitTsExpired { .. }
+            | TxnFault::TxnNotFound { .. }
+            | TxnFault::PrimaryMismatch { .. }
+            | TxnFault::Committed { .. } => None,
+        }
+    }
+}
+
+/// A key for its user; one that is none of its key space, as it is.
+pub(crate) fn users_key(keyspace: Keyspace, key: &Key) -> Key {
+    keyspace.decode(key).unwrap_or_else(|| key.clone())
+}

@@ -1,0 +1,38 @@
+//! Transactions: snapshot isolation over many regions.
+//!
+//! A [`TxnClient`] begins a [`Transaction`], which reads as of its beginning and keeps its writes to itself until it
+//! commits; a [`Snapshot`] only reads. The protocol is Percolator's (Peng and Dabek, OSDI 2010): all keys are locked, each
+//! lock naming the primary; then the primary is committed, which decides, and the others follow in the background. Who
+//! meets a lock finds out at its primary what became of its transaction (`resolve`).
+//!
+//! What holds here:
+//! * The primary is committed only after all keys were locked, and nothing is rolled back once that may have been sent.
+//! * Only the commit of the primary can leave an outcome unknown. Everything else may come twice, or be lost: then locks
+//!   stay until they have expired, and whoever meets them removes them.
+//! * A transaction that waits for another one in its first phase began later: no two wait for each other there. Where keys
+//!   are reserved beforehand they may, until one will not wait any longer.
+
+mod buffer;
+mod client;
+mod commit;
+mod decided;
+mod error;
+mod for_keys;
+mod heartbeat;
+mod origin;
+mod reserve;
+mod resolve;
+mod retry;
+mod seen;
+mod snapshot;
+mod transaction;
+mod undo;
+
+pub use client::TxnClient;
+pub(crate) use decided::Decided;
+pub use error::TxnError;
+pub use retry::Attempt;
+pub(crate) use seen::Seen;
+pub(crate) use snapshot::ReadingAt;
+pub use snapshot::Snapshot;
+pub use transaction::Transaction;

@@ -1,0 +1,48 @@
+//! Which transaction it is.
+
+use crate::call::{Call, Effect};
+use crate::core::Core;
+use crate::error::Error;
+use crate::keyspace::Keyspace;
+use crate::txn::error::TxnError;
+use std::time::Duration;
+use types::{MonoTime, Timestamp};
+use wire::txn::TxnFault;
+
+/// How long a transaction may go without a sign of life until others take it for abandoned: long enough for a region to
+/// find a new leader several times over.
+pub(crate) const TTL: Duration = Duration::from_secs(20);
+
+/// A transaction's name, its client, and when it began by its client's clock.
+#[derive(Clone)]
+pub(crate) struct Origin {
+    pub(crate) core: Core,
+    pub(crate) keyspace: Keyspace,
+    pub(crate) deadline: Duration,
+    pub(crate) start_ts: Timestamp,
+    /// Not later than `start_ts`.
+    pub(crate) begun_at: MonoTime,
+}
+
+impl Origin {
+    /// How long after its beginning the transaction may take, if it is at work now; in milliseconds.
+    pub(crate) fn ttl_ms(&self) -> u64 {
+        let ttl = self.core.now().since(self.begun_at) + TTL;
+        u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// A call whose requests may come twice.
+    pub(crate) fn call(&self) -> Call {
+        self.core.begin(Effect::Repeatable, self.deadline)
+    }
+
+    /// What a fault that cannot be dealt with means for the caller.
+    pub(crate) fn ends_with(&self, fault: &TxnFault) -> Error {
+        match TxnError::from_fault(self.keyspace, self.start_ts, fault) {
+            Some(error) => error.into(),
+            None => Error::UnexpectedAnswer {
+                message: format!("a store answered the transaction of {:?} with {fault:?}", self.start_ts),
+            },
+        }
+    }
+}

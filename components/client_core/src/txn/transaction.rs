@@ -1,0 +1,314 @@
+//! One transaction.
+
+use crate::batch::KeyAt;
+use crate::check::{check_key, check_range, check_value};
+use crate::error::{Error, InvalidArgument};
+use crate::scan::{Scan, ScanOptions};
+use crate::txn::buffer::{Buffer, Inserting};
+use crate::txn::commit::Commit;
+use crate::txn::error::TxnError;
+use crate::txn::heartbeat::Heartbeat;
+use crate::txn::origin::Origin;
+use crate::txn::reserve::Reserving;
+use crate::txn::snapshot::Snapshot;
+use crate::txn::undo::Undo;
+use bytes::Bytes;
+use std::sync::atomic::{AtomicBool, Ordering};
+use types::{Key, KeyRange, Timestamp};
+use wire::txn::MutationKind;
+
+/// When a transaction locks what it writes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Mode {
+    /// When it commits.
+    Optimistic,
+    /// At once.
+    Pessimistic,
+}
+
+/// Reads as of its beginning and its own writes, and writes that become visible all at once, or not at all.
+///
+/// It sees what was committed before it began, and what it has written itself; others see nothing of it before it commits.
+/// If another transaction has committed one of the keys that it writes since it began, it is refused
+/// ([`TxnError::WriteConflict`]): that is snapshot isolation. Two transactions that each read what the other one writes,
+/// and write different keys, may both commit ("write skew"); [`Transaction::get_for_update`] and
+/// [`Transaction::lock_keys`] turn a read into something that the other one's write conflicts with.
+///
+/// A *pessimistic* transaction reserves each key that it writes, or locks, at once, and waits for others that have done so.
+/// A key that it has reserved is read as it has been since then, rather than as it was in the beginning.
+///
+/// Dropping it rolls it back. Dropping the future of [`Transaction::commit`] leaves its outcome unknown.
+pub struct Transaction {
+    origin: Origin,
+    mode: Mode,
+    snapshot: Snapshot,
+    buffer: Buffer,
+    /// Which key decides, once there is one that is reserved.
+    primary: Option<Key>,
+    heartbeat: Option<Heartbeat>,
+    undo: Undo,
+    /// Something has failed that may not fail again when all of it is begun again.
+    is_spoilt: AtomicBool,
+}
+
+impl Transaction {
+    pub(crate) fn new(origin: Origin, mode: Mode) -> Self {
+        let Origin { core, keyspace, deadline, start_ts, .. } = &origin;
+        Self {
+            mode,
+            snapshot: Snapshot::new(core.clone(), *keyspace, *deadline, *start_ts),
+            buffer: Buffer::new(core.shared.options.txn_size_bytes_max),
+            primary: None,
+            heartbeat: None,
+            undo: Undo::new(origin.clone()),
+            is_spoilt: AtomicBool::new(false),
+            origin,
+        }
+    }
+
+    /// When it began: what was committed by then is seen.
+    #[must_use]
+    pub fn start_timestamp(&self) -> Timestamp {
+        self.origin.start_ts
+    }
+
+    /// True if keys are locked as soon as they are written.
+    #[must_use]
+    pub fn is_pessimistic(&self) -> bool {
+        self.mode == Mode::Pessimistic
+    }
+
+    /// The value of a key, if it has one.
+    ///
+    /// # Errors
+    /// As [`Snapshot::get`].
+    pub async fn get(&self, key: impl Into<Key>) -> Result<Option<Bytes>, Error> {
+        let key = self.key(key)?;
+        match self.buffer.value(&key) {
+            Some(value) => Ok(value),
+            None => self.noted(self.snapshot.get_encoded(&key).await),
+        }
+    }
+
+    /// The values of several keys, in their order; `None` for those that have none.
+    ///
+    /// # Errors
+    /// As [`Snapshot::get`].
+    pub async fn batch_get<K: Into<Key>>(
+        &self,
+        keys: impl IntoIterator<Item = K>,
+    ) -> Result<Vec<Option<Bytes>>, Error> {
+        let (mut values, mut wanted, mut places) = (Vec::new(), Vec::new(), Vec::new());
+        for (place, key) in keys.into_iter().enumerate() {
+            let key = self.key(key)?;
+            let own = self.buffer.value(&key);
+            if own.is_none() {
+                wanted.push(KeyAt { key, place: places.len() });
+                places.push(place);
+            }
+            values.push(own.flatten());
+        }
+        let found = self.noted(self.snapshot.values_of(wanted).await)?;
+        for (place, value) in places.into_iter().zip(found) {
+            values[place] = value;
+        }
+        Ok(values)
+    }
+
+    /// The pairs of a range, in key order or in reverse, as of this call: what is written later does not show in it.
+    ///
+    /// # Errors
+    /// As [`Snapshot::scan`].
+    pub fn scan(&self, range: KeyRange, options: ScanOptions) -> Result<Scan, Error> {
+        check_range(&range)?;
+        let over = self.buffer.values_in(&self.origin.keyspace.encode_range(&range));
+        Ok(self.snapshot.scan_over(range, options, over))
+    }
+
+    /// The pairs of all keys that begin with `prefix`.
+    ///
+    /// # Errors
+    /// As [`Snapshot::scan`].
+    pub fn scan_prefix(&self, prefix: impl Into<Key>, options: ScanOptions) -> Result<Scan, Error> {
+        self.scan(KeyRange::prefix(prefix), options)
+    }
+
+    /// The value of a key that nobody else may write until this transaction has ended: see [`Transaction::lock_keys`].
+    ///
+    /// # Errors
+    /// As [`Transaction::lock_keys`] and [`Transaction::get`].
+    pub async fn get_for_update(&mut self, key: impl Into<Key>) -> Result<Option<Bytes>, Error> {
+        let key = key.into();
+        self.lock_keys([key.clone()]).await?;
+        self.get(key).await
+    }
+
+    /// Keeps others from writing these keys until this transaction has ended. A pessimistic transaction reserves them at
+    /// once; an optimistic one finds out when it commits whether others have written them since it began.
+    ///
+    /// # Errors
+    /// [`TxnError::LockTimeout`], [`TxnError::RolledBack`], [`TxnError::TooLarge`], and those of reads. None of the keys is
+    /// locked then, but for those that were before.
+    pub async fn lock_keys<K: Into<Key>>(&mut self, keys: impl IntoIterator<Item = K>) -> Result<(), Error> {
+        let mut wanted = Vec::new();
+        for key in keys {
+            wanted.push(self.key(key)?);
+        }
+        match self.mode {
+            Mode::Optimistic => wanted.into_iter().try_for_each(|key| self.buffer.lock(key)),
+            Mode::Pessimistic => self.reserve(wanted, false).await,
+        }
+    }
+
+    /// Sets a key.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`], [`TxnError::TooLarge`]; of a pessimistic transaction also those of
+    /// [`Transaction::lock_keys`].
+    pub async fn put(&mut self, key: impl Into<Key>, value: impl Into<Bytes>) -> Result<(), Error> {
+        let (key, value) = (self.key(key)?, value.into());
+        check_value(&value)?;
+        self.reserve_if_pessimistic(&key, false).await?;
+        self.buffer.put(key, value)
+    }
+
+    /// Sets a key that must not have a value. Where that cannot be told before, it is told by the commit.
+    ///
+    /// # Errors
+    /// [`TxnError::AlreadyExists`], and those of [`Transaction::put`].
+    pub async fn insert(&mut self, key: impl Into<Key>, value: impl Into<Bytes>) -> Result<(), Error> {
+        let users_key = key.into();
+        let (key, value) = (self.key(users_key.clone())?, value.into());
+        check_value(&value)?;
+        let inserting = self.buffer.inserting(&key);
+        if inserting == Inserting::Exists {
+            return Err(TxnError::AlreadyExists { key: users_key }.into());
+        }
+        self.reserve_if_pessimistic(&key, inserting == Inserting::Unknown).await?;
+        self.buffer.insert(key, value)
+    }
+
+    /// Removes a key; one that is not there stays so.
+    ///
+    /// # Errors
+    /// As [`Transaction::put`].
+    pub async fn delete(&mut self, key: impl Into<Key>) -> Result<(), Error> {
+        let key = self.key(key)?;
+        self.reserve_if_pessimistic(&key, false).await?;
+        self.buffer.delete(key)
+    }
+
+    /// Makes all writes visible at once. Gives back when: who begins, or reads, at that timestamp or later sees them.
+    /// `None` if the transaction has written and locked nothing, and then it cannot fail.
+    ///
+    /// # Errors
+    /// [`Error::Undetermined`] when nobody knows whether it was committed. All others mean that it was not and never will
+    /// be: [`Error::Txn`], [`Error::DeadlineExceeded`], [`Error::Unavailable`], [`Error::DiskFull`],
+    /// [`Error::InvalidArgument`] if stores find something too large, [`Error::UnexpectedAnswer`].
+    pub async fn commit(mut self) -> Result<Option<Timestamp>, Error> {
+        let buffer = std::mem::replace(&mut self.buffer, Buffer::new(0));
+        let mutations = buffer.into_mutations();
+        let Some(first) = mutations.first() else { return Ok(None) };
+        let locks = |kind: &MutationKind| *kind != MutationKind::CheckNotExists;
+        let first_locked = mutations.iter().find(|mutation| locks(&mutation.kind));
+        let primary = self.primary.clone().or_else(|| Some(first_locked?.key.clone()));
+        let is_locking = primary.is_some();
+        let commit = Commit {
+            origin: self.origin.clone(),
+            is_pessimistic: self.is_pessimistic(),
+            primary: primary.unwrap_or_else(|| first.key.clone()),
+            for_update_ts: *self.undo.seen_up_to().lock(),
+            mutations,
+        };
+        if !is_locking {
+            return commit.check().await.map(|()| None);
+        }
+        if self.heartbeat.is_none() {
+            self.heartbeat = Some(Heartbeat::begin(&self.origin, &commit.primary));
+        }
+        commit.run(&mut self.undo).await.map(Some)
+    }
+
+    /// Gives up. What was reserved is free for others afterwards.
+    ///
+    /// # Errors
+    /// Those of reads: then others may have to wait until what was reserved has expired.
+    pub async fn rollback(self) -> Result<(), Error> {
+        let Self { undo, heartbeat, .. } = self;
+        drop(heartbeat);
+        undo.undo().await
+    }
+
+    /// True if something has failed that may not fail again when all of it is begun again.
+    pub(crate) fn is_spoilt(&self) -> bool {
+        self.is_spoilt.load(Ordering::Relaxed)
+    }
+
+    async fn reserve_if_pessimistic(&mut self, key: &Key, must_be_new: bool) -> Result<(), Error> {
+        match self.mode {
+            Mode::Optimistic => Ok(()),
+            Mode::Pessimistic => self.reserve(vec![key.clone()], must_be_new).await,
+        }
+    }
+
+    /// Reserves those of these keys that are not yet.
+    async fn reserve(&mut self, mut keys: Vec<Key>, must_be_new: bool) -> Result<(), Error> {
+        keys.retain(|key| !self.buffer.is_reserved(key));
+        keys.sort();
+        keys.dedup();
+        let Some(first) = keys.first() else { return Ok(()) };
+        let primary = self.primary.clone().unwrap_or_else(|| first.clone());
+        self.undo.may_be_reserved(&keys);
+        let result = self.reserve_with(&primary, &keys, must_be_new).await;
+        if result.is_err() {
+            // Any of them may be reserved. If one is reserved again later, it is with a later timestamp.
+            self.undo.release_later(&keys);
+            if self.primary.is_none() {
+                self.heartbeat = None;
+            }
+        } else {
+            self.primary = Some(primary);
+        }
+        self.noted(result)
+    }
+
+    async fn reserve_with(&mut self, primary: &Key, keys: &[Key], must_be_new: bool) -> Result<(), Error> {
+        let call = self.origin.call();
+        let seen_up_to = self.undo.seen_up_to();
+        let now = self.origin.core.timestamp_for(&mut call.clone()).await?;
+        *seen_up_to.lock() = now;
+        let reserving = Reserving::new(&self.origin, primary.clone(), must_be_new, seen_up_to);
+        let mut others = keys.to_vec();
+        let mut reserved = Vec::new();
+        if self.primary.is_none() {
+            // Whoever meets another key asks here, and must find something.
+            others.retain(|key| key != primary);
+            reserved = reserving.reserve(&call, vec![primary.clone()]).await?;
+            self.heartbeat = Some(Heartbeat::begin(&self.origin, primary));
+        }
+        reserved.extend(reserving.reserve(&call, others).await?);
+        self.buffer.reserve_all(reserved)
+    }
+
+    fn noted<T>(&self, result: Result<T, Error>) -> Result<T, Error> {
+        if matches!(&result, Err(Error::Txn(error)) if error.is_worth_another()) {
+            self.is_spoilt.store(true, Ordering::Relaxed);
+        }
+        result
+    }
+
+    fn key(&self, key: impl Into<Key>) -> Result<Key, InvalidArgument> {
+        let key = key.into();
+        check_key(&key)?;
+        Ok(self.origin.keyspace.encode(&key))
+    }
+}
+
+impl std::fmt::Debug for Transaction {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Transaction")
+            .field("start_ts", &self.origin.start_ts)
+            .field("mode", &self.mode)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,113 @@
+//! What a transaction has locked, for the case that it does not commit.
+
+use crate::call::Call;
+use crate::error::Error;
+use crate::txn::origin::Origin;
+use parking_lot::Mutex;
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use types::{Key, Timestamp};
+use wire::txn::TxnCommand;
+
+/// Keys that may be locked. When this is dropped, by whomever, they are given up in the background.
+pub(crate) struct Undo {
+    origin: Origin,
+    /// These may have been prewritten: the transaction must never write them.
+    prewritten: BTreeSet<Key>,
+    /// These may be reserved.
+    reserved: BTreeSet<Key>,
+    /// With what was seen up to then: nobody reserves keys with more.
+    for_update_ts: SeenUpTo,
+}
+
+/// A timestamp that only grows.
+pub(crate) type SeenUpTo = Arc<Mutex<Timestamp>>;
+
+impl Undo {
+    /// Nothing is locked yet.
+    pub(crate) fn new(origin: Origin) -> Self {
+        let (prewritten, reserved) = (BTreeSet::new(), BTreeSet::new());
+        Self { origin, prewritten, reserved, for_update_ts: SeenUpTo::default() }
+    }
+
+    pub(crate) fn may_be_reserved(&mut self, keys: &[Key]) {
+        self.reserved.extend(keys.iter().cloned());
+    }
+
+    /// For whoever asks for reservations.
+    pub(crate) fn seen_up_to(&self) -> SeenUpTo {
+        SeenUpTo::clone(&self.for_update_ts)
+    }
+
+    /// These are all that may have been prewritten.
+    pub(crate) fn set_prewritten(&mut self, keys: impl IntoIterator<Item = Key>) {
+        self.prewritten = keys.into_iter().collect();
+    }
+
+    /// From now on others may find it committed: nothing may be given up any more.
+    pub(crate) fn forget(&mut self) {
+        self.prewritten.clear();
+        self.reserved.clear();
+    }
+
+    /// These of the reserved keys are given up in the background, unless they are reserved again later.
+    pub(crate) fn release_later(&mut self, keys: &[Key]) {
+        let keys: BTreeSet<Key> = keys.iter().filter_map(|key| self.reserved.take(key)).collect();
+        let for_update_ts = SeenUpTo::new(Mutex::new(*self.for_update_ts.lock()));
+        let prewritten = BTreeSet::new();
+        drop(Self { origin: self.origin.clone(), prewritten, reserved: keys, for_update_ts });
+    }
+
+    /// Gives everything up.
+    ///
+    /// # Errors
+    /// Those of reads: what is left then is given up by others when it has expired.
+    pub(crate) async fn undo(mut self) -> Result<(), Error> {
+        let work = self.work();
+        work.run().await
+    }
+
+    /// What is to be done, which is nobody else's from here on.
+    fn work(&mut self) -> Work {
+        let prewritten = std::mem::take(&mut self.prewritten);
+        // Rolling back ends a reservation too.
+        let reserved = std::mem::take(&mut self.reserved).difference(&prewritten).cloned().collect();
+        let prewritten = prewritten.into_iter().collect();
+        Work { origin: self.origin.clone(), prewritten, reserved, for_update_ts: *self.for_update_ts.lock() }
+    }
+}
+
+impl Drop for Undo {
+    fn drop(&mut self) {
+        if self.prewritten.is_empty() && self.reserved.is_empty() {
+            return;
+        }
+        let work = self.work();
+        let spawn = &self.origin.core.shared.spawn;
+        spawn.spawn(Box::pin(async move {
+            // What is left is given up by others when it has expired.
+            let _ = work.run().await;
+        }));
+    }
+}
+
+struct Work {
+    origin: Origin,
+    prewritten: Vec<Key>,
+    reserved: Vec<Key>,
+    for_update_ts: Timestamp,
+}
+
+impl Work {
+    async fn run(self) -> Result<(), Error> {
+        let Self { origin, prewritten, reserved, for_update_ts } = self;
+        let Origin { core, start_ts, .. } = &origin;
+        let start_ts = *start_ts;
+        let call: Call = origin.call();
+        let rollback = |keys| TxnCommand::Rollback { keys, start_ts };
+        let release = |keys| TxnCommand::Release { keys, start_ts, for_update_ts };
+        let rolled_back = core.for_keys(&call, prewritten, rollback).await;
+        let released = core.for_keys(&call, reserved, release).await;
+        rolled_back.and(released)
+    }
+}
