@@ -77,6 +77,8 @@ fn client_code(error: &Error) -> u8 {
         Error::Undetermined { .. } => 4,
         Error::Incomplete(_) | Error::RangeIncomplete { .. } => 5,
         Error::NoSuchRegion { .. } => 1,
+        Error::Txn(error) if error.is_worth_another() => 3,
+        Error::Txn(_) => 1,
         Error::UnexpectedAnswer { .. } => 6,
     }
 }
@@ -101,6 +103,8 @@ pub(crate) fn advice(error: &anyhow::Error) -> Option<&'static str> {
         }
         Error::Incomplete(_) | Error::RangeIncomplete { .. } => "repeat the command to do the rest",
         Error::NoSuchRegion { .. } => "`flotilla ctl regions` lists the regions there are",
+        Error::Txn(error) if error.is_worth_another() => "begin the transaction again",
+        Error::Txn(_) => return None,
         Error::InvalidArgument(_) | Error::UnexpectedAnswer { .. } => return None,
     };
     Some(advice)
