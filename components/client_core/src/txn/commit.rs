@@ -175,7 +175,7 @@ impl Commit {
         spawn.spawn(Box::pin(async move {
             let start_ts = origin.start_ts;
             let command = |keys| TxnCommand::Commit { keys, start_ts, commit_ts };
-            let _ = origin.core.for_keys(&origin.call(), keys, command).await;
+            let _ = origin.core.for_keys(&origin.call_behind(), keys, command).await;
         }));
     }
 }

@@ -36,21 +36,19 @@ impl Decided {
         self.decisions.get(&start_ts).copied()
     }
 
-    pub(crate) fn remember(&mut self, start_ts: Timestamp, decision: Decision) {
-        let before = self.decisions.insert(start_ts, decision);
-        assert!(
-            before.is_none_or(|before| before == decision),
-            "the transaction of {start_ts:?} is {decision:?} after it was {before:?}"
-        );
-        if before.is_some() {
-            return;
+    /// False, and nothing is changed, if something else was found before: then somebody is wrong.
+    pub(crate) fn remember(&mut self, start_ts: Timestamp, decision: Decision) -> bool {
+        if let Some(before) = self.decisions.get(&start_ts) {
+            return *before == decision;
         }
+        self.decisions.insert(start_ts, decision);
         self.found.push_back(start_ts);
         if self.found.len() > REMEMBERED_MAX
             && let Some(oldest) = self.found.pop_front()
         {
             self.decisions.remove(&oldest);
         }
+        true
     }
 }
 
@@ -63,8 +61,9 @@ mod tests {
         let mut decided = Decided::default();
         let committed = |ts: u64| Decision::Committed { commit_ts: Timestamp(ts + 1) };
         for ts in 0..2 * REMEMBERED_MAX as u64 {
-            decided.remember(Timestamp(ts), committed(ts));
-            decided.remember(Timestamp(ts), committed(ts));
+            assert!(decided.remember(Timestamp(ts), committed(ts)));
+            assert!(decided.remember(Timestamp(ts), committed(ts)));
+            assert!(!decided.remember(Timestamp(ts), Decision::RolledBack));
         }
         assert_eq!(decided.decisions.len(), REMEMBERED_MAX);
         assert_eq!(decided.get(Timestamp(REMEMBERED_MAX as u64 - 1)), None);

@@ -37,25 +37,21 @@ async fn beat(origin: Origin, primary: Key) {
     let core = &origin.core;
     while core.now().since(origin.begun_at) < LIFE_MAX {
         core.shared.timers.sleep(TTL / 2).await;
-        // A store that does not answer now may answer the next time.
-        if let Ok(false) = beat_once(&origin, &primary).await {
-            return;
-        }
+        // Whatever keeps it from being done may be gone the next time: the primary may not be locked yet.
+        let _ = beat_once(&origin, &primary).await;
     }
 }
 
-/// Whether the transaction is still there.
-async fn beat_once(origin: &Origin, primary: &Key) -> Result<bool, Error> {
+async fn beat_once(origin: &Origin, primary: &Key) -> Result<(), Error> {
     let core = &origin.core;
-    let mut call = origin.call();
+    let mut call = origin.call_behind();
     loop {
         let route = core.region_at(&mut call, primary).await?;
         let (start_ts, ttl_ms) = (origin.start_ts, origin.ttl_ms());
         let command = TxnCommand::Heartbeat { primary: primary.clone(), start_ts, ttl_ms };
         match core.attempt_txn(&mut call, &route, KvCommand::Txn(Box::new(command))).await? {
             TxnAttempt::Again => {}
-            TxnAttempt::Answered(_) => return Ok(true),
-            TxnAttempt::Faulted(_) => return Ok(false),
+            TxnAttempt::Answered(_) | TxnAttempt::Faulted(_) => return Ok(()),
         }
     }
 }

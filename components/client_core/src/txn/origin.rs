@@ -36,6 +36,11 @@ impl Origin {
         self.core.begin(Effect::Repeatable, self.deadline)
     }
 
+    /// The same for what goes on when the caller has gone: what time the caller had left does not matter.
+    pub(crate) fn call_behind(&self) -> Call {
+        self.core.begin(Effect::Repeatable, self.core.shared.options.deadline)
+    }
+
     /// What a fault that cannot be dealt with means for the caller.
     pub(crate) fn ends_with(&self, fault: &TxnFault) -> Error {
         match TxnError::from_fault(self.keyspace, self.start_ts, fault) {

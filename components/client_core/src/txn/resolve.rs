@@ -204,7 +204,11 @@ impl Core {
                     return Err(Error::UnexpectedAnswer { message });
                 }
             };
-            self.shared.decided.lock().remember(start_ts, decision);
+            if !self.shared.decided.lock().remember(start_ts, decision) {
+                let message =
+                    format!("the transaction of {start_ts:?} was decided otherwise than {decision:?}");
+                return Err(Error::UnexpectedAnswer { message });
+            }
             return Ok(Fate::Decided(decision));
         }
         let message = format!("the locks of the transaction of {start_ts:?} do not agree on their primary");

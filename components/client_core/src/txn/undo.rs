@@ -61,18 +61,18 @@ impl Undo {
     /// Gives everything up.
     ///
     /// # Errors
-    /// Those of reads: what is left then is given up by others when it has expired.
+    /// Those of reads: then it is tried again in the background, and in the end others do it when all has expired.
     pub(crate) async fn undo(mut self) -> Result<(), Error> {
-        let work = self.work();
-        work.run().await
+        self.work().run(self.origin.call()).await?;
+        self.forget();
+        Ok(())
     }
 
-    /// What is to be done, which is nobody else's from here on.
-    fn work(&mut self) -> Work {
-        let prewritten = std::mem::take(&mut self.prewritten);
+    /// What is to be done.
+    fn work(&self) -> Work {
         // Rolling back ends a reservation too.
-        let reserved = std::mem::take(&mut self.reserved).difference(&prewritten).cloned().collect();
-        let prewritten = prewritten.into_iter().collect();
+        let reserved = self.reserved.difference(&self.prewritten).cloned().collect();
+        let prewritten = self.prewritten.iter().cloned().collect();
         Work { origin: self.origin.clone(), prewritten, reserved, for_update_ts: *self.for_update_ts.lock() }
     }
 }
@@ -85,8 +85,9 @@ impl Drop for Undo {
         let work = self.work();
         let spawn = &self.origin.core.shared.spawn;
         spawn.spawn(Box::pin(async move {
+            let call = work.origin.call_behind();
             // What is left is given up by others when it has expired.
-            let _ = work.run().await;
+            let _ = work.run(call).await;
         }));
     }
 }
@@ -99,11 +100,8 @@ struct Work {
 }
 
 impl Work {
-    async fn run(self) -> Result<(), Error> {
-        let Self { origin, prewritten, reserved, for_update_ts } = self;
-        let Origin { core, start_ts, .. } = &origin;
-        let start_ts = *start_ts;
-        let call: Call = origin.call();
+    async fn run(self, call: Call) -> Result<(), Error> {
+        let Self { origin: Origin { core, start_ts, .. }, prewritten, reserved, for_update_ts } = self;
         let rollback = |keys| TxnCommand::Rollback { keys, start_ts };
         let release = |keys| TxnCommand::Release { keys, start_ts, for_update_ts };
         let rolled_back = core.for_keys(&call, prewritten, rollback).await;

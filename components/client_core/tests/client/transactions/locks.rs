@@ -79,6 +79,36 @@ fn a_transaction_that_takes_longer_than_its_locks_would_live_gives_signs_of_life
 }
 
 #[test]
+fn a_transaction_gives_signs_of_life_also_where_its_primary_is_locked_last() {
+    let world = World::new(7);
+    let cluster = three_regions(&world);
+    let (txn, clock, seen) = (client(&cluster).with_deadline(seconds(120)), world.clone(), cluster.clone());
+    world.run(async move {
+        let mut holder = txn.begin_pessimistic().await.unwrap();
+        holder.lock_keys(["a"]).await.unwrap();
+        let mut mine = txn.begin().await.unwrap();
+        for key in super::KEYS {
+            mine.put(key, "mine").await.unwrap();
+        }
+        let holding = async {
+            clock.sleep(seconds(15)).await;
+            holder.rollback().await.unwrap();
+            // Now it is locked, and is to be committed; but that takes its time too.
+            script(&seen, |command| matches!(command, TxnCommand::Commit { .. }).then_some(Fate::NotSent));
+            clock.sleep(seconds(30)).await;
+            let mut other = txn.begin_pessimistic().await.unwrap();
+            let error = other.put("b", "other").await.unwrap_err();
+            seen.state.lock().script = None;
+            error
+        };
+        let (committed, error) = join(mine.commit(), holding).await;
+        assert!(matches!(error, Error::Txn(TxnError::LockTimeout { .. })), "{error:?}");
+        committed.unwrap();
+        assert_eq!(now(&txn).await, all("mine"));
+    });
+}
+
+#[test]
 fn a_reader_looks_past_locks_of_the_dead_and_those_are_removed_behind_it() {
     let world = World::new(3);
     let cluster = three_regions(&world);

@@ -142,6 +142,23 @@ fn what_was_reserved_is_free_when_its_holder_has_given_up() {
 }
 
 #[test]
+fn who_has_no_time_left_to_give_up_does_so_behind_the_answer() {
+    let world = World::new(6);
+    let cluster = three_regions(&world);
+    let (txn, clock, seen) = (client(&cluster), world.clone(), cluster.clone());
+    world.run(async move {
+        let mut mine = txn.with_deadline(seconds(1)).begin_pessimistic().await.unwrap();
+        mine.lock_keys(super::KEYS).await.unwrap();
+        let silence_ends = clock.now() + seconds(3);
+        let now = clock.clone();
+        script(&seen, move |_| (now.now() < silence_ends).then_some(Fate::RequestSilent));
+        assert!(mine.rollback().await.is_err());
+        clock.sleep(seconds(10)).await;
+        assert!(locks_in(&seen.state.lock().engine, &Keyspace::TXN.range()).is_empty());
+    });
+}
+
+#[test]
 fn what_others_took_for_abandoned_is_not_committed() {
     let world = World::new(5);
     let cluster = three_regions(&world);
