@@ -2,7 +2,7 @@
 
 use crate::check::{
     Acknowledged, AcknowledgedLog, AppliedChains, AppliedStates, Committed, Coverage, DurableLogs,
-    ElectionSafety, Epochs, HardStates, Leases, Lives, LogMatching, Retired, WrittenOnce,
+    ElectionSafety, Epochs, HardStates, Leases, Lives, LogMatching, Retired, Transactions, WrittenOnce,
 };
 use std::collections::BTreeMap;
 use types::StoreId;
@@ -32,6 +32,8 @@ pub struct Observer {
     pub acknowledged_log: AcknowledgedLog,
     /// Where each value was written.
     pub writes: WrittenOnce,
+    /// What transactions have done.
+    pub transactions: Transactions,
     /// Peers, from their making to their end.
     pub lives: Lives,
     /// Durable terms and votes.

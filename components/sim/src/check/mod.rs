@@ -39,6 +39,7 @@ mod stores;
 mod testing;
 mod timestamps;
 mod tombstones;
+mod transactions;
 mod writes;
 
 pub use acknowledged_log::AcknowledgedLog;
@@ -73,4 +74,5 @@ pub use reads::Acknowledged;
 pub use stores::Retired;
 pub use timestamps::Timestamps;
 pub use tombstones::gone_as_written;
+pub use transactions::{SnapshotRead, Transactions};
 pub use writes::WrittenOnce;

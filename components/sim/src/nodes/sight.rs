@@ -14,8 +14,9 @@ use crate::observer::Observer;
 use crate::time::SimTime;
 use crate::trace::TraceHash;
 use ::store::Store;
+use bytes::Bytes;
 use codec::{Decode, Encode};
-use engine::{Cf, Engine, MemEngine, Snapshot, WriteBatch};
+use engine::{Cf, Engine, MemEngine, Op, Snapshot, WriteBatch};
 use raft::{Body, Entry, EntryId, EntryKind, Message, Role, Status};
 use raft_log::keys;
 use raftstore::{
@@ -25,7 +26,7 @@ use raftstore::{
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
-use types::{KeyRange, LogIndex, MonoTime, Peer, PeerId, PeerRole, Region, RegionId, Term};
+use types::{Key, KeyRange, LogIndex, MonoTime, Peer, PeerId, PeerRole, Region, RegionId, Term};
 use wire::kv::WriteOp;
 
 /// What was seen of one store, and what has happened since.
@@ -76,6 +77,8 @@ pub(super) struct Sight {
     sleeps: (u64, u64),
     /// What its leaders have sent to earn leases, and who has answered.
     rounds: LeaseRounds,
+    /// What appliers have written of transactions, with the locks that the keys had before.
+    transactions: Vec<(WriteBatch, BTreeMap<Key, Bytes>)>,
     /// A rule that the store's driver found broken.
     broken: Option<Broken>,
 }
@@ -100,6 +103,23 @@ impl Sight {
     /// What was written and not synced, in order.
     pub(super) fn unsynced(&self) -> &[WriteBatch] {
         &self.unsynced
+    }
+
+    /// An applier is about to write a batch.
+    pub(super) fn applies(&mut self, batch: &WriteBatch, engine: &MemEngine) {
+        let (mut is_of_transactions, mut locks) = (false, BTreeMap::new());
+        for op in batch.ops() {
+            let (Op::Put { cf, key, .. } | Op::Delete { cf, key }) = op else { continue };
+            is_of_transactions |= matches!(cf, Cf::Lock | Cf::Write);
+            if cf == Cf::Lock
+                && let Some(lock) = engine.get(cf, key).expect("no fault was injected")
+            {
+                locks.insert(Key::copy_from_slice(key), lock);
+            }
+        }
+        if is_of_transactions {
+            self.transactions.push((batch.clone(), locks));
+        }
     }
 
     /// The store's driver has looked at a rule.
@@ -149,6 +169,9 @@ impl Sight {
     ) -> Result<(), Broken> {
         if let Some(broken) = self.broken.take() {
             return Err(broken);
+        }
+        for (batch, locks) in std::mem::take(&mut self.transactions) {
+            observer.transactions.applied(&batch, |key| locks.get(key).cloned())?;
         }
         let store_id = store.store_id();
         // Peers change when an actor has run, and at no other time.

@@ -20,7 +20,7 @@ use crate::observer::Observer;
 use crate::time::SimTime;
 use ::store::{Actor, Config, DiskAge, Effect, Event, Join, Merged, PdCall, Store, read_age, read_ident};
 use codec::frame::Frame;
-use engine::MemEngine;
+use engine::{MemEngine, WriteBatch};
 use env::{Dice, SplitMix};
 use log::LogStep;
 use parking_lot::Mutex;
@@ -462,7 +462,10 @@ impl StoreNode {
         let Thread::Runs(actor) = thread else { return self.serve_requests(world) };
         world.note(|| format!("runs {actor:?}"));
         let Phase::Running(store) = &mut process.phase else { unreachable!("it was a moment ago") };
-        let result = process.threads.run(store, actor, now, &mut || links.pauses(world));
+        let (engine, sight) = (&self.engine, &mut self.sight);
+        let mut applies = |batch: &WriteBatch| sight.applies(batch, engine);
+        let mut pauses = || links.pauses(world);
+        let result = process.threads.run(store, actor, now, &mut pauses, &mut applies);
         process.log_may_have_work = true;
         process.may_stall(world, thread, stalls);
         if matches!(actor, Actor::Applier(_)) {

@@ -5,7 +5,7 @@
 
 use crate::cluster::World;
 use ::store::{Actor, Store};
-use engine::{EngineError, MemEngine};
+use engine::{EngineError, MemEngine, WriteBatch};
 use env::Dice as _;
 use raftstore::{ApplyBatch, Input, TurnEffects};
 use std::collections::BTreeMap;
@@ -63,7 +63,8 @@ impl Threads {
         runnable
     }
 
-    /// Lets an actor take its next step, and those after it too until `pauses` says that something else may come first.
+    /// Lets an actor take its next step, and those after it too until `pauses` says that something else may come first;
+    /// `applies` is shown each batch of an applier right before it is written.
     /// Returns whether peers, or what is on the disk, may have changed.
     ///
     /// # Errors
@@ -74,6 +75,7 @@ impl Threads {
         actor: Actor,
         now: MonoTime,
         pauses: &mut dyn FnMut() -> bool,
+        applies: &mut dyn FnMut(&WriteBatch),
     ) -> Result<bool, EngineError> {
         let mut has_changed = false;
         loop {
@@ -90,6 +92,7 @@ impl Threads {
                 }
                 (Actor::Applier(index), None) => Midway::Applied(store.apply(index)?),
                 (Actor::Applier(_), Some(Midway::Applied(applied))) => {
+                    applies(&applied.batch);
                     store.write_applied(&applied)?;
                     has_changed = true;
                     Midway::Written(applied)
