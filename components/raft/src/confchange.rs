@@ -165,8 +165,10 @@ impl ConfState {
     }
 }
 
+#[inline]
 fn contains(list: &[PeerId], id: PeerId) -> bool {
-    list.binary_search(&id).is_ok()
+    // They are few.
+    list.contains(&id)
 }
 
 fn insert(list: &mut Vec<PeerId>, id: PeerId) {

@@ -6,8 +6,8 @@ use types::{LogIndex, PeerId};
 /// An election timeout spans at least this many heartbeats, so that losing a few in a row deposes nobody.
 pub const HEARTBEATS_PER_ELECTION_MIN: u32 = 5;
 
-/// How one group behaves. Times are counted in ticks; what a tick lasts is the caller's business. A limit of four gigabytes
-/// or more is no limit.
+/// How one group behaves. Times are counted in ticks; what a tick lasts is the caller's business. A limit beyond four
+/// gigabytes stands for four.
 #[derive(Clone, PartialEq, Eq, Debug)]
 #[cfg_attr(any(test, feature = "testing"), derive(Hash))]
 pub struct Config {
@@ -150,7 +150,7 @@ pub(crate) struct Settings {
     pub(crate) draw_seed: u64,
     pub(crate) election_tick: u32,
     pub(crate) heartbeat_tick: u32,
-    // Limits beyond four gigabytes are no limits.
+    // No limit is beyond four gigabytes.
     max_size_per_message: u32,
     max_inflight_bytes: u32,
     max_uncommitted_bytes: u32,
@@ -180,29 +180,30 @@ impl Settings {
         }
     }
 
+    #[inline]
     pub(crate) fn max_size_per_message(&self) -> u64 {
-        widen(self.max_size_per_message)
+        u64::from(self.max_size_per_message)
     }
 
+    #[inline]
     pub(crate) fn max_inflight_messages(&self) -> usize {
         self.max_inflight_messages as usize
     }
 
+    #[inline]
     pub(crate) fn max_inflight_bytes(&self) -> u64 {
-        widen(self.max_inflight_bytes)
+        u64::from(self.max_inflight_bytes)
     }
 
+    #[inline]
     pub(crate) fn max_uncommitted_bytes(&self) -> u64 {
-        widen(self.max_uncommitted_bytes)
+        u64::from(self.max_uncommitted_bytes)
     }
 
+    #[inline]
     pub(crate) fn max_committed_bytes_per_ready(&self) -> u64 {
-        widen(self.max_committed_bytes_per_ready)
+        u64::from(self.max_committed_bytes_per_ready)
     }
-}
-
-fn widen(limit: u32) -> u64 {
-    if limit == u32::MAX { u64::MAX } else { limit.into() }
 }
 
 /// A number that depends on both. A step of SplitMix64 (see `env::SplitMix`), so that close inputs give unrelated ones.

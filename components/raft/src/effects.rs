@@ -37,58 +37,82 @@ impl<S: Storage> RawNode<S> {
     }
 
     /// There is something that must not be forgotten. What is committed is not of it: the others know, too.
+    #[inline]
     fn has_promised(&self) -> bool {
         (self.term, self.vote) != (self.handed_state.term, self.handed_state.vote)
     }
 
-    /// The tick at which a timer is due; `None` when none runs.
+    /// The tick at which a timer is due; `None` when none runs, as in a poisoned group.
+    #[inline]
     pub(crate) fn deadline(&self) -> Option<u64> {
         if let Some(leader) = &self.leader {
             return (leader.peers.len() > 1).then_some(leader.heartbeat_tick);
         }
-        let forwards = self.forwards().and_then(|forwards| forwards.oldest_tick());
-        let forwards = forwards.map(|tick| tick + u64::from(self.config.election_tick));
         let election = self.promotable().then(|| self.election_deadline());
-        match (forwards, election) {
-            (Some(a), Some(b)) => Some(a.min(b)),
-            (a, b) => a.or(b),
+        if self.rare.is_none() { election } else { self.rare_deadline(election) }
+    }
+
+    fn rare_deadline(&self, election: Option<u64>) -> Option<u64> {
+        if self.poisoned().is_some() {
+            return None;
         }
+        let oldest = self.forwards().and_then(|forwards| forwards.oldest_tick());
+        let forwards = oldest.map(|tick| tick + u64::from(self.config.election_tick));
+        forwards.into_iter().chain(election).min()
     }
 
     pub(crate) fn timer_is_due(&self) -> bool {
-        self.poisoned().is_none() && self.deadline().is_some_and(|deadline| self.tick >= deadline)
+        self.deadline().is_some_and(|deadline| self.tick >= deadline)
     }
 
     /// There is something to say, whatever the time.
     pub(crate) fn has_news(&self) -> bool {
-        if self.poisoned().is_some() {
-            return self.has_last_words();
-        }
+        if self.rare.is_some() { self.has_rare_news() } else { self.has_common_news() }
+    }
+
+    #[inline]
+    fn has_common_news(&self) -> bool {
         self.dirty
             || !self.outbox.is_empty()
-            || self.has_read_states()
             || self.log.has_unwritten()
             || self.log.has_page(self.config.max_committed_bytes_per_ready())
             || self.has_promised()
             || self.soft_state() != self.handed_soft
+    }
+
+    fn has_rare_news(&self) -> bool {
+        if self.poisoned().is_some() {
+            return self.has_last_words();
+        }
+        self.has_common_news()
+            || self.has_read_states()
             || self.forwards().is_some_and(|forwards| forwards.has_waiting())
     }
 
+    #[inline]
     fn run_timers(&mut self) {
-        if self.leader.is_none() {
-            self.expire_forwards();
-            if self.promotable() && self.tick >= self.election_deadline() && self.begin_campaign().is_err() {
-                // What stands in the way may be gone by the next timeout.
-                self.restart_timer();
-            }
-            return;
+        match &self.leader {
+            Some(leader) if self.tick >= leader.heartbeat_tick => self.run_leader_timers(),
+            Some(_) => {}
+            // Whoever has heard its leader in this tick, as most that are asked have, waits for a tick at least.
+            None if self.rare.is_none() && self.tick == self.timer.start_tick => {}
+            None => self.run_follower_timers(),
         }
-        if self.timer_is_due() {
-            self.run_leader_timers();
+    }
+
+    fn run_follower_timers(&mut self) {
+        self.expire_forwards();
+        if self.promotable() && self.tick >= self.election_deadline() && self.begin_campaign().is_err() {
+            // What stands in the way may be gone by the next timeout.
+            self.restart_timer();
         }
     }
 
     fn run_leader_timers(&mut self) {
+        if !self.timer_is_due() {
+            // There is nobody to be sent a heartbeat.
+            return;
+        }
         if self.is_quorum_stale() {
             self.become_follower(self.term, types::PeerId::ZERO);
             return;
@@ -158,7 +182,10 @@ impl<S: Storage> RawNode<S> {
             ready.read_states = std::mem::take(&mut rare.read_states);
         }
         self.sort_messages(ready);
-        ready.committed = self.log.next_page(self.config.max_committed_bytes_per_ready(), self.term)?;
+        let bytes_max = self.config.max_committed_bytes_per_ready();
+        if self.log.has_page(bytes_max) {
+            ready.committed = self.log.next_page(bytes_max, self.term)?;
+        }
         Ok(())
     }
 

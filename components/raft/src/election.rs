@@ -65,6 +65,7 @@ impl<S: Storage> RawNode<S> {
     }
 
     /// When we campaign unless somebody is heard.
+    #[inline]
     pub(crate) fn election_deadline(&self) -> u64 {
         if self.is_sole_voter() {
             // There is nobody to wait for.
@@ -74,11 +75,13 @@ impl<S: Storage> RawNode<S> {
     }
 
     /// Until then a leader may count on our silence whatever we remember. A tick is added for the one that had begun.
+    #[inline]
     fn quiet_until_tick(&self) -> u64 {
         if self.timer.quiet { u64::from(self.config.election_tick) + 1 } else { 0 }
     }
 
     /// No other vote counts, nor can one by any change that we know of.
+    #[inline]
     pub(crate) fn is_sole_voter(&self) -> bool {
         self.conf.voters == [self.config.id]
             && !self.conf.is_joint()
@@ -100,6 +103,7 @@ impl<S: Storage> RawNode<S> {
     }
 
     /// The leader of our term has spoken.
+    #[inline]
     pub(crate) fn hear_leader(&mut self, from: PeerId) {
         if self.role != Role::Follower || self.lead != from {
             self.become_follower(self.term, from);
@@ -109,6 +113,7 @@ impl<S: Storage> RawNode<S> {
     }
 
     /// No quorum was heard for an election timeout.
+    #[inline]
     pub(crate) fn is_quorum_stale(&self) -> bool {
         let Some(leader) = self.leader.as_ref().filter(|_| self.config.check_quorum) else { return false };
         let heard = |place, id| match leader.peers.get_near(place, id) {
@@ -196,6 +201,7 @@ impl<S: Storage> RawNode<S> {
     }
 
     /// What we promised up to now is durable.
+    #[inline]
     pub(crate) fn on_own_vote(&mut self) {
         if self.role == Role::Candidate && self.durable_term == self.term {
             self.count_vote(self.config.id, true);
@@ -218,8 +224,11 @@ impl<S: Storage> RawNode<S> {
     }
 
     fn forget_votes(&mut self) {
-        if let Some(rare) = &mut self.rare {
-            rare.votes = Vec::new();
+        let Some(rare) = &mut self.rare else { return };
+        rare.votes = Vec::new();
+        // Forwarded reads go on being named where they left off.
+        if rare.forwards.is_none() && rare.is_empty() {
+            self.rare = None;
         }
     }
 

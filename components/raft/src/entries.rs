@@ -9,79 +9,109 @@ use std::sync::Arc;
 /// Some entries of a log, one after the other. Cloning shares them: the log of a group, the write of them, the messages
 /// to all followers and the state machine hold the same run at the price of one counter each, however many entries it
 /// has. It can be read as a slice.
+// One word, however many there are: it goes through many hands, and whatever is wider goes through memory each time.
 #[derive(Clone, Default)]
-pub struct Entries {
-    /// Not there when there are none.
-    shared: Option<Arc<[Entry]>>,
-    /// Which of them are meant.
-    ///
-    /// Invariant: `start <= end`, and `end` is not beyond what is shared.
-    start: u32,
-    end: u32,
-    /// What those weigh: asked for again and again, added up once.
-    bytes: u64,
+pub struct Entries(Option<Arc<Run>>);
+
+/// What is shared; never empty.
+enum Run {
+    /// One alone, as most proposals come.
+    One(Entry),
+    Many {
+        entries: Vec<Entry>,
+        /// What they weigh: asked for again and again, added up once.
+        bytes: u64,
+    },
+    Part {
+        /// Not a part itself.
+        of: Arc<Run>,
+        range: Range<usize>,
+        /// What those weigh.
+        bytes: u64,
+    },
 }
 
 fn weight(entries: &[Entry]) -> u64 {
     entries.iter().map(Entry::size_bytes).sum()
 }
 
+impl Run {
+    #[inline]
+    fn entries(&self) -> &[Entry] {
+        match self {
+            Self::One(entry) => std::slice::from_ref(entry),
+            _ => self.several(),
+        }
+    }
+
+    fn several(&self) -> &[Entry] {
+        match self {
+            Self::One(entry) => std::slice::from_ref(entry),
+            Self::Many { entries, .. } => entries,
+            Self::Part { of, range, .. } => &of.entries()[range.clone()],
+        }
+    }
+}
+
 impl Entries {
+    /// One alone.
+    pub(crate) fn one(entry: Entry) -> Self {
+        Self(Some(Arc::new(Run::One(entry))))
+    }
+
     /// Those at the places `range`, shared.
     ///
     /// # Panics
     /// When there are fewer.
     #[must_use]
+    #[inline]
     pub fn slice(&self, range: Range<usize>) -> Self {
+        if range == (0..self.len()) { self.clone() } else { self.part(range) }
+    }
+
+    fn part(&self, mut range: Range<usize>) -> Self {
         assert!(range.start <= range.end && range.end <= self.len(), "{range:?} of {} entries", self.len());
         if range.is_empty() {
             return Self::default();
         }
-        let mut part = self.clone();
-        part.truncate(range.end);
-        part.skip(range.start);
-        part
+        let bytes = weight(&self[range.clone()]);
+        let mut of = self.0.as_ref().expect("of none there are no parts");
+        if let Run::Part { of: whole, range: ours, .. } = &**of {
+            range = range.start + ours.start..range.end + ours.start;
+            of = whole;
+        }
+        Self(Some(Arc::new(Run::Part { of: of.clone(), range, bytes })))
     }
 
     /// What they weigh against limits, in bytes: the sum of [`Entry::size_bytes`].
     #[must_use]
+    #[inline]
     pub fn size_bytes(&self) -> u64 {
-        self.bytes
+        match self.0.as_deref() {
+            None => 0,
+            Some(Run::One(entry)) => entry.size_bytes(),
+            Some(Run::Many { bytes, .. } | Run::Part { bytes, .. }) => *bytes,
+        }
     }
 
     /// Drops the first `count`.
+    #[inline]
     pub(crate) fn skip(&mut self, count: usize) {
-        assert!(count <= self.len(), "{count} of {} entries", self.len());
         if count > 0 {
-            self.bytes -= weight(&self[..count]);
-            self.start += count as u32;
-            self.drop_if_empty();
-        }
-    }
-
-    /// Keeps the first `count`.
-    pub(crate) fn truncate(&mut self, count: usize) {
-        if count < self.len() {
-            self.bytes -= weight(&self[count..]);
-            self.end = self.start + count as u32;
-            self.drop_if_empty();
-        }
-    }
-
-    fn drop_if_empty(&mut self) {
-        if self.start == self.end {
-            *self = Self::default();
+            *self = self.part(count..self.len());
         }
     }
 
     /// All entries of `runs` as one run. What nobody else holds is moved, the rest copied.
     pub(crate) fn joined(runs: impl Iterator<Item = Self>) -> Self {
         let mut all = Vec::new();
-        for mut run in runs {
-            let range = run.start as usize..run.end as usize;
-            match run.shared.as_mut().and_then(Arc::get_mut) {
-                Some(own) => all.extend(own[range].iter_mut().map(std::mem::take)),
-                None => all.extend_from_slice(&run),
+        for Self(run) in runs {
+            match run.map(Arc::try_unwrap) {
+                None => {}
+                Some(Ok(Run::One(entry))) => all.push(entry),
+                Some(Ok(Run::Many { entries, .. })) => all.extend(entries),
+                Some(Ok(part @ Run::Part { .. })) => all.extend_from_slice(part.entries()),
+                Some(Err(held)) => all.extend_from_slice(held.entries()),
             }
         }
         all.into()
@@ -91,23 +121,25 @@ impl Entries {
 impl Deref for Entries {
     type Target = [Entry];
 
+    #[inline]
     fn deref(&self) -> &[Entry] {
-        self.shared.as_ref().map_or(&[], |shared| &shared[self.start as usize..self.end as usize])
+        self.0.as_ref().map_or(&[], |run| run.entries())
     }
 }
 
-impl<I: Into<Arc<[Entry]>>> From<I> for Entries {
-    fn from(entries: I) -> Self {
-        let shared: Arc<[Entry]> = entries.into();
-        let end = u32::try_from(shared.len()).expect("so many entries do not fit into memory");
-        let bytes = weight(&shared);
-        if end == 0 { Self::default() } else { Self { shared: Some(shared), start: 0, end, bytes } }
+impl From<Vec<Entry>> for Entries {
+    fn from(mut entries: Vec<Entry>) -> Self {
+        if entries.len() <= 1 {
+            return entries.pop().map_or_else(Self::default, Self::one);
+        }
+        let bytes = weight(&entries);
+        Self(Some(Arc::new(Run::Many { entries, bytes })))
     }
 }
 
 impl FromIterator<Entry> for Entries {
     fn from_iter<I: IntoIterator<Item = Entry>>(entries: I) -> Self {
-        entries.into_iter().collect::<Arc<[Entry]>>().into()
+        entries.into_iter().collect::<Vec<_>>().into()
     }
 }
 
@@ -169,12 +201,13 @@ mod tests {
         assert_eq!(places(&part), [2, 3, 4]);
         assert!(std::ptr::eq(&whole[1], &part[0]), "nothing was copied");
         part.skip(1);
-        part.truncate(9);
+        part.skip(0);
         assert_eq!(places(&part), [3, 4]);
         assert_eq!(places(&part.slice(1..2)), [4]);
-        part.truncate(1);
-        part.skip(1);
-        assert!(part.is_empty() && part.shared.is_none(), "nothing keeps the others alive");
+        let again = part.slice(0..2);
+        assert!(std::ptr::eq(&whole[2], &again[0]), "of a part, too");
+        part.skip(2);
+        assert!(part.is_empty() && part.0.is_none(), "nothing keeps the others alive");
         assert_eq!(part, whole.slice(2..2));
     }
 

@@ -57,12 +57,14 @@ pub struct Entry {
 impl Entry {
     /// Where it stands and whose it is.
     #[must_use]
+    #[inline]
     pub const fn id(&self) -> EntryId {
         EntryId { term: self.term, index: self.index }
     }
 
     /// What it weighs against limits, in bytes: its data and a share for its envelope.
     #[must_use]
+    #[inline]
     pub fn size_bytes(&self) -> u64 {
         // Term, index, kind and lengths take up to 24 bytes on the wire.
         self.data.len() as u64 + 24

@@ -164,8 +164,8 @@ pub struct InvariantViolated(pub String);
 macro_rules! from_poison {
     ($($ty:ident),*) => {$(
         impl From<Poison> for $ty {
-            fn from(Poison(reason): Poison) -> Self {
-                Self::Poisoned { reason }
+            fn from(poison: Poison) -> Self {
+                Self::Poisoned { reason: poison.into_reason() }
             }
         }
     )*};
@@ -174,17 +174,28 @@ from_poison!(Error, StepError, Dropped, ReadError, TransferError, CampaignError)
 
 /// The group's state contradicts itself, its storage or a peer: what was found.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(crate) struct Poison(pub(crate) String);
+// Boxed, so that all that could find something out, and does not, says so in a register.
+pub(crate) struct Poison(Box<str>);
 
 impl Poison {
+    /// `reason` was found, possibly before.
+    #[cold]
+    pub(crate) fn new(reason: impl Into<Box<str>>) -> Self {
+        Self(reason.into())
+    }
+
+    pub(crate) fn into_reason(self) -> String {
+        self.0.into()
+    }
+
     /// The storage failed where it must not.
     pub(crate) fn storage(what: &str, index: LogIndex, error: &StorageError) -> Self {
-        Self(format!("storage, {what} at {index}: {error}"))
+        Self::new(format!("storage, {what} at {index}: {error}"))
     }
 
     /// Two entries stand where only one can.
     pub(crate) fn conflict(what: &str, index: LogIndex, ours: Term, theirs: Term) -> Self {
-        Self(format!("{what} at index {index}: ours is of term {ours}, theirs of term {theirs}"))
+        Self::new(format!("{what} at index {index}: ours is of term {ours}, theirs of term {theirs}"))
     }
 }
 

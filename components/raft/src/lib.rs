@@ -44,6 +44,7 @@ mod entry;
 mod error;
 mod hibernate;
 mod invariants;
+mod line;
 mod log;
 mod message;
 mod raw_node;
@@ -58,6 +59,7 @@ mod terms;
 mod testing;
 mod tracker;
 mod transfer;
+mod underway;
 mod unstable;
 mod view;
 

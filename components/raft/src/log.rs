@@ -12,30 +12,15 @@ use crate::bugs::{Bugs, SeededBug};
 use crate::error::Poison;
 use crate::slice::LogSlice;
 use crate::terms::Terms;
+use crate::underway::{NOTHING_UNDERWAY, Underway, Write};
 use crate::unstable::Unstable;
 use crate::{
     Entries, Entry, EntryId, EntryKind, FetchContext, LogMark, PersistToken, Snapshot, Storage, StorageError,
 };
-use std::collections::VecDeque;
 use types::{LogIndex, PeerId, Term};
 
 /// How many bytes of the log are read at once when it is scanned for changes of members at the start.
 const SCAN_PAGE_BYTES: u64 = 1 << 20;
-
-/// A write that was handed out and is not known to be durable.
-#[derive(Debug)]
-#[cfg_attr(any(test, feature = "testing"), derive(Clone, Hash))]
-struct Write {
-    token: PersistToken,
-    /// The term in the hard state as of this write.
-    term: Term,
-    /// The log is still as this write left it up to here.
-    ///
-    /// Invariant: grows from each write to the next.
-    valid_to: LogIndex,
-    /// The snapshot that was part of it.
-    snapshot: Option<LogIndex>,
-}
 
 /// What became of a leader's append.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -71,28 +56,6 @@ pub(crate) struct RaftLog<S> {
     /// What is broken on purpose.
     pub(crate) bugs: Bugs,
 }
-
-/// What is on its way: to the disk, to the state machine.
-#[derive(Debug, Default)]
-#[cfg_attr(any(test, feature = "testing"), derive(Clone, Hash))]
-struct Underway {
-    writes: VecDeque<Write>,
-    /// Pages out for applying: the last index of each and its bytes.
-    pages: VecDeque<(LogIndex, u64)>,
-    page_bytes: u64,
-    /// Storage is fetching the next page.
-    page_fetching: bool,
-    /// The changes of members after what is applied.
-    conf_entries: Vec<LogIndex>,
-}
-
-static NOTHING_UNDERWAY: Underway = Underway {
-    writes: VecDeque::new(),
-    pages: VecDeque::new(),
-    page_bytes: 0,
-    page_fetching: false,
-    conf_entries: Vec::new(),
-};
 
 impl<S: Storage> RaftLog<S> {
     /// The log that `storage` holds, applied to `applied`, whose hard state says `committed` in `term`.
@@ -163,6 +126,7 @@ impl<S: Storage> RaftLog<S> {
         Ok(())
     }
 
+    #[inline]
     fn underway(&self) -> &Underway {
         self.underway.as_deref().unwrap_or(&NOTHING_UNDERWAY)
     }
@@ -232,13 +196,18 @@ impl<S: Storage> RaftLog<S> {
     }
 
     /// The term of the entry at `index`.
+    #[inline]
     pub(crate) fn term(&self, index: LogIndex) -> Result<Term, StorageError> {
         if index > self.last.index {
             return Err(StorageError::Unavailable);
         }
-        if let Some(term) = self.terms.term(index, self.last) {
-            return Ok(term);
+        match self.terms.term(index, self.last) {
+            Some(term) => Ok(term),
+            None => self.term_of_older(index),
         }
+    }
+
+    fn term_of_older(&self, index: LogIndex) -> Result<Term, StorageError> {
         if let Some(term) = self.unstable.term(index) {
             return Ok(term);
         }
@@ -281,9 +250,6 @@ impl<S: Storage> RaftLog<S> {
         }
         let offset = self.unstable.offset();
         if low >= offset {
-            if let Some(run) = self.unstable.last_run(low, high, bytes_max) {
-                return Ok(run.clone());
-            }
             let (stop, _) = self.unstable.fitting(low, high, bytes_max);
             return Ok(self.unstable.entries(low, stop));
         }
@@ -300,7 +266,15 @@ impl<S: Storage> RaftLog<S> {
         Ok(stored.into())
     }
 
+    /// The run that came last, and what stands before it, if it weighs `bytes_max` at most: what has just been proposed.
+    #[inline]
+    pub(crate) fn last_run(&self, bytes_max: u64) -> Option<(EntryId, &Entries)> {
+        let (first, run) = self.unstable.last_run(bytes_max)?;
+        Some((EntryId::new(self.term(first.prev()).ok()?, first.prev()), run))
+    }
+
     /// What was proposed up to now can be read.
+    #[inline]
     pub(crate) fn seal(&mut self) {
         self.unstable.seal();
     }
@@ -353,7 +327,28 @@ impl<S: Storage> RaftLog<S> {
 
     /// Takes over what a leader sent of its log, dropping what conflicts. An overtaken or repeated append changes nothing,
     /// however short it is (thesis §3.5).
+    #[inline]
     pub(crate) fn append_from_leader(&mut self, slice: LogSlice) -> Result<Appended, Poison> {
+        if slice.prev() != self.last {
+            return self.merge_from_leader(slice);
+        }
+        // Mostly all is new and follows what we have, and there is nothing to compare with.
+        let agrees = slice.last().index;
+        self.accepted_term = slice.term();
+        self.take_over(slice.into_entries());
+        Ok(Appended::Agrees(agrees))
+    }
+
+    /// These follow the last.
+    #[inline]
+    fn take_over(&mut self, entries: Entries) {
+        if !entries.is_empty() {
+            entries.iter().for_each(|entry| self.note(entry));
+            self.unstable.append(entries);
+        }
+    }
+
+    fn merge_from_leader(&mut self, slice: LogSlice) -> Result<Appended, Poison> {
         let (term, prev) = (slice.term(), slice.prev());
         if prev.index < self.committed {
             // What is committed is the same everywhere; the leader goes on from there.
@@ -369,9 +364,7 @@ impl<S: Storage> RaftLog<S> {
         }
         let mut entries = slice.into_entries();
         let mut known = 0;
-        // Mostly all is new, and there is nothing to compare with.
-        let held = if prev.index == self.last.index { &[] } else { &entries[..] };
-        for entry in held.iter().take_while(|entry| entry.index <= self.last.index) {
+        for entry in entries.iter().take_while(|entry| entry.index <= self.last.index) {
             let ours =
                 self.term(entry.index).map_err(|error| Poison::storage("term", entry.index, &error))?;
             if ours != entry.term {
@@ -385,10 +378,7 @@ impl<S: Storage> RaftLog<S> {
         }
         entries.skip(known);
         self.accepted_term = term;
-        if !entries.is_empty() {
-            entries.iter().for_each(|entry| self.note(entry));
-            self.unstable.append(entries);
-        }
+        self.take_over(entries);
         Ok(Appended::Agrees(agrees))
     }
 
@@ -417,7 +407,7 @@ impl<S: Storage> RaftLog<S> {
         if self.bugs.has(SeededBug::OverwrittenWriteCounts) {
             return;
         }
-        for write in self.underway.iter_mut().flat_map(|underway| &mut underway.writes) {
+        for write in self.underway.iter_mut().flat_map(|underway| underway.writes.iter_mut()) {
             write.valid_to = write.valid_to.min(index);
         }
     }
@@ -440,6 +430,7 @@ impl<S: Storage> RaftLog<S> {
     }
 
     /// Everything up to `index` is committed.
+    #[inline]
     pub(crate) fn commit_to(&mut self, index: LogIndex) -> Result<(), Poison> {
         if index <= self.committed {
             return Ok(());
@@ -447,13 +438,16 @@ impl<S: Storage> RaftLog<S> {
         if index > self.last.index {
             // We acknowledged these entries once and hold them no longer: our disk has lost part of the log
             // (etcd-io/raft#25).
-            let last = self.last.index;
-            return Err(Poison(format!(
-                "the leader committed {index} with our word, but our log ends at {last}"
-            )));
+            return Err(self.lost_acknowledged(index));
         }
         self.committed = index;
         Ok(())
+    }
+
+    #[cold]
+    fn lost_acknowledged(&self, committed: LogIndex) -> Poison {
+        let last = self.last.index;
+        Poison::new(format!("the leader committed {committed} with our word, but our log ends at {last}"))
     }
 
     /// A change of members is committed and not applied.
@@ -468,16 +462,19 @@ impl<S: Storage> RaftLog<S> {
 
     // ---- writing ----
 
+    #[inline]
     pub(crate) fn has_unwritten(&self) -> bool {
         self.unstable.has_unhanded()
     }
 
     /// The snapshot that must be written before anything else.
+    #[inline]
     pub(crate) fn hand_out_snapshot(&mut self) -> Option<Snapshot> {
         self.unstable.hand_out_snapshot()
     }
 
     /// What must be written next, after the snapshot at `snapshot` if there is one, and the name of that write.
+    #[inline]
     pub(crate) fn hand_out_write(
         &mut self,
         term: Term,
@@ -498,9 +495,10 @@ impl<S: Storage> RaftLog<S> {
 
     /// Writes up to `token` can be read from storage.
     pub(crate) fn on_stable(&mut self, token: PersistToken) {
-        self.check_token(token);
+        self.check_seq(token);
         let (mut stable, mut snapshot) = (LogIndex::ZERO, None);
         for write in self.underway().writes.iter().take_while(|write| write.token.seq <= token.seq) {
+            write.check(token);
             stable = stable.max(write.valid_to);
             snapshot = write.snapshot.or(snapshot);
         }
@@ -508,6 +506,7 @@ impl<S: Storage> RaftLog<S> {
     }
 
     /// Up to `stable` all can be read from storage, as can the snapshot at `snapshot`.
+    #[inline]
     fn stable_to(&mut self, stable: LogIndex, snapshot: Option<LogIndex>) {
         if let Some(index) = snapshot {
             self.unstable.snapshot_stable(index);
@@ -516,13 +515,15 @@ impl<S: Storage> RaftLog<S> {
     }
 
     /// Writes up to `token` are durable. Returns the term that is durable with them, unless that is old news.
+    #[inline]
     pub(crate) fn on_persist(&mut self, token: PersistToken) -> Option<Term> {
-        self.check_token(token);
+        self.check_seq(token);
         let underway = self.underway.as_mut()?;
         let (mut durable, mut snapshot, mut term) = (LogIndex::ZERO, None, None);
         while let Some(write) = underway.writes.front()
             && write.token.seq <= token.seq
         {
+            write.check(token);
             durable = durable.max(write.valid_to);
             snapshot = write.snapshot.or(snapshot);
             term = Some(write.term);
@@ -533,25 +534,25 @@ impl<S: Storage> RaftLog<S> {
         term
     }
 
-    fn check_token(&self, token: PersistToken) {
+    #[inline]
+    fn check_seq(&self, token: PersistToken) {
         assert!(
             token.seq <= self.writes_handed,
             "INV-RAFT-13: write {} is reported done, but only {} were handed out",
             token.seq,
             self.writes_handed
         );
-        if let Some(write) = self.underway().writes.iter().find(|write| write.token.seq == token.seq) {
-            assert_eq!(write.token, token, "INV-RAFT-13: the token of a write is handed back as it was");
-        }
     }
 
     // ---- applying ----
 
     /// Entries may be handed out for applying up to here.
+    #[inline]
     fn may_apply_to(&self) -> LogIndex {
         self.committed.min(self.persisted)
     }
 
+    #[inline]
     pub(crate) fn has_page(&self, bytes_max: u64) -> bool {
         self.applying < self.may_apply_to()
             && !self.is_installing()
@@ -559,22 +560,30 @@ impl<S: Storage> RaftLog<S> {
             && self.underway().page_bytes < bytes_max
     }
 
-    /// The next entries to apply. The limit counts what is still out for applying, too.
+    /// The next entries to apply; there [are](Self::has_page) some. The limit counts what is still out for applying, too.
+    #[inline]
     pub(crate) fn next_page(&mut self, bytes_max: u64, term: Term) -> Result<Entries, Poison> {
-        if !self.has_page(bytes_max) {
-            return Ok(Entries::default());
-        }
         let (low, high) = (self.applying.next(), self.may_apply_to().next());
         let bytes_max = bytes_max - self.underway().page_bytes;
+        // The common case: what has just been committed is still here, and goes as it came.
+        if let Some(run) = self.unstable.take_first_run(low, high, bytes_max) {
+            self.hand_out_page(high.prev(), &run);
+            return Ok(run);
+        }
+        self.gather_page(low, high, bytes_max, term)
+    }
+
+    /// The next page, wherever its entries are.
+    fn gather_page(
+        &mut self,
+        low: LogIndex,
+        high: LogIndex,
+        bytes_max: u64,
+        term: Term,
+    ) -> Result<Entries, Poison> {
         let page = if self.unstable.offset() <= low {
-            // The common case: what has just been committed is still here.
-            match self.unstable.take_first_run(low, high, bytes_max) {
-                Some(run) => run,
-                None => {
-                    let (stop, _) = self.unstable.fitting(low, high, bytes_max);
-                    self.unstable.take(low, stop)
-                }
-            }
+            let (stop, _) = self.unstable.fitting(low, high, bytes_max);
+            self.unstable.take(low, stop)
         } else {
             let context = FetchContext { to: PeerId::ZERO, term };
             match self.entries(low, high, bytes_max, context) {
@@ -589,28 +598,28 @@ impl<S: Storage> RaftLog<S> {
                 Err(error) => return Err(Poison::storage("entries to apply", low, &error)),
             }
         };
-        self.hand_out_page(low, high, &page)?;
-        Ok(page)
-    }
-
-    /// `page` is handed out for applying; it begins at `low` and ends before `high`.
-    fn hand_out_page(&mut self, low: LogIndex, high: LogIndex, page: &Entries) -> Result<(), Poison> {
         let Some(last) = page.last() else {
             return Err(Poison::storage("entries to apply", low, &StorageError::Unavailable));
         };
         if page[0].index != low || last.index >= high || last.index.0 - low.0 + 1 != page.len() as u64 {
-            return Err(Poison(format!(
+            return Err(Poison::new(format!(
                 "storage gave {} entries {}..={} for {low}..{high}",
                 page.len(),
                 page[0].index,
                 last.index
             )));
         }
-        self.applying = last.index;
+        self.hand_out_page(last.index, &page);
+        Ok(page)
+    }
+
+    /// `page`, which ends with `last`, is handed out for applying.
+    #[inline]
+    fn hand_out_page(&mut self, last: LogIndex, page: &Entries) {
+        self.applying = last;
         let underway = self.underway.get_or_insert_default();
-        underway.pages.push_back((last.index, page.size_bytes()));
+        underway.pages.push_back((last, page.size_bytes()));
         underway.page_bytes += page.size_bytes();
-        Ok(())
     }
 
     pub(crate) fn on_page_fetched(&mut self) {
@@ -620,6 +629,7 @@ impl<S: Storage> RaftLog<S> {
     }
 
     /// Applied up to `index`.
+    #[inline]
     pub(crate) fn on_applied(&mut self, index: LogIndex) {
         assert!(
             index <= self.applying && index <= self.persisted,
@@ -632,7 +642,9 @@ impl<S: Storage> RaftLog<S> {
         }
         self.applied = index;
         let Some(underway) = &mut self.underway else { return };
-        underway.conf_entries.retain(|&at| at > index);
+        if !underway.conf_entries.is_empty() {
+            underway.conf_entries.retain(|&at| at > index);
+        }
         while let Some(&(last, bytes)) = underway.pages.front()
             && last <= index
         {
@@ -731,6 +743,7 @@ mod tests {
         let (_, token) = log.hand_out_write(Term(5), None);
         log.on_persist(token);
         log.commit_to(LogIndex(6)).expect("it is there");
+        assert!(log.has_page(u64::MAX));
         log.next_page(u64::MAX, Term(5)).expect("it is there");
         // Nobody has written them to storage, so it could not tell.
         assert_eq!(log.unstable.offset(), LogIndex(7));

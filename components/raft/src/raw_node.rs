@@ -9,9 +9,9 @@ use crate::read::Forwards;
 use crate::replication::{LeaderState, NEVER};
 use crate::step::gate_conf;
 use crate::{
-    CampaignError, ConfChange, ConfState, Config, Counters, Dropped, EntryId, EntryKind, Error, FetchContext,
-    HardState, InitialState, Lease, Message, PersistToken, ProgressState, ProgressView, ReadError, ReadState,
-    Ready, Role, SoftState, Status, StepError, Storage, TransferError,
+    Body, CampaignError, ConfChange, ConfState, Config, Counters, Dropped, EntryId, EntryKind, Error,
+    FetchContext, HardState, InitialState, Lease, LogMark, Message, PersistToken, ProgressState,
+    ProgressView, ReadError, ReadState, Ready, Role, SoftState, Status, StepError, Storage, TransferError,
 };
 use bytes::Bytes;
 use types::{LogIndex, PeerId, Term};
@@ -176,9 +176,7 @@ impl<S: Storage> RawNode<S> {
     /// be visited. Zero when one is due already, `None` when none runs. Contact with a leader moves it further away.
     #[must_use]
     pub fn next_deadline(&self) -> Option<u64> {
-        self.deadline()
-            .filter(|_| self.poisoned().is_none())
-            .map(|deadline| deadline.saturating_sub(self.tick))
+        self.deadline().map(|deadline| deadline.saturating_sub(self.tick))
     }
 
     // ---- input ----
@@ -187,17 +185,29 @@ impl<S: Storage> RawNode<S> {
     ///
     /// # Errors
     /// It had no effect, for the reason given. Only [`StepError::Poisoned`] concerns the group itself.
+    #[inline]
     pub fn step(&mut self, message: Message) -> Result<(), StepError> {
         self.alive()?;
-        self.stir();
-        let result = self.step_message(message);
-        if let Err(StepError::Invalid(_)) = &result {
-            self.count(|counters| counters.messages_invalid += 1);
+        let silent_until = std::mem::replace(&mut self.silent_until, 0);
+        let answers_heartbeat = matches!(message.body, Body::HeartbeatResp { .. });
+        if let Err(refused) = self.step_message(message) {
+            self.note_refused(&refused);
+            return Err(*refused);
         }
-        if let Err(StepError::Poisoned { reason }) = &result {
-            self.poison(Poison(reason.clone()));
+        if answers_heartbeat && !self.dirty && self.outbox.is_empty() && self.rare.is_none() {
+            // The peer is there, as we thought. Nothing follows from that.
+            self.silent_until = silent_until;
         }
-        result
+        Ok(())
+    }
+
+    #[cold]
+    fn note_refused(&mut self, refused: &StepError) {
+        match refused {
+            StepError::Invalid(_) => self.count(|counters| counters.messages_invalid += 1),
+            StepError::Poisoned { reason } => self.poison(Poison::new(reason.as_str())),
+            StepError::NotForUs { .. } | StepError::UnknownSender { .. } => {}
+        }
     }
 
     /// Campaigns at once instead of waiting for the timeout. Nothing happens on a leader.
@@ -245,7 +255,7 @@ impl<S: Storage> RawNode<S> {
         self.stir();
         let result = self.apply_change(change);
         if let Err(Error::Poisoned { reason }) = &result {
-            self.poison(Poison(reason.clone()));
+            self.poison(Poison::new(reason.as_str()));
         }
         result.map(|()| self.conf.clone())
     }
@@ -356,7 +366,8 @@ impl<S: Storage> RawNode<S> {
         if self.tick < self.silent_until {
             return false;
         }
-        self.must_speak()
+        // It was silent up to now, and now a timer is due; or something has come in, and we must look.
+        self.silent_until > 0 || self.must_speak()
     }
 
     // Apart, so that the question above is two instructions wherever it is asked.
@@ -380,14 +391,12 @@ impl<S: Storage> RawNode<S> {
     #[inline(never)]
     pub fn ready_into(&mut self, ready: &mut Ready) {
         ready.clear();
-        if self.poisoned().is_none()
-            && let Err(poison) = self.collect(ready)
-        {
+        if self.poisoned().is_some() {
+            self.say_last_words(ready);
+        } else if let Err(poison) = self.collect(ready) {
             self.rare().read_states.append(&mut ready.read_states);
             ready.clear();
             self.poison(poison);
-        }
-        if self.poisoned().is_some() {
             self.say_last_words(ready);
         }
         if ready.append.is_some() || !ready.committed.is_empty() {
@@ -411,8 +420,15 @@ impl<S: Storage> RawNode<S> {
     ///
     /// # Panics
     /// When there was no such write.
+    #[inline]
     pub fn on_persist(&mut self, token: PersistToken) {
-        if let Some(term) = self.log.on_persist(token) {
+        // In registers: the token was written a moment ago, and to move it as it is would wait for that.
+        self.on_durable(token.seq, token.mark);
+    }
+
+    #[inline(never)]
+    fn on_durable(&mut self, seq: u64, mark: LogMark) {
+        if let Some(term) = self.log.on_persist(PersistToken { seq, mark }) {
             self.durable_term = term;
             self.on_own_vote();
         }
@@ -517,12 +533,14 @@ impl<S: Storage> RawNode<S> {
 
     /// We may campaign: we vote, and no snapshot is being installed.
     #[must_use]
+    #[inline]
     pub fn promotable(&self) -> bool {
         self.conf.is_voter(self.config.id) && !self.log.is_installing()
     }
 
     /// Why the group does not go on, if it does not. Nothing has any effect from then on.
     #[must_use]
+    #[inline]
     pub fn poisoned(&self) -> Option<&str> {
         self.rare.as_ref()?.poison.as_deref()
     }
@@ -539,13 +557,20 @@ impl<S: Storage> RawNode<S> {
     }
 
     /// Something comes in: whether there is something to say must be looked at when that is asked.
+    #[inline]
     pub(crate) fn stir(&mut self) {
         self.silent_until = 0;
     }
 
     /// Something was done with, after which there often is nothing more to say for long: that is found out now.
+    #[inline]
     fn look_around(&mut self) {
-        self.silent_until = if self.has_news() { 0 } else { self.deadline().unwrap_or(NEVER) };
+        self.silent_until = match self.deadline() {
+            _ if self.has_news() => 0,
+            None => NEVER,
+            Some(deadline) if deadline > self.tick => deadline,
+            Some(_) => 0,
+        };
     }
 
     pub(crate) fn rare(&mut self) -> &mut Rare {
@@ -556,14 +581,15 @@ impl<S: Storage> RawNode<S> {
         self.rare.as_ref()?.forwards.as_ref()
     }
 
+    #[inline]
     pub(crate) fn alive(&self) -> Result<(), Poison> {
         match self.poisoned() {
             None => Ok(()),
-            Some(reason) => Err(Poison(reason.to_string())),
+            Some(reason) => Err(Poison::new(reason)),
         }
     }
 
-    pub(crate) fn poison(&mut self, Poison(reason): Poison) {
+    pub(crate) fn poison(&mut self, poison: Poison) {
         if self.poisoned().is_some() {
             return;
         }
@@ -571,7 +597,7 @@ impl<S: Storage> RawNode<S> {
         self.become_follower(self.term, PeerId::ZERO);
         self.refuse_forwards();
         self.outbox = Vec::new();
-        self.rare().poison = Some(reason);
+        self.rare().poison = Some(poison.into_reason());
     }
 }
 

@@ -5,6 +5,8 @@
 //! their reads plays no part in it. Followers forward their reads in batches under a name of their own.
 
 use crate::bugs::{Bugs, SeededBug};
+use crate::line::Line;
+use crate::replication::NEVER;
 use crate::tracker::quorum;
 use crate::{Body, Lease, Message, RawNode, ReadError, ReadState, Role, Storage};
 use std::collections::VecDeque;
@@ -34,20 +36,33 @@ struct Round {
 }
 
 /// The heartbeat rounds of one term.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 #[cfg_attr(any(test, feature = "testing"), derive(Clone, Hash))]
 pub(crate) struct Rounds {
     latest: u64,
     /// Sent, and not yet answered by a quorum; oldest first.
-    open: VecDeque<Round>,
+    open: Line<Round, 1>,
     /// Reads for the next round.
     waiting: Vec<Read>,
     /// How many reads there are in all.
     reads: usize,
-    /// When the latest round that a quorum answered was sent.
-    lease_start: Option<u64>,
+    /// When the latest round that a quorum answered was sent; [`NEVER`] when there is no lease.
+    lease_start: u64,
     /// Rounds up to this one earn no lease.
     no_lease_to: u64,
+}
+
+impl Default for Rounds {
+    fn default() -> Self {
+        Self {
+            latest: 0,
+            open: Line::new(),
+            waiting: Vec::new(),
+            reads: 0,
+            lease_start: NEVER,
+            no_lease_to: 0,
+        }
+    }
 }
 
 impl Rounds {
@@ -66,6 +81,7 @@ impl Rounds {
     }
 
     /// Begins a round with all reads that wait.
+    #[inline]
     fn begin(&mut self, tick: u64, bugs: Bugs) {
         self.latest += 1;
         let mut reads = std::mem::take(&mut self.waiting);
@@ -83,16 +99,19 @@ impl Rounds {
 
     /// A quorum has answered all rounds up to `id`; returns the reads of these. The lease starts where a round was sent,
     /// or (a [`SeededBug`]) at `lease_from`.
+    #[inline]
     fn settle(&mut self, id: u64, lease_from: Option<u64>) -> Vec<Read> {
         let mut reads = Vec::new();
         while let Some(round) = self.open.front()
             && round.id <= id
         {
             if round.id > self.no_lease_to {
-                self.lease_start = Some(lease_from.unwrap_or(round.start_tick));
+                self.lease_start = lease_from.unwrap_or(round.start_tick);
             }
             let round = self.open.pop_front().expect("there is a first one");
-            reads.extend(round.reads);
+            if !round.reads.is_empty() {
+                reads.extend(round.reads);
+            }
         }
         self.reads -= reads.len();
         reads
@@ -116,7 +135,7 @@ impl Rounds {
 
     /// No lease is held, nor earned by a round that has been sent already.
     pub(crate) fn void_lease(&mut self) {
-        self.lease_start = None;
+        self.lease_start = NEVER;
         self.no_lease_to = self.latest;
     }
 }
@@ -212,6 +231,7 @@ impl<S: Storage> RawNode<S> {
     }
 
     /// Answers the reads whose round a quorum has answered.
+    #[inline]
     pub(crate) fn settle_rounds(&mut self) {
         let id = self.config.id;
         let Some(leader) = self.leader.as_mut().filter(|leader| !leader.rounds.open.is_empty()) else {
@@ -226,6 +246,13 @@ impl<S: Storage> RawNode<S> {
         let reached = quorum::reached(&self.conf, self.bugs, answered).min(latest);
         let answered_tick = self.bugs.has(SeededBug::LeaseFromAnswer).then_some(self.tick);
         let reads = leader.rounds.settle(reached, answered_tick);
+        if !reads.is_empty() {
+            self.answer_reads(reads);
+        }
+    }
+
+    fn answer_reads(&mut self, reads: Vec<Read>) {
+        let id = self.config.id;
         for read in reads {
             if read.from == id {
                 self.rare().read_states.push(ReadState { token: read.token, index: Some(read.index) });
@@ -246,7 +273,7 @@ impl<S: Storage> RawNode<S> {
     /// Refuses the reads that have waited for an election timeout.
     pub(crate) fn expire_rounds(&mut self) {
         let (tick, timeout) = (self.tick, u64::from(self.config.election_tick));
-        if let Some(leader) = &mut self.leader {
+        if let Some(leader) = self.leader.as_mut().filter(|leader| !leader.rounds.open.is_empty()) {
             let reads = leader.rounds.expire(tick, timeout);
             self.refuse(reads);
         }
@@ -279,6 +306,7 @@ impl<S: Storage> RawNode<S> {
     }
 
     /// Sends the reads that wait to the leader, as one.
+    #[inline]
     pub(crate) fn forward_reads(&mut self) {
         let (from, to, tick) = (self.config.id, self.lead, self.tick);
         let Some(rare) = &mut self.rare else { return };
@@ -342,7 +370,7 @@ impl<S: Storage> RawNode<S> {
         // Whoever needs nobody else's word holds it at any time.
         let others = |_, peer| u64::from(peer == self.config.id);
         let alone = quorum::reached(&self.conf, self.bugs, others) >= 1;
-        let start_tick = if alone { self.tick } else { leader.rounds.lease_start? };
-        Some(Lease { term: self.term, start_tick })
+        let start_tick = if alone { self.tick } else { leader.rounds.lease_start };
+        (start_tick != NEVER).then_some(Lease { term: self.term, start_tick })
     }
 }

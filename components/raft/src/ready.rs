@@ -77,6 +77,7 @@ pub struct Ready {
 
 impl Ready {
     /// Says nothing any more, but keeps the room of its lists.
+    #[inline]
     pub(crate) fn clear(&mut self) {
         self.soft = None;
         self.append = None;

@@ -6,9 +6,11 @@
 
 use crate::bugs::SeededBug;
 use crate::error::Poison;
+use crate::line::Line;
 use crate::log::Appended;
 use crate::read::Rounds;
 use crate::slice::LogSlice;
+use crate::step::{Refused, invalid};
 use crate::tracker::{Peers, Progress, ProgressState, quorum};
 use crate::transfer::Transfer;
 use crate::{
@@ -17,7 +19,7 @@ use crate::{
 };
 use bytes::Bytes;
 use env::sim_point;
-use std::collections::VecDeque;
+use std::ops::Range;
 use types::{LogIndex, PeerId};
 
 /// How many election timeouts a snapshot may take without a word. If it is merely slow, storage is asked for another
@@ -61,7 +63,7 @@ impl LeaderState {
 #[cfg_attr(any(test, feature = "testing"), derive(Clone, Hash))]
 pub(crate) struct Uncommitted {
     /// The last index of each batch and its bytes.
-    batches: VecDeque<(LogIndex, u64)>,
+    batches: Line<(LogIndex, u64), 1>,
     /// Invariant: the sum over `batches`.
     bytes: u64,
     /// The last batch still grows.
@@ -70,10 +72,12 @@ pub(crate) struct Uncommitted {
 
 impl Uncommitted {
     /// Whether `bytes` more fit. Something always fits when there is nothing, and nothing always fits.
+    #[inline]
     fn accepts(&self, bytes: u64, bytes_max: u64) -> bool {
         self.bytes == 0 || bytes == 0 || self.bytes + bytes <= bytes_max
     }
 
+    #[inline]
     fn add(&mut self, index: LogIndex, bytes: u64) {
         match self.batches.back_mut() {
             Some(batch) if self.open => *batch = (index, batch.1 + bytes),
@@ -84,10 +88,12 @@ impl Uncommitted {
     }
 
     /// What follows is counted apart from what was before.
+    #[inline]
     pub(crate) fn close_batch(&mut self) {
         self.open = false;
     }
 
+    #[inline]
     fn release_to(&mut self, committed: LogIndex) {
         while let Some(&(last, bytes)) = self.batches.front()
             && last <= committed
@@ -95,14 +101,19 @@ impl Uncommitted {
             self.batches.pop_front();
             self.bytes -= bytes;
         }
-        if self.batches.is_empty() && self.batches.capacity() > 16 {
-            self.batches = VecDeque::new();
-        }
+        self.batches.forget_burst(16);
     }
 
     pub(crate) fn bytes(&self) -> u64 {
         self.bytes
     }
+}
+
+/// Pushes a message that is written where it stays: to write it down and then move it would wait for what was just
+/// written, which takes longer than all that is written.
+#[inline]
+fn push_in_place(outbox: &mut Vec<Message>, message: impl FnOnce() -> Message) {
+    outbox.extend(std::iter::once_with(message));
 }
 
 impl<S: Storage> RawNode<S> {
@@ -154,6 +165,13 @@ impl<S: Storage> RawNode<S> {
         self.outbox.push(Message { from: self.config.id, to, term: self.term, body });
     }
 
+    /// As [`RawNode::send`], for what is said all the time.
+    #[inline]
+    pub(crate) fn send_often(&mut self, to: PeerId, body: impl FnOnce() -> Body) {
+        let (from, term) = (self.config.id, self.term);
+        push_in_place(&mut self.outbox, || Message { from, to, term, body: body() });
+    }
+
     /// Whoever has not been sent our commit index is sent an append, even an empty one.
     pub(crate) fn poke_all(&mut self) {
         let committed = self.log.committed();
@@ -165,93 +183,128 @@ impl<S: Storage> RawNode<S> {
     }
 
     /// Sends everybody what they lack, as far as their windows allow.
+    #[inline]
     pub(crate) fn send_appends(&mut self) -> Result<(), Poison> {
-        let Some(mut leader) = self.leader.take() else { return Ok(()) };
+        let Some(leader) = &mut self.leader else { return Ok(()) };
+        leader.uncommitted.close_batch();
         self.log.seal();
+        let bytes_max = if sim_point!("raft.lone_entry") { 0 } else { self.config.max_size_per_message() };
+        if self.send_last_run(bytes_max) { Ok(()) } else { self.send_to_all(bytes_max) }
+    }
+
+    /// Sends what has just been proposed to all who lack that and nothing else, as it mostly is, if it weighs `bytes_max` at
+    /// most. False when that was not all there is to send.
+    #[inline]
+    fn send_last_run(&mut self, bytes_max: u64) -> bool {
+        let Self { leader: Some(leader), log, outbox, config, counters, term, .. } = self else {
+            return true;
+        };
+        let run = log.last_run(bytes_max);
+        let (last, commit) = (log.last().index, log.committed());
+        for (to, progress) in leader.peers.iter_mut().filter(|(to, _)| *to != config.id) {
+            if !progress.lacks(last, commit, config.lazy_commit) {
+                continue;
+            }
+            let Some((prev, entries)) =
+                run.filter(|(prev, _)| progress.is_streaming_from(prev.index, config))
+            else {
+                return false;
+            };
+            progress.next = last.next();
+            progress.inflights.add(last, entries.size_bytes());
+            progress.poked = false;
+            progress.sent_commit = progress.sent_commit.max(commit);
+            if let Some(counters) = counters {
+                counters.appends_sent += 1;
+                counters.entries_sent += entries.len() as u64;
+            }
+            push_in_place(outbox, || Message {
+                from: config.id,
+                to,
+                term: *term,
+                body: Body::Append { prev, entries: entries.clone(), commit },
+            });
+        }
+        true
+    }
+
+    /// Sends everybody what they lack, in appends of about `bytes_max` at most.
+    fn send_to_all(&mut self, bytes_max: u64) -> Result<(), Poison> {
+        let Some(mut leader) = self.leader.take() else { return Ok(()) };
         let mut result = Ok(());
         let round = leader.rounds.latest();
         // Mostly all followers lack the same.
         let mut built = None;
-        for (to, progress) in leader.peers.iter_mut() {
-            if to != self.config.id {
-                result = self.send_appends_to(to, progress, round, &mut built);
-                if result.is_err() {
-                    break;
-                }
+        let id = self.config.id;
+        for (to, progress) in leader.peers.iter_mut().filter(|(to, _)| *to != id) {
+            while result.is_ok() && self.is_sending(progress) {
+                result = self.send_append_to(to, progress, round, bytes_max, &mut built);
             }
         }
-        leader.uncommitted.close_batch();
         self.leader = Some(leader);
         result
     }
 
-    /// Sends one peer what it lacks. The last append that was `built` may serve it, too.
-    fn send_appends_to(
+    /// There is something to send to this peer, and it may be sent now.
+    fn is_sending(&self, progress: &Progress) -> bool {
+        let lacks = progress.lacks(self.log.last().index, self.log.committed(), self.config.lazy_commit);
+        let blocked = match progress.state {
+            ProgressState::Probe => progress.paused,
+            // With a full window only an empty append may pass: it finds out whether the window was lost.
+            ProgressState::Replicate => !progress.poked && progress.is_window_full(&self.config),
+            ProgressState::Snapshot { .. } => true,
+        };
+        lacks && !progress.fetching && !blocked
+    }
+
+    /// Sends one peer an append of what it lacks, or whatever else it needs. The last append that was `built` may serve it,
+    /// too.
+    fn send_append_to(
         &mut self,
         to: PeerId,
         progress: &mut Progress,
         round: u64,
+        bytes_max: u64,
         built: &mut Option<LogSlice>,
     ) -> Result<(), Poison> {
-        loop {
-            // A peer whose window is full is told with the next append, which its answer makes room for.
-            let untold = !self.config.lazy_commit
-                && progress.state == ProgressState::Replicate
-                && progress.sent_commit < self.log.committed();
-            let last = self.log.last().index;
-            let wanted = progress.poked || progress.next <= last || untold;
-            if !wanted || progress.fetching {
-                return Ok(());
+        // An append of nothing is no use to the others.
+        let nothing = progress.state == ProgressState::Replicate && progress.is_window_full(&self.config);
+        let shared = built.as_ref().filter(|slice| !nothing && slice.prev().index == progress.next.prev());
+        let slice = match shared {
+            Some(slice) => Ok(slice.clone()),
+            None => {
+                let high = if nothing { progress.next } else { self.log.last().index.next() };
+                self.build_append(to, progress.next..high, bytes_max)
             }
-            let window_full = progress
-                .inflights
-                .is_full(self.config.max_inflight_messages(), self.config.max_inflight_bytes());
-            let blocked = match progress.state {
-                ProgressState::Probe => progress.paused,
-                // With a full window only an empty append may pass: it finds out whether the window was lost.
-                ProgressState::Replicate => window_full && !progress.poked,
-                ProgressState::Snapshot { .. } => true,
-            };
-            if blocked {
-                return Ok(());
+        };
+        match slice {
+            Ok(slice) => {
+                if !nothing && shared.is_none() {
+                    *built = Some(slice.clone());
+                }
+                self.send_append(to, progress, slice, round);
+                Ok(())
             }
-            // An append of nothing is no use to the others.
-            let nothing = window_full && progress.state == ProgressState::Replicate;
-            let shared =
-                built.as_ref().filter(|slice| !nothing && slice.prev().index == progress.next.prev());
-            let slice = match shared {
-                Some(slice) => Ok(slice.clone()),
-                None => {
-                    let high = if nothing { progress.next } else { last.next() };
-                    self.build_append(to, progress.next, high)
-                }
-            };
-            match slice {
-                Ok(slice) => {
-                    if !nothing && shared.is_none() {
-                        *built = Some(slice.clone());
-                    }
-                    self.send_append(to, progress, slice, round);
-                }
-                Err(StorageError::LogTemporarilyUnavailable) => {
-                    progress.fetching = true;
-                    return Ok(());
-                }
-                // What the peer needs next is compacted away, or about to be.
-                Err(StorageError::Compacted | StorageError::Unavailable) => {
-                    return self.send_snapshot(to, progress);
-                }
-                Err(error) => return Err(Poison::storage("entries to send", progress.next, &error)),
+            Err(StorageError::LogTemporarilyUnavailable) => {
+                progress.fetching = true;
+                Ok(())
             }
+            // What the peer needs next is compacted away, or about to be.
+            Err(StorageError::Compacted | StorageError::Unavailable) => self.send_snapshot(to, progress),
+            Err(error) => Err(Poison::storage("entries to send", progress.next, &error)),
         }
     }
 
-    /// An append of the entries of `next..high`, as far as one message takes them.
-    fn build_append(&self, to: PeerId, next: LogIndex, high: LogIndex) -> Result<LogSlice, StorageError> {
-        let (prev, context) = (next.prev(), FetchContext { to, term: self.term });
+    /// An append of the entries in `range`, as many as weigh about `bytes_max`.
+    fn build_append(
+        &self,
+        to: PeerId,
+        range: Range<LogIndex>,
+        bytes_max: u64,
+    ) -> Result<LogSlice, StorageError> {
+        let (prev, context) = (range.start.prev(), FetchContext { to, term: self.term });
         let prev = EntryId::new(self.log.term(prev)?, prev);
-        let bytes_max = if sim_point!("raft.lone_entry") { 0 } else { self.config.max_size_per_message() };
-        let entries = self.log.entries(next, high, bytes_max, context)?;
+        let entries = self.log.entries(range.start, range.end, bytes_max, context)?;
         LogSlice::new(self.term, prev, entries)
             .map_err(|what| StorageError::Other(format!("a log that {what}")))
     }
@@ -297,7 +350,7 @@ impl<S: Storage> RawNode<S> {
             Ok(snapshot) => {
                 let (meta, committed) = (&snapshot.meta, self.log.committed());
                 if meta.index < at_least || meta.index > committed {
-                    return Err(Poison(format!(
+                    return Err(Poison::new(format!(
                         "storage gave {meta:?} for peer {to}, asked for {at_least} at least, committed is {committed}"
                     )));
                 }
@@ -309,7 +362,9 @@ impl<S: Storage> RawNode<S> {
                 self.send(to, Body::Snapshot { snapshot: Box::new(snapshot) });
                 Ok(())
             }
-            Err(StorageError::Other(what)) => Err(Poison(format!("storage, snapshot at {at_least}: {what}"))),
+            Err(StorageError::Other(what)) => {
+                Err(Poison::new(format!("storage, snapshot at {at_least}: {what}")))
+            }
             Err(_) => Ok(()),
         }
     }
@@ -337,7 +392,7 @@ impl<S: Storage> RawNode<S> {
                 let commit = matched.min(self.log.committed());
                 progress.sent_commit = progress.sent_commit.max(commit);
                 self.count(|counters| counters.heartbeats_sent += 1);
-                self.send(to, Body::Heartbeat { commit, round });
+                self.send_often(to, || Body::Heartbeat { commit, round });
             }
         }
         self.leader = Some(leader);
@@ -353,26 +408,27 @@ impl<S: Storage> RawNode<S> {
     ) -> Result<(), Poison> {
         assert!(self.leader.is_none(), "INV-RAFT-2: a leader of term {} takes entries of {from}", self.term);
         let rejected = slice.prev().index;
-        let body = match self.log.append_from_leader(slice)? {
+        match self.log.append_from_leader(slice)? {
             Appended::Agrees(index) => {
                 // Only what this append has proved to agree may be committed by it (scylladb#9965).
                 let unproven = self.bugs.has(SeededBug::CommitBeyondProven);
                 let proven = if unproven { self.log.last().index } else { index };
                 self.log.commit_to(commit.min(proven))?;
-                Body::AppendResp { index, commit: self.log.committed(), reject: None }
+                let commit = self.log.committed();
+                self.send_often(from, || Body::AppendResp { index, commit, reject: None });
             }
             Appended::Conflict(hint) => {
-                let reject = Some(Reject { rejected, hint });
-                Body::AppendResp { index: LogIndex::ZERO, commit: self.log.committed(), reject }
+                let (index, commit) = (LogIndex::ZERO, self.log.committed());
+                self.send(from, Body::AppendResp { index, commit, reject: Some(Reject { rejected, hint }) });
             }
-        };
-        self.send(from, body);
+        }
         Ok(())
     }
 
     pub(crate) fn on_heartbeat(&mut self, from: PeerId, commit: LogIndex, round: u64) -> Result<(), Poison> {
         self.log.commit_to(commit)?;
-        self.send(from, Body::HeartbeatResp { commit: self.log.committed(), round });
+        let commit = self.log.committed();
+        self.send_often(from, || Body::HeartbeatResp { commit, round });
         Ok(())
     }
 
@@ -414,15 +470,14 @@ impl<S: Storage> RawNode<S> {
         from: PeerId,
         index: LogIndex,
         reject: Option<Reject>,
-    ) -> Result<(), StepError> {
+    ) -> Result<(), Refused> {
         let tick = self.tick;
-        let first = self.log.first_index();
         let Some(leader) = &mut self.leader else { return Ok(()) };
         let Some(progress) = leader.peers.get_mut(from) else {
-            return Err(StepError::UnknownSender { from });
+            return Err(Box::new(StepError::UnknownSender { from }));
         };
         if index > self.log.last().index {
-            return Err(StepError::Invalid("acknowledges entries that do not exist"));
+            return Err(invalid("acknowledges entries that do not exist"));
         }
         progress.hear(tick);
         if let Some(reject) = reject {
@@ -443,7 +498,9 @@ impl<S: Storage> RawNode<S> {
                 progress.become_replicate();
             }
             // Any snapshot that reconnects will do, also one that we did not send (etcd-io/raft#110).
-            ProgressState::Snapshot { .. } if progress.matched.next() >= first => progress.become_replicate(),
+            ProgressState::Snapshot { .. } if progress.matched.next() >= self.log.first_index() => {
+                progress.become_replicate();
+            }
             // It has arrived, but our log has been compacted beyond it meanwhile.
             ProgressState::Snapshot { index } if progress.matched >= index => progress.become_probe(),
             ProgressState::Replicate => progress.inflights.free_to(index),
@@ -462,15 +519,15 @@ impl<S: Storage> RawNode<S> {
         from: PeerId,
         commit: LogIndex,
         round: u64,
-    ) -> Result<(), StepError> {
+    ) -> Result<(), Refused> {
         let tick = self.tick;
         let last = self.log.last().index;
         let Some(leader) = &mut self.leader else { return Ok(()) };
         let Some(progress) = leader.peers.get_mut(from) else {
-            return Err(StepError::UnknownSender { from });
+            return Err(Box::new(StepError::UnknownSender { from }));
         };
         if round > leader.rounds.latest() {
-            return Err(StepError::Invalid("answers a round that was never sent"));
+            return Err(invalid("answers a round that was never sent"));
         }
         progress.hear(tick);
         progress.acked_round = progress.acked_round.max(round);

@@ -19,6 +19,7 @@ impl LogSlice {
     ///
     /// # Errors
     /// No leader's log has such a run: which rule it breaks.
+    #[inline]
     pub(crate) fn new(term: Term, prev: EntryId, entries: Entries) -> Result<Self, &'static str> {
         if prev.term > term {
             return Err("appends after an entry of a later term");
@@ -37,27 +38,32 @@ impl LogSlice {
     }
 
     /// The term of the leader whose log this is of.
+    #[inline]
     pub(crate) fn term(&self) -> Term {
         self.term
     }
 
     /// What stands right before the first entry.
+    #[inline]
     pub(crate) fn prev(&self) -> EntryId {
         self.prev
     }
 
     /// The last entry, or what stands before when there is none. Whoever holds `prev` and takes the entries agrees with the
     /// leader up to here.
+    #[inline]
     pub(crate) fn last(&self) -> EntryId {
         self.entries.last().map_or(self.prev, Entry::id)
     }
 
     /// In order.
+    #[inline]
     pub(crate) fn entries(&self) -> &Entries {
         &self.entries
     }
 
     /// The entries alone, in order.
+    #[inline]
     pub(crate) fn into_entries(self) -> Entries {
         self.entries
     }

@@ -27,22 +27,34 @@ impl Terms {
     }
 
     /// The term of the entry at `index`, in a log that ends with `last`.
+    #[inline]
     pub(crate) fn term(&self, index: LogIndex, last: EntryId) -> Option<Term> {
         debug_assert!(index <= last.index, "{index} is after {last:?}");
         if index >= self.start {
             return Some(last.term);
         }
+        self.term_of_older(index)
+    }
+
+    fn term_of_older(&self, index: LogIndex) -> Option<Term> {
         self.older.as_ref()?.iter().find(|run| run.index <= index).map(|run| run.term)
     }
 
     /// `entry` follows `last`.
+    #[inline]
     pub(crate) fn push(&mut self, entry: EntryId, last: EntryId) {
         if entry.term != last.term {
-            let older = self.older.get_or_insert_with(|| Box::new([NONE; OLDER_MAX]));
-            older.rotate_right(1);
-            older[0] = EntryId::new(last.term, self.start);
-            self.start = entry.index;
+            self.begin(entry.index, last.term);
         }
+    }
+
+    /// At `index` begins a term; `before` is the one before.
+    #[cold]
+    fn begin(&mut self, index: LogIndex, before: Term) {
+        let older = self.older.get_or_insert_with(|| Box::new([NONE; OLDER_MAX]));
+        older.rotate_right(1);
+        older[0] = EntryId::new(before, self.start);
+        self.start = index;
     }
 
     /// The log ends with `last` from now on, which it held before.

@@ -1,7 +1,7 @@
 //! The end of the log that storage cannot answer for yet.
 
+use crate::line::Line;
 use crate::{Entries, Entry, Snapshot};
-use std::collections::VecDeque;
 #[cfg(any(test, feature = "testing"))]
 use std::hash::{Hash, Hasher};
 use types::{LogIndex, Term};
@@ -41,31 +41,36 @@ pub(crate) struct Unstable {
 #[derive(Debug, Default)]
 #[cfg_attr(any(test, feature = "testing"), derive(Clone))]
 struct Runs {
-    /// None is empty.
-    sealed: VecDeque<Entries>,
+    sealed: Line<Run, 2>,
     /// Our own, after all others; they become a run when they are first wanted.
     open: Vec<Entry>,
 }
 
 impl Runs {
     fn iter(&self) -> impl Iterator<Item = &Entry> {
-        self.sealed.iter().flat_map(|run| run.iter()).chain(&self.open)
+        self.sealed.iter().flat_map(|run| run.entries.iter()).chain(&self.open)
     }
 
     /// Which sealed run holds `index`, or comes after it.
+    #[inline]
     fn place(&self, index: LogIndex) -> usize {
-        // Mostly there is one.
-        if self.sealed.len() <= 1 {
-            return usize::from(self.sealed.front().is_some_and(|run| last_of(run) < index));
-        }
-        self.sealed.partition_point(|run| last_of(run) < index)
+        self.sealed.partition_point(|run| run.last < index)
+    }
+
+    /// What is open becomes a run.
+    fn seal(&mut self) {
+        // One alone, which is most, goes the short way.
+        let alone = if self.open.len() == 1 { self.open.pop() } else { None };
+        self.sealed.push_back(Run::new(match alone {
+            Some(entry) => Entries::one(entry),
+            None => self.open.drain(..).collect(),
+        }));
     }
 
     /// What a burst has grown must not stay with an idle group (tikv#19593).
+    #[inline]
     fn forget_burst(&mut self) {
-        if self.sealed.is_empty() && self.sealed.capacity() > ROOM_MAX {
-            self.sealed = VecDeque::new();
-        }
+        self.sealed.forget_burst(ROOM_MAX);
         if self.open.is_empty() && self.open.capacity() > ROOM_MAX {
             self.open = Vec::new();
         }
@@ -80,17 +85,36 @@ impl Hash for Runs {
     }
 }
 
-fn first_of(run: &Entries) -> LogIndex {
-    run.first().expect("no run is empty").index
+/// Entries that came together; at least one.
+#[derive(Debug)]
+#[cfg_attr(any(test, feature = "testing"), derive(Clone))]
+struct Run {
+    entries: Entries,
+    // What is asked again and again, at hand.
+    first: LogIndex,
+    last: LogIndex,
+    bytes: u64,
 }
 
-fn last_of(run: &Entries) -> LogIndex {
-    run.last().expect("no run is empty").index
-}
+impl Run {
+    #[inline]
+    fn new(entries: Entries) -> Self {
+        let first = entries.first().expect("no run is empty").index;
+        let (last, bytes) = (LogIndex(first.0 + entries.len() as u64 - 1), entries.size_bytes());
+        Self { entries, first, last, bytes }
+    }
 
-/// `run` is what stands in `low..high`, and weighs `bytes_max` at most.
-fn is_whole(run: &Entries, low: LogIndex, high: LogIndex, bytes_max: u64) -> bool {
-    first_of(run) == low && last_of(run).next() == high && run.size_bytes() <= bytes_max
+    /// It is what stands in `low..high`, and weighs `bytes_max` at most.
+    #[inline]
+    fn is_whole(&self, low: LogIndex, high: LogIndex, bytes_max: u64) -> bool {
+        self.first == low && self.last.next() == high && self.bytes <= bytes_max
+    }
+
+    /// Those of `low..high`, some of which are here.
+    fn part(&self, low: LogIndex, high: LogIndex) -> Entries {
+        let [start, end] = [low, high].map(|at| at.0.saturating_sub(self.first.0) as usize);
+        self.entries.slice(start..end.min(self.entries.len()))
+    }
 }
 
 /// A snapshot on its way to storage.
@@ -108,10 +132,12 @@ impl Unstable {
         Self { runs: None, offset: last.next(), end: last.next(), handed: last, stable: last, snapshot: None }
     }
 
+    #[inline]
     pub(crate) fn offset(&self) -> LogIndex {
         self.offset
     }
 
+    #[inline]
     pub(crate) fn snapshot(&self) -> Option<&Snapshot> {
         self.snapshot.as_ref().map(|restored| &restored.snapshot)
     }
@@ -124,7 +150,7 @@ impl Unstable {
         }
         let runs = self.runs.as_ref().filter(|_| index < self.end)?;
         let entry = match runs.sealed.get(runs.place(index)) {
-            Some(run) => &run[(index.0 - first_of(run).0) as usize],
+            Some(run) => &run.entries[(index.0 - run.first.0) as usize],
             None => &runs.open[(index.0 - runs.open.first()?.index.0) as usize],
         };
         Some(entry.term)
@@ -139,8 +165,8 @@ impl Unstable {
             "{high} is beyond what is sealed"
         );
         let (mut stop, mut bytes) = (low, 0);
-        for run in runs.sealed.range(runs.place(low)..) {
-            for entry in &run[(stop.0 - first_of(run).0) as usize..] {
+        for run in runs.sealed.range(runs.place(low)) {
+            for entry in &run.entries[(stop.0 - run.first.0) as usize..] {
                 let size = entry.size_bytes();
                 if entry.index >= high || (bytes > 0 && bytes + size > bytes_max) {
                     return (stop, bytes);
@@ -152,15 +178,16 @@ impl Unstable {
         (stop, bytes)
     }
 
-    /// The entries of `low..high`, where they are the run that came last, and weigh `bytes_max` at most: what a leader
-    /// has just proposed.
-    pub(crate) fn last_run(&self, low: LogIndex, high: LogIndex, bytes_max: u64) -> Option<&Entries> {
+    /// The run that came last, and where it begins, if it weighs `bytes_max` at most: what a leader has just proposed.
+    #[inline]
+    pub(crate) fn last_run(&self, bytes_max: u64) -> Option<(LogIndex, &Entries)> {
         let run = self.runs.as_ref()?.sealed.back()?;
-        is_whole(run, low, high, bytes_max).then_some(run)
+        (run.bytes <= bytes_max && run.last.next() == self.end).then_some((run.first, &run.entries))
     }
 
     /// The entries of `low..high`, where they are the run that came first, and weigh `bytes_max` at most: what is committed
     /// as it came goes as it came. Storage answers for it.
+    #[inline]
     pub(crate) fn take_first_run(
         &mut self,
         low: LogIndex,
@@ -168,23 +195,21 @@ impl Unstable {
         bytes_max: u64,
     ) -> Option<Entries> {
         let runs = self.runs.as_mut().filter(|_| low == self.offset && high <= self.stable.next())?;
-        if !is_whole(runs.sealed.front()?, low, high, bytes_max) {
+        if !runs.sealed.front()?.is_whole(low, high, bytes_max) {
             return None;
         }
         self.offset = high;
         let run = runs.sealed.pop_front();
         runs.forget_burst();
-        run
+        run.map(|run| run.entries)
     }
 
     /// The entries of `low..stop`, all of which are here.
     pub(crate) fn entries(&self, low: LogIndex, stop: LogIndex) -> Entries {
         let Some(runs) = &self.runs else { return Entries::default() };
         let from = runs.place(low);
-        let mut parts = runs.sealed.range(from..).take_while(|run| first_of(run) < stop).map(|run| {
-            let [start, end] = [low, stop].map(|at| at.0.saturating_sub(first_of(run).0) as usize);
-            run.slice(start..end.min(run.len()))
-        });
+        let runs = runs.sealed.range(from).take_while(|run| run.first < stop);
+        let mut parts = runs.map(|run| run.part(low, stop));
         let first = parts.next().unwrap_or_default();
         match parts.next() {
             None => first,
@@ -205,9 +230,10 @@ impl Unstable {
         if let Some(runs) = &mut self.runs {
             runs.open.retain(|entry| entry.index < index);
             while let Some(run) = runs.sealed.back_mut() {
-                let first = first_of(run);
-                if first < index {
-                    run.truncate((index.0 - first.0) as usize);
+                if run.first < index {
+                    if run.last >= index {
+                        *run = Run::new(run.part(run.first, index));
+                    }
                     break;
                 }
                 runs.sealed.pop_back();
@@ -220,6 +246,7 @@ impl Unstable {
     }
 
     /// Appends an entry of our own.
+    #[inline]
     pub(crate) fn push(&mut self, entry: Entry) {
         debug_assert_eq!(entry.index, self.end, "entries are contiguous");
         self.end = entry.index.next();
@@ -231,24 +258,22 @@ impl Unstable {
     }
 
     /// Appends what a leader sent, at least one entry.
+    #[inline]
     pub(crate) fn append(&mut self, run: Entries) {
-        debug_assert_eq!(first_of(&run), self.end, "entries are contiguous");
+        let run = Run::new(run);
+        debug_assert_eq!(run.first, self.end, "entries are contiguous");
         self.seal();
-        self.end = last_of(&run).next();
+        self.end = run.last.next();
         self.runs.get_or_insert_default().sealed.push_back(run);
     }
 
     /// Our own entries become a run.
+    #[inline]
     pub(crate) fn seal(&mut self) {
         if let Some(runs) = &mut self.runs
             && !runs.open.is_empty()
         {
-            // One alone, which is most, goes the short way.
-            let alone = if runs.open.len() == 1 { runs.open.pop() } else { None };
-            runs.sealed.push_back(match alone {
-                Some(entry) => [entry].into(),
-                None => runs.open.drain(..).collect(),
-            });
+            runs.seal();
         }
     }
 
@@ -258,30 +283,34 @@ impl Unstable {
         self.snapshot = Some(Box::new(Restored { snapshot, handed: false }));
     }
 
+    #[inline]
     pub(crate) fn has_unhanded(&self) -> bool {
         self.handed.next() < self.end || self.snapshot.as_ref().is_some_and(|restored| !restored.handed)
     }
 
     /// The entries that are to be written and were not handed out before.
+    #[inline]
     pub(crate) fn hand_out(&mut self) -> Entries {
         let from = self.handed.next();
         self.handed = self.end.prev();
         self.seal();
         let Some(runs) = self.runs.as_mut().filter(|_| from < self.end) else { return Entries::default() };
-        if let Some(run) = runs.sealed.back().filter(|run| first_of(run) == from) {
-            return run.clone();
+        if let Some(run) = runs.sealed.back().filter(|run| run.first == from) {
+            return run.entries.clone();
         }
         let place = runs.place(from);
         if place + 1 < runs.sealed.len() {
             // Several came since the last write: from now on they are one.
-            let joined = Entries::joined(runs.sealed.drain(place..));
-            runs.sealed.push_back(joined);
+            let several = runs.sealed.split_off(place);
+            let joined = Entries::joined(several.into_iter().map(|run| run.entries));
+            runs.sealed.push_back(Run::new(joined));
         }
-        let run = &runs.sealed[place];
-        run.slice((from.0 - first_of(run).0) as usize..run.len())
+        let run = runs.sealed.get(place).expect("what is not handed out is here");
+        run.part(from, self.end)
     }
 
     /// The snapshot, if it is to be written and was not handed out before.
+    #[inline]
     pub(crate) fn hand_out_snapshot(&mut self) -> Option<Snapshot> {
         let restored = self.snapshot.as_mut().filter(|restored| !restored.handed)?;
         restored.handed = true;
@@ -290,6 +319,7 @@ impl Unstable {
 
     /// Storage could answer for everything up to `index` from now on. What is beyond `applying` is kept, for it will be
     /// wanted soon.
+    #[inline]
     pub(crate) fn stable_to(&mut self, index: LogIndex, applying: LogIndex) {
         debug_assert!(
             index <= self.handed,
@@ -299,30 +329,39 @@ impl Unstable {
         self.stable = self.stable.max(index);
         self.release(applying);
         let kept = self.stable.0 + 1 - self.offset.0;
-        if kept > KEPT_ENTRIES_MAX || (kept > 0 && self.stable_bytes() > KEPT_BYTES_MAX) {
+        if kept > 0 && (kept > KEPT_ENTRIES_MAX || self.stable_bytes() > KEPT_BYTES_MAX) {
             self.release(self.stable);
         }
     }
 
     /// What is kept although storage could answer for it. A run of which that is true in part counts as a whole.
+    #[inline]
     fn stable_bytes(&self) -> u64 {
         let Some(runs) = &self.runs else { return 0 };
-        if runs.sealed.len() == 1 {
-            return runs.sealed[0].size_bytes();
+        if let (1, Some(run)) = (runs.sealed.len(), runs.sealed.front()) {
+            return run.bytes;
         }
-        let stable = runs.sealed.iter().take_while(|run| first_of(run) <= self.stable);
-        stable.map(Entries::size_bytes).sum()
+        let stable = runs.sealed.iter().take_while(|run| run.first <= self.stable);
+        stable.map(|run| run.bytes).sum()
     }
 
     /// Everything up to `index` that storage can answer for is needed here no more.
+    #[inline]
     pub(crate) fn release(&mut self, index: LogIndex) {
         let index = index.min(self.stable);
-        let Some(runs) = self.runs.as_mut().filter(|_| self.offset <= index) else { return };
+        if self.offset <= index {
+            self.release_from_offset_to(index);
+        }
+    }
+
+    fn release_from_offset_to(&mut self, index: LogIndex) {
+        let Some(runs) = self.runs.as_mut() else { return };
         self.offset = index.next();
         while let Some(run) = runs.sealed.front_mut() {
-            let first = first_of(run);
-            if last_of(run) > index {
-                run.skip((self.offset.0 - first.0) as usize);
+            if run.last > index {
+                if run.first <= index {
+                    *run = Run::new(run.part(self.offset, run.last.next()));
+                }
                 break;
             }
             runs.sealed.pop_front();
@@ -385,7 +424,7 @@ mod tests {
         unstable.hand_out();
         unstable.stable_to(LogIndex(1000), LogIndex(1000));
         let runs = unstable.runs.as_ref().expect("there were some");
-        assert!(runs.open.capacity() + runs.sealed.capacity() <= 2 * ROOM_MAX);
+        assert!(runs.open.capacity() + runs.sealed.room() <= 2 * ROOM_MAX);
         unstable.shrink();
         assert!(unstable.runs.is_none());
     }

@@ -43,7 +43,7 @@ impl Log {
     }
 
     /// Appends, replacing what stands at and after the first.
-    fn write(&mut self, entries: &Entries) {
+    fn write(&mut self, entries: Entries) {
         let Some(first) = entries.first() else { return };
         while let Some(run) = self.runs.back_mut().filter(|run| run[run.len() - 1].index >= first.index) {
             let kept = first.index.0.saturating_sub(run[0].index.0) as usize;
@@ -53,7 +53,7 @@ impl Log {
             }
             self.runs.pop_back();
         }
-        self.runs.push_back(entries.clone());
+        self.runs.push_back(entries);
     }
 
     /// Drops everything before `index`.
@@ -210,8 +210,8 @@ impl Core for Ours {
         while self.node.has_ready() {
             self.node.ready_into(ready);
             out.append(&mut ready.messages);
-            if let Some(append) = &ready.append {
-                self.node.storage_mut().log_mut().write(&append.entries);
+            if let Some(append) = &mut ready.append {
+                self.node.storage_mut().log_mut().write(std::mem::take(&mut append.entries));
                 self.node.on_persist(append.token);
             }
             out.append(&mut ready.messages_after);

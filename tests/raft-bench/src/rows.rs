@@ -66,10 +66,11 @@ pub(crate) fn tick_idle_leader_3<C: Core>(scale: Scale) -> f64 {
             if leader.tick() {
                 leader.turn(&mut room, &mut out);
             }
-            for heartbeat in out.drain(..) {
+            for heartbeat in &out {
                 heartbeats += 1;
-                leader.step(C::heartbeat_resp(&heartbeat));
+                leader.step(C::heartbeat_resp(heartbeat));
             }
+            out.clear();
             leader.turn(&mut room, &mut out);
         }
     });
@@ -345,7 +346,7 @@ pub(crate) fn log_conflict_probe_long_tail<C: Core>() -> f64 {
     leader.campaign();
     for _ in 0..200 {
         leader.turn(&mut room, &mut out);
-        let messages: Vec<_> = out.drain(..).collect();
+        let messages = std::mem::take(&mut out);
         for message in messages {
             match C::to(&message) {
                 2 => same.step(message),
@@ -359,7 +360,7 @@ pub(crate) fn log_conflict_probe_long_tail<C: Core>() -> f64 {
         for peer in [&mut same, &mut follower] {
             peer.turn(&mut room, &mut out);
         }
-        for message in out.drain(..).collect::<Vec<_>>() {
+        for message in std::mem::take(&mut out) {
             leader.step(message);
         }
         if leader.leads() && follower.last() == leader.last() {

@@ -1,6 +1,6 @@
 //! The window of appends on their way to one peer.
 
-use std::collections::VecDeque;
+use crate::line::Line;
 use types::LogIndex;
 
 /// Appends that were sent and not yet answered. Takes no memory when nothing was sent.
@@ -12,12 +12,13 @@ pub(crate) struct Inflights(Option<Box<Window>>);
 #[cfg_attr(any(test, feature = "testing"), derive(Clone, Hash))]
 struct Window {
     /// The last index of each append and its bytes of entries, oldest first.
-    appends: VecDeque<(LogIndex, u64)>,
+    appends: Line<(LogIndex, u64), 1>,
     /// Invariant: the sum over `appends`.
     bytes: u64,
 }
 
 impl Inflights {
+    #[inline]
     pub(crate) fn add(&mut self, last: LogIndex, bytes: u64) {
         let window = self.0.get_or_insert_default();
         debug_assert!(
@@ -29,6 +30,7 @@ impl Inflights {
     }
 
     /// Everything up to `index` has arrived.
+    #[inline]
     pub(crate) fn free_to(&mut self, index: LogIndex) {
         let Some(window) = &mut self.0 else { return };
         while let Some(&(last, bytes)) = window.appends.front()
@@ -37,9 +39,7 @@ impl Inflights {
             window.appends.pop_front();
             window.bytes -= bytes;
         }
-        if window.appends.is_empty() && window.appends.capacity() > 16 {
-            self.0 = None;
-        }
+        window.appends.forget_burst(16);
     }
 
     /// Nothing is on the way any more.
@@ -55,14 +55,17 @@ impl Inflights {
     }
 
     /// No more may be sent. One message always may, however large.
+    #[inline]
     pub(crate) fn is_full(&self, messages_max: usize, bytes_max: u64) -> bool {
         self.messages() >= messages_max || self.bytes() >= bytes_max
     }
 
+    #[inline]
     pub(crate) fn messages(&self) -> usize {
         self.0.as_ref().map_or(0, |window| window.appends.len())
     }
 
+    #[inline]
     pub(crate) fn bytes(&self) -> u64 {
         self.0.as_ref().map_or(0, |window| window.bytes)
     }

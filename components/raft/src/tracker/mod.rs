@@ -23,6 +23,7 @@ impl Peers {
     }
 
     /// As [`Peers::get`], of a member that often stands at `place`: where all members vote, they stand as the voters do.
+    #[inline]
     pub(crate) fn get_near(&self, place: usize, id: PeerId) -> Option<&Progress> {
         match self.list.get(place) {
             Some((member, progress)) if *member == id => Some(progress),
@@ -30,6 +31,7 @@ impl Peers {
         }
     }
 
+    #[inline]
     pub(crate) fn get_mut(&mut self, id: PeerId) -> Option<&mut Progress> {
         self.list.iter_mut().find(|(member, _)| *member == id).map(|(_, progress)| progress)
     }
@@ -44,10 +46,12 @@ impl Peers {
         self.list.retain(|&(id, _)| keep(id));
     }
 
+    #[inline]
     pub(crate) fn iter(&self) -> impl Iterator<Item = (PeerId, &Progress)> {
         self.list.iter().map(|(id, progress)| (*id, progress))
     }
 
+    #[inline]
     pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = (PeerId, &mut Progress)> {
         self.list.iter_mut().map(|(id, progress)| (*id, progress))
     }
@@ -58,6 +62,7 @@ impl Peers {
         self.list.iter_mut().for_each(|(_, progress)| progress.inflights.shrink());
     }
 
+    #[inline]
     pub(crate) fn len(&self) -> usize {
         self.list.len()
     }

@@ -2,6 +2,7 @@
 
 use super::Inflights;
 use crate::EntryId;
+use crate::config::Settings;
 use types::LogIndex;
 
 /// How a leader sends to a peer.
@@ -94,10 +95,35 @@ impl Progress {
     }
 
     /// The peer has answered, and lately.
+    #[inline]
     pub(crate) fn is_active(&self, tick: u64, election_tick: u32) -> bool {
         self.answered && tick - self.heard_tick < u64::from(election_tick)
     }
 
+    /// There is something to tell the peer, in the log of a leader that ends with `last` and is committed up to `committed`.
+    #[inline]
+    pub(crate) fn lacks(&self, last: LogIndex, committed: LogIndex, lazy_commit: bool) -> bool {
+        // A peer whose window is full is told with the next append, which its answer makes room for.
+        let untold = !lazy_commit && self.state == ProgressState::Replicate && self.sent_commit < committed;
+        self.poked || self.next <= last || untold
+    }
+
+    /// What stands after `prev` is what comes next for the peer, and it may be sent now.
+    #[inline]
+    pub(crate) fn is_streaming_from(&self, prev: LogIndex, config: &Settings) -> bool {
+        self.next == prev.next()
+            && self.state == ProgressState::Replicate
+            && !self.fetching
+            && !self.is_window_full(config)
+    }
+
+    /// No more may be on the way.
+    #[inline]
+    pub(crate) fn is_window_full(&self, config: &Settings) -> bool {
+        self.inflights.is_full(config.max_inflight_messages(), config.max_inflight_bytes())
+    }
+
+    #[inline]
     pub(crate) fn hear(&mut self, tick: u64) {
         self.answered = true;
         self.heard_tick = tick;
@@ -145,6 +171,7 @@ impl Progress {
     }
 
     /// Everything up to `index` is durable there. True if that is news.
+    #[inline]
     pub(crate) fn advance(&mut self, index: LogIndex, tick: u64) -> bool {
         self.next = self.next.max(index.next());
         if index <= self.matched {

@@ -14,31 +14,35 @@ pub(crate) enum VoteResult {
 
 /// The largest value that a quorum has reached; `u64::MAX` when nobody votes (no constraint). `value` is asked with the
 /// voter's place in its half.
+#[inline]
 pub(crate) fn reached(conf: &ConfState, bugs: Bugs, value: impl Fn(usize, PeerId) -> u64) -> u64 {
+    if let ([a, b, c], []) = (&conf.voters[..], &conf.voters_outgoing[..])
+        && majority(3, bugs) == 2
+    {
+        // Most groups have three voters, and the value in the middle is the one.
+        let (a, b, c) = (value(0, *a), value(1, *b), value(2, *c));
+        return a.min(b).max(a.max(b).min(c));
+    }
+    reached_by_many(conf, bugs, value)
+}
+
+#[inline(never)]
+fn reached_by_many(conf: &ConfState, bugs: Bugs, value: impl Fn(usize, PeerId) -> u64) -> u64 {
     let [incoming, outgoing] = halves(conf, bugs);
     majority_reached(incoming, bugs, &value).min(majority_reached(outgoing, bugs, &value))
 }
 
 /// The voters whose majorities are needed; nobody's where a list is empty.
+#[inline]
 fn halves(conf: &ConfState, bugs: Bugs) -> [&[PeerId]; 2] {
     let outgoing = if bugs.has(SeededBug::JointNeedsOneHalf) { &[] } else { &conf.voters_outgoing[..] };
     [&conf.voters, outgoing]
 }
 
-#[inline]
 fn majority_reached(voters: &[PeerId], bugs: Bugs, value: impl Fn(usize, PeerId) -> u64) -> u64 {
-    match *voters {
-        [] => u64::MAX,
-        // Most groups have three voters, and the value in the middle is the one.
-        [a, b, c] if majority(3, bugs) == 2 => {
-            let (a, b, c) = (value(0, a), value(1, b), value(2, c));
-            a.min(b).max(a.max(b).min(c))
-        }
-        _ => majority_of_many(voters, bugs, value),
+    if voters.is_empty() {
+        return u64::MAX;
     }
-}
-
-fn majority_of_many(voters: &[PeerId], bugs: Bugs, value: impl Fn(usize, PeerId) -> u64) -> u64 {
     // Groups of up to seven voters, which is nearly all of them, need no allocation.
     let mut inline = [0_u64; 7];
     let mut heap;
@@ -62,6 +66,7 @@ fn majority_of_many(voters: &[PeerId], bugs: Bugs, value: impl Fn(usize, PeerId)
 }
 
 /// How many of `voters` make a majority.
+#[inline]
 pub(crate) fn majority(voters: usize, bugs: Bugs) -> usize {
     if bugs.has(SeededBug::MajorityIsHalf) {
         return (voters / 2).max(1);
