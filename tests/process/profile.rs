@@ -1,4 +1,4 @@
-//! What a process says about itself when it is asked where its processor time goes.
+//! What a process says about itself when it is asked where its processor time and its memory go.
 
 use crate::support::cluster::Cluster;
 use crate::support::http;
@@ -9,7 +9,7 @@ use std::time::Duration;
 const LIMIT: Duration = Duration::from_secs(120);
 
 /// A store that works for a second says in which of our functions it did: as a picture for people, and in the form that
-/// tools read. Only one profile is taken at a time, and what makes no sense is refused.
+/// tools read. Only one profile is taken at a time, and what makes no sense is refused. Likewise what its memory is in use for.
 #[test]
 fn a_store_at_work_can_be_profiled() {
     let run = Run::begin("a_store_at_work_can_be_profiled");
@@ -45,6 +45,21 @@ fn a_store_at_work_can_be_profiled() {
         for name in ["nanoseconds", "store-io", "raftstore::"] {
             assert!(proto.contains(name), "{name} is not in the profile");
         }
+        // What its memory is in use for it tells at once.
+        let heap = |query: &str| {
+            let (address, path) = (address.clone(), format!("/debug/pprof/heap{query}"));
+            async move { http::page_within(&address, &path, LIMIT).await }
+        };
+        let picture = heap("?format=svg").await.expect("a picture");
+        for name in ["<svg", "Memory in use", "rocksdb::"] {
+            assert!(picture.contains(name), "{name} is not in the picture:\n{picture}");
+        }
+        let proto = heap("").await.expect("a profile for tools");
+        for name in ["inuse_space", "bytes", "rocksdb::"] {
+            assert!(proto.contains(name), "{name} is not in the profile");
+        }
+        let refused = heap("?format=png").await.expect_err("no such form");
+        assert!(refused.contains("400") && refused.contains("format=svg"), "{refused}");
         let refused = ask("seconds=never").await.expect_err("no number");
         assert!(refused.contains("400") && refused.contains("from 1 to 300"), "{refused}");
         work.abort();

@@ -22,6 +22,16 @@ use clap::{Parser, Subcommand};
 use outcome::Outcome;
 use std::process::ExitCode;
 
+/// What all threads and RocksDB get their memory from.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
+/// What it reads when the process starts: it notes who asked for one in a million bytes, for `/debug/pprof/heap`. The
+/// environment variable of the same name, in capitals, has the last word.
+#[expect(unsafe_code, reason = "the allocator looks for this name")]
+#[unsafe(export_name = "malloc_conf")]
+static ALLOCATOR_SETTINGS: &[u8; 45] = b"prof:true,prof_active:true,lg_prof_sample:20\0";
+
 /// A sharded, replicated key-value store.
 #[derive(Parser, Debug)]
 #[command(name = "flotilla", version, after_help = outcome::HELP, propagate_version = true, max_term_width = 100)]

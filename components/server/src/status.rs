@@ -60,6 +60,7 @@ pub(crate) async fn serve(listener: TcpListener, page: Arc<dyn Page>) {
         .route("/metrics", get(metrics))
         .route("/region/{id}", get(region))
         .route("/debug/pprof/profile", get(crate::profile::profile))
+        .route("/debug/pprof/heap", get(crate::profile::heap))
         .with_state(page);
     if let Err(error) = axum::serve(listener, router).await {
         tracing::warn!(%error, "the status page is gone");

@@ -44,8 +44,8 @@ impl Bar {
     }
 }
 
-/// Draws them.
-pub(super) fn draw(stacks: &Stacks, title: &str) -> String {
+/// Draws them; they are counted in `unit`.
+pub(super) fn draw(stacks: &Stacks, title: &str, unit: &str) -> String {
     let mut root = Bar::default();
     for (stack, samples) in stacks {
         root.add(stack, *samples);
@@ -55,11 +55,11 @@ pub(super) fn draw(stacks: &Stacks, title: &str) -> String {
     let height = HEAD + root.depth(least) * BAR;
     let mut out = format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{WIDTH}\" height=\"{height}\" font-family=\"monospace\" \
-         font-size=\"12\">\n<text x=\"4\" y=\"19\">{}: {} samples; click a bar to widen it, the lowest to see all</text>\n",
+         font-size=\"12\">\n<text x=\"4\" y=\"19\">{}: {} {unit}; click a bar to widen it, the lowest to see all</text>\n",
         escape(title),
         root.samples
     );
-    let mut picture = Picture { out: &mut out, total, least, height };
+    let mut picture = Picture { out: &mut out, total, least, height, unit };
     picture.bar("all", &root, 0, 0);
     writeln!(out, "<script><![CDATA[{SCRIPT}]]></script>\n</svg>").expect("a string takes all");
     out
@@ -70,6 +70,7 @@ struct Picture<'a> {
     total: f64,
     least: f64,
     height: usize,
+    unit: &'a str,
 }
 
 impl Picture<'_> {
@@ -83,9 +84,10 @@ impl Picture<'_> {
         writeln!(
             self.out,
             "<svg class=\"f\" data-x=\"{x:.4}\" data-w=\"{width:.4}\" x=\"{x:.4}%\" width=\"{width:.4}%\" y=\"{y}\" \
-             height=\"{BAR}\"><title>{label}: {} samples, {width:.2} %</title><rect width=\"100%\" height=\"{}\" \
+             height=\"{BAR}\"><title>{label}: {} {}, {width:.2} %</title><rect width=\"100%\" height=\"{}\" \
              fill=\"{}\"/><text x=\"3\" y=\"12\">{label}</text></svg>",
             bar.samples,
+            self.unit,
             BAR - 1,
             colour(name)
         )
@@ -125,7 +127,7 @@ mod tests {
             (stack("log main <T>::sync"), 60),
             (stack("raft-0 turn"), 10),
         ]);
-        let picture = draw(&stacks, "a & b");
+        let picture = draw(&stacks, "a & b", "samples");
         assert!(picture.contains("a &amp; b: 100 samples"), "{picture}");
         for line in [
             "<title>all: 100 samples, 100.00 %</title>",
@@ -141,6 +143,6 @@ mod tests {
 
     #[test]
     fn no_samples_are_a_picture_too() {
-        assert!(draw(&Stacks::new(), "idle").contains("idle: 0 samples"));
+        assert!(draw(&Stacks::new(), "idle", "samples").contains("idle: 0 samples"));
     }
 }

@@ -2,15 +2,19 @@
 //!
 //! While a profile is taken, the system interrupts whichever thread runs, so many times in a second of processor time, and
 //! notes its stack; a process that is not being profiled pays nothing. Only one is taken at a time. Processor time is all it
-//! sees: a thread that waits (for a disk, for a lock) is not there.
+//! sees: a thread that waits (for a disk, for a lock) is not there. What memory is in use for is in [`heap`].
 
 mod flamegraph;
+mod heap;
 mod proto;
+
+pub(crate) use heap::heap;
 
 use axum::extract::RawQuery;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use pprof::ProfilerGuardBuilder;
+use proto::Counted;
 use std::collections::BTreeMap;
 use std::time::Duration;
 use tokio::sync::Mutex;
@@ -40,6 +44,14 @@ enum Form {
     Proto,
 }
 
+impl Form {
+    /// Whoever accepts pictures (a browser) gets one.
+    fn accepted(accepts: &str) -> Self {
+        let is_browser = accepts.contains("image/svg+xml") || accepts.contains("text/html");
+        if is_browser { Self::FlameGraph } else { Self::Proto }
+    }
+}
+
 /// What is asked for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 struct Wanted {
@@ -51,9 +63,7 @@ struct Wanted {
 impl Wanted {
     /// Reads `seconds=…&frequency=…&format=svg|proto`; without a format, whoever accepts pictures (a browser) gets one.
     fn of(query: &str, accepts: &str) -> Result<Self, String> {
-        let is_browser = accepts.contains("image/svg+xml") || accepts.contains("text/html");
-        let form = if is_browser { Form::FlameGraph } else { Form::Proto };
-        let mut wanted = Self { seconds: SECONDS, frequency: FREQUENCY, form };
+        let mut wanted = Self { seconds: SECONDS, frequency: FREQUENCY, form: Form::accepted(accepts) };
         for pair in query.split('&').filter(|pair| !pair.is_empty()) {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
             let number = |max: u64| {
@@ -121,16 +131,25 @@ fn show(stacks: &Stacks, wanted: Wanted) -> Response {
     match form {
         Form::FlameGraph => {
             let title = format!("Processor time of {seconds} s, {frequency} samples in each second of it");
-            ([(header::CONTENT_TYPE, "image/svg+xml")], flamegraph::draw(stacks, &title)).into_response()
+            picture(flamegraph::draw(stacks, &title, "samples"))
         }
         Form::Proto => {
-            let headers = [
-                (header::CONTENT_TYPE, "application/octet-stream"),
-                (header::CONTENT_DISPOSITION, "attachment; filename=\"profile.pb\""),
-            ];
-            (headers, proto::encode(stacks, seconds, frequency)).into_response()
+            attachment("profile.pb", proto::encode(stacks, Counted::Interrupts { seconds, frequency }))
         }
     }
+}
+
+fn picture(svg: String) -> Response {
+    ([(header::CONTENT_TYPE, "image/svg+xml")], svg).into_response()
+}
+
+fn attachment(name: &str, content: Vec<u8>) -> Response {
+    let disposition = format!("attachment; filename=\"{name}\"");
+    let headers = [
+        (header::CONTENT_TYPE, "application/octet-stream".to_owned()),
+        (header::CONTENT_DISPOSITION, disposition),
+    ];
+    (headers, content).into_response()
 }
 
 #[cfg(test)]

@@ -61,26 +61,42 @@ impl<'a> Strings<'a> {
     }
 }
 
+/// What was counted.
+#[derive(Clone, Copy)]
+pub(super) enum Counted {
+    /// Interrupts, so many in each second of processor time, for so many seconds.
+    Interrupts { seconds: u64, frequency: u32 },
+    /// Bytes in use.
+    Bytes,
+}
+
 /// Encodes them.
-pub(super) fn encode(stacks: &Stacks, seconds: u64, frequency: u32) -> Vec<u8> {
+pub(super) fn encode(stacks: &Stacks, counted: Counted) -> Vec<u8> {
     let mut strings = Strings { texts: vec![""], places: BTreeMap::from([("", 0)]) };
-    let period_nanos = 1_000_000_000 / u64::from(frequency);
     let mut profile = Message::default();
     // Names of types and units, and in the end the functions.
-    let [samples, count, cpu, nanos] =
-        ["samples", "count", "cpu", "nanoseconds"].map(|text| strings.place(text));
-    let value_type = |message: &mut Message, kind: u64, unit: u64| {
+    let kinds: &[[&str; 2]] = match counted {
+        Counted::Interrupts { .. } => &[["samples", "count"], ["cpu", "nanoseconds"]],
+        Counted::Bytes => &[["inuse_space", "bytes"]],
+    };
+    let kinds: Vec<[u64; 2]> = kinds.iter().map(|kind| kind.map(|text| strings.place(text))).collect();
+    let period_nanos = match counted {
+        Counted::Interrupts { frequency, .. } => 1_000_000_000 / u64::from(frequency),
+        Counted::Bytes => 0,
+    };
+    let value_type = |message: &mut Message, [kind, unit]: [u64; 2]| {
         message.number(1, kind);
         message.number(2, unit);
     };
-    profile.message(1, |message| value_type(message, samples, count));
-    profile.message(1, |message| value_type(message, cpu, nanos));
+    for kind in &kinds {
+        profile.message(1, |message| value_type(message, *kind));
+    }
     // A location is a function here, so both go by the place of its name.
     for (stack, count) in stacks {
         let places: Vec<u64> = stack.iter().rev().map(|name| strings.place(name)).collect();
         profile.message(2, |sample| {
             sample.numbers(1, places);
-            sample.numbers(2, [*count, count * period_nanos]);
+            sample.numbers(2, [*count, count * period_nanos].into_iter().take(kinds.len()));
         });
     }
     let names: Vec<u64> = stacks.keys().flatten().map(|name| strings.place(name)).collect();
@@ -100,9 +116,11 @@ pub(super) fn encode(stacks: &Stacks, seconds: u64, frequency: u32) -> Vec<u8> {
         });
     }
     strings.texts.iter().for_each(|text| profile.bytes(6, text.as_bytes()));
-    profile.number(10, seconds * 1_000_000_000);
-    profile.message(11, |message| value_type(message, cpu, nanos));
-    profile.number(12, period_nanos);
+    if let Counted::Interrupts { seconds, .. } = counted {
+        profile.number(10, seconds * 1_000_000_000);
+        profile.message(11, |message| value_type(message, kinds[1]));
+        profile.number(12, period_nanos);
+    }
     profile.0
 }
 
@@ -142,7 +160,7 @@ mod tests {
     fn samples_lead_to_names() {
         let stack = |names: &str| names.split(' ').map(str::to_owned).collect::<Vec<_>>();
         let stacks = Stacks::from([(stack("log main write"), 30), (stack("log main sync"), 200)]);
-        let bytes = encode(&stacks, 2, 100);
+        let bytes = encode(&stacks, Counted::Interrupts { seconds: 2, frequency: 100 });
         let profile = fields(&bytes);
         let all = |number| profile.iter().filter(move |field| field.0 == number).map(|field| field.2);
         let texts: Vec<&str> = all(6).map(|text| std::str::from_utf8(text).unwrap()).collect();
