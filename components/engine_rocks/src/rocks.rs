@@ -6,6 +6,7 @@ use crate::{EngineStats, FamilyStats, OpenError, Options, RocksSnapshot, options
 use bytes::Bytes;
 use engine::{Cf, Engine, EngineError, Op, Pressure, SstWriter, WriteBatch, sst_name_is_valid};
 use rocksdb::properties as property;
+use rocksdb::statistics::Ticker;
 use rocksdb::{BoundColumnFamily, CStrLike, Cache, DB, IngestExternalFileOptions, WriteOptions};
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -28,6 +29,8 @@ self_cell::self_cell!(
 pub(crate) struct Inner {
     database: Database,
     cache: Cache,
+    /// What it was opened with; holds what it counts.
+    options: rocksdb::Options,
     staging: Staging,
     write_options: WriteOptions,
     /// Why everything is refused; never taken back.
@@ -75,6 +78,7 @@ impl RocksEngine {
             inner: Arc::new(Inner {
                 database,
                 cache,
+                options: database_options,
                 staging,
                 // Logged and not synced: the defaults, which nothing here changes.
                 write_options: WriteOptions::default(),
@@ -108,6 +112,9 @@ impl RocksEngine {
             syncs: inner.syncs.load(Ordering::Relaxed),
             block_cache_bytes: inner.cache.get_usage() as u64,
             block_cache_pinned_bytes: inner.cache.get_pinned_usage() as u64,
+            block_cache_hits: inner.options.get_ticker_count(Ticker::BlockCacheHit),
+            block_cache_misses: inner.options.get_ticker_count(Ticker::BlockCacheMiss),
+            stalled_micros: inner.options.get_ticker_count(Ticker::StallMicros),
             wal_bytes: inner.wal_bytes(),
             snapshots: inner.number(Cf::Default, property::NUM_SNAPSHOTS),
             running_flushes: inner.number(Cf::Default, property::NUM_RUNNING_FLUSHES),

@@ -15,6 +15,12 @@ pub struct EngineStats {
     pub block_cache_bytes: u64,
     /// The part of it that readers and level 0 hold fast.
     pub block_cache_pinned_bytes: u64,
+    /// Looks into the block cache that found something, since the engine was opened.
+    pub block_cache_hits: u64,
+    /// Looks that found nothing.
+    pub block_cache_misses: u64,
+    /// Microseconds for which writes were slowed or stopped.
+    pub stalled_micros: u64,
     /// Write-ahead log files on disk.
     pub wal_bytes: u64,
     /// Snapshots that are alive.

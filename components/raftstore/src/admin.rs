@@ -353,14 +353,22 @@ impl<E: Engine> PeerState<E> {
         // Whoever sleeps is silent, and its store is known to be at work.
         let others = self.region.peers.iter().map(|peer| peer.id);
         let others = others.filter(|id| *id != self.me.id && !self.is_asleep());
-        turn.out.pd.push(PdTask::Heartbeat(RegionHeartbeat {
+        let status = self.raft.status();
+        let mut lags = Vec::new();
+        self.raft.with_progress(&mut |id, progress| {
+            if id != self.me.id {
+                lags.push(status.last.index.get().saturating_sub(progress.matched.get()));
+            }
+        });
+        let heartbeat = RegionHeartbeat {
             region: self.region.clone(),
             leader: self.me,
-            term: self.raft.status().term,
+            term: status.term,
             pending_peers,
             down_peers: others.filter(silent).collect(),
             size_bytes: self.size.bytes,
             keys: self.size.keys,
-        }));
+        };
+        turn.out.pd.push(PdTask::Heartbeat { heartbeat, lags });
     }
 }

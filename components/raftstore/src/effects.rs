@@ -301,7 +301,12 @@ pub enum Background {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum PdTask {
     /// Tell it how a region is.
-    Heartbeat(RegionHeartbeat),
+    Heartbeat {
+        /// What it is told.
+        heartbeat: RegionHeartbeat,
+        /// For each other peer, how many entries of the leader's log it is not known to have. For metrics.
+        lags: Vec<u64>,
+    },
     /// Ask for ids; answer with [`Input::SplitIds`].
     AskSplit {
         /// The region.

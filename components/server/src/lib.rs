@@ -17,6 +17,7 @@ mod mailbox;
 mod mailbox_tests;
 mod measure;
 pub mod pd;
+mod pools;
 mod profile;
 mod seat;
 mod status;

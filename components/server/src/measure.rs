@@ -9,6 +9,8 @@ use types::MonoTime;
 const BUCKET_NANOS: u64 = 10_000;
 /// The last bucket ends at 10 µs × 2^20, about ten seconds.
 const BUCKETS: usize = 21;
+/// The last bucket of sizes ends at 4^17, sixteen gigabytes.
+const SIZE_BUCKETS: usize = 19;
 
 /// Adds to a count that nobody decides by.
 pub(crate) fn add(count: &AtomicU64, by: u64) {
@@ -63,6 +65,45 @@ impl Durations {
     }
 }
 
+/// How large or how many something was, in buckets: zero, then up to each power of four.
+#[derive(Default, Debug)]
+pub(crate) struct Sizes {
+    /// The last one: larger than all bounds.
+    buckets: [AtomicU64; SIZE_BUCKETS + 1],
+    sum: AtomicU64,
+}
+
+impl Sizes {
+    pub(crate) fn observe(&self, size: u64) {
+        add(&self.buckets[size_bucket_of(size)], 1);
+        add(&self.sum, size);
+    }
+
+    fn histogram(&self) -> Histogram {
+        let mut cumulative = 0;
+        let mut buckets = Vec::with_capacity(SIZE_BUCKETS);
+        for (index, count) in self.buckets[..SIZE_BUCKETS].iter().enumerate() {
+            cumulative += get(count);
+            let mut bucket = Bucket::default();
+            bucket.set_upper_bound(if index == 0 { 0.0 } else { (1_u64 << (2 * (index - 1))) as f64 });
+            bucket.set_cumulative_count(cumulative);
+            buckets.push(bucket);
+        }
+        let mut histogram = Histogram::default();
+        histogram.set_bucket(buckets);
+        histogram.set_sample_count(cumulative + get(&self.buckets[SIZE_BUCKETS]));
+        histogram.set_sample_sum(get(&self.sum) as f64);
+        histogram
+    }
+}
+
+fn size_bucket_of(size: u64) -> usize {
+    // Bounds are 0, 1, 4, 16 …: one above the power of four that holds it.
+    let quarters =
+        size.checked_sub(1).map_or(0, |below| below.checked_ilog2().map_or(1, |log| log as usize / 2 + 2));
+    if size == 0 { 0 } else { quarters.min(SIZE_BUCKETS) }
+}
+
 fn bucket_of(nanos: u64) -> usize {
     let units = nanos.div_ceil(BUCKET_NANOS);
     if units <= 1 { 0 } else { (units - 1).ilog2() as usize + 1 }.min(BUCKETS)
@@ -85,6 +126,13 @@ impl Exposition {
         self.metric(name, help, MetricType::COUNTER, labels).set_counter(counter);
     }
 
+    /// A sum of time, which only grows; its name ends in `_seconds_total`.
+    pub(crate) fn seconds(&mut self, name: &str, help: &str, labels: &[Label<'_>], value: Duration) {
+        let mut counter = Counter::default();
+        counter.set_value(value.as_secs_f64());
+        self.metric(name, help, MetricType::COUNTER, labels).set_counter(counter);
+    }
+
     /// A value that comes and goes.
     pub(crate) fn gauge(&mut self, name: &str, help: &str, labels: &[Label<'_>], value: f64) {
         let mut gauge = Gauge::default();
@@ -95,6 +143,11 @@ impl Exposition {
     /// Durations, in seconds.
     pub(crate) fn durations(&mut self, name: &str, help: &str, labels: &[Label<'_>], durations: &Durations) {
         self.metric(name, help, MetricType::HISTOGRAM, labels).set_histogram(durations.histogram());
+    }
+
+    /// Sizes or numbers of things.
+    pub(crate) fn sizes(&mut self, name: &str, help: &str, labels: &[Label<'_>], sizes: &Sizes) {
+        self.metric(name, help, MetricType::HISTOGRAM, labels).set_histogram(sizes.histogram());
     }
 
     fn metric(&mut self, name: &str, help: &str, kind: MetricType, labels: &[Label<'_>]) -> &mut Metric {
@@ -136,6 +189,24 @@ mod tests {
             [(0, 0), (10_000, 0), (10_001, 1), (20_000, 1), (20_001, 2), (40_001, 3), (u64::MAX, BUCKETS)]
         {
             assert_eq!(bucket_of(nanos), bucket, "{nanos} ns");
+        }
+    }
+
+    #[test]
+    fn a_size_falls_into_the_bucket_whose_bound_it_does_not_exceed() {
+        for (size, bucket) in [
+            (0, 0),
+            (1, 1),
+            (2, 2),
+            (4, 2),
+            (5, 3),
+            (16, 3),
+            (17, 4),
+            (1 << 34, 18),
+            ((1 << 34) + 1, 19),
+            (u64::MAX, 19),
+        ] {
+            assert_eq!(size_bucket_of(size), bucket, "{size}");
         }
     }
 

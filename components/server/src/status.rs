@@ -95,6 +95,7 @@ pub(crate) fn build_info(exposition: &mut Exposition, component: &str) {
     let help = "The build that runs; always one.";
     let labels = [("version", crate::VERSION), ("component", component)];
     exposition.gauge("flotilla_build_info", help, &labels, 1.0);
+    crate::pools::metrics(exposition);
 }
 
 /// The counters of a process's connections; `of` tells servers from clients.

@@ -64,7 +64,7 @@ impl PdAgent {
     /// Takes what a worker wants told.
     pub fn push(&mut self, task: PdTask) {
         match task {
-            PdTask::Heartbeat(heartbeat) => {
+            PdTask::Heartbeat { heartbeat, .. } => {
                 self.regions.insert(heartbeat.region.id, heartbeat);
             }
             PdTask::AskSplit { region, count } => {

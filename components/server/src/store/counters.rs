@@ -1,6 +1,7 @@
 //! What a store process counts.
 
-use crate::measure::Durations;
+use crate::measure::{Durations, Sizes};
+use raftstore::PdTask;
 use std::sync::atomic::AtomicU64;
 use wire::kv::{BusyReason, KvCommand, KvError};
 use wire::store::StoreMessage;
@@ -227,6 +228,11 @@ pub(crate) struct Counters {
     pub(crate) messages_received: AtomicU64,
     /// Messages that arrived while a worker had too much to do.
     pub(crate) messages_refused: AtomicU64,
+    /// Snapshots that were not sent for now, because too many wait.
+    pub(crate) snapshots_put_off: AtomicU64,
+    /// Entries that peers lack; see [`Counters::look_at`].
+    pub(crate) log_lags: Sizes,
+    pub(crate) region_sizes: Sizes,
     pub(crate) snapshots_sent: AtomicU64,
     pub(crate) snapshots_failed: AtomicU64,
     pub(crate) snapshots_received: AtomicU64,
@@ -239,6 +245,16 @@ pub(crate) struct Counters {
 }
 
 impl Counters {
+    /// Looks at regions that are led here when the placement driver is told of them.
+    pub(crate) fn look_at(&self, tasks: &[PdTask]) {
+        for task in tasks {
+            if let PdTask::Heartbeat { heartbeat, lags } = task {
+                self.region_sizes.observe(heartbeat.size_bytes);
+                lags.iter().for_each(|lag| self.log_lags.observe(*lag));
+            }
+        }
+    }
+
     pub(crate) fn busy(&self, reason: BusyReason) -> &AtomicU64 {
         let index = BUSY.iter().position(|(other, _)| *other == reason);
         &self.busy[index.expect("every reason is in the list")]

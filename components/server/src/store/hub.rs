@@ -352,6 +352,7 @@ impl Hub {
             super::snapshots::send(self, wanted);
         }
         if !pd.is_empty() {
+            self.counters.look_at(&pd);
             self.agent.push_all(pd);
         }
         for peer in create {

@@ -12,6 +12,7 @@ use parking_lot::Mutex;
 use raftstore::WorkerStats;
 use serde_json::{Value, json};
 use std::sync::Arc;
+use std::time::Duration;
 use types::{MonoTime, RegionId, escape_key};
 
 /// What a running store shows.
@@ -224,6 +225,16 @@ fn store_metrics(e: &mut Exposition, hub: &Hub) {
     ] {
         e.gauge("flotilla_worker_pending_tasks", help, &[("worker", worker)], waiting as f64);
     }
+    let help = "Times that work was turned away because too much of its kind waited; a rise means that the store does not keep up.";
+    for (kind, count) in
+        [("messages", &hub.counters.messages_refused), ("snapshots", &hub.counters.snapshots_put_off)]
+    {
+        e.counter("flotilla_mailbox_full_total", help, &[("kind", kind)], get(count));
+    }
+    let help = "Entries of a leader's log that another peer is not known to have; looked at when the placement driver is told of the region.";
+    e.sizes("flotilla_raft_log_lag_entries", help, &[], &hub.counters.log_lags);
+    let help = "Bytes of regions led here; looked at likewise.";
+    e.sizes("flotilla_region_size_bytes", help, &[], &hub.counters.region_sizes);
     let help = "Zero while the disk has space, one when it is low and client writes are refused, two when it is full.";
     let state = hub.disk.state() as u8;
     e.gauge("flotilla_store_disk_state", help, &[], f64::from(state));
@@ -451,5 +462,17 @@ fn engine_metrics(e: &mut Exposition, stats: &EngineStats) {
     e.gauge("flotilla_rocksdb_delayed_write_bytes_per_second", help, &[DB], stats.delayed_write_rate as f64);
     let help = "Bytes of batches written.";
     e.counter("flotilla_rocksdb_bytes_total", help, &[DB, ("kind", "written")], stats.written_bytes);
+    let help = "Looks into the block cache; misses are read from files.";
+    for (result, count) in [("hit", stats.block_cache_hits), ("miss", stats.block_cache_misses)] {
+        e.counter("flotilla_rocksdb_block_cache_requests_total", help, &[DB, ("result", result)], count);
+    }
+    let help =
+        "Time for which RocksDB has slowed or stopped writes; any at all means that admission came too late.";
+    e.seconds(
+        "flotilla_rocksdb_stall_seconds_total",
+        help,
+        &[DB],
+        Duration::from_micros(stats.stalled_micros),
+    );
     e.counter("flotilla_rocksdb_syncs_total", "Syncs of the write-ahead log.", &[DB], stats.syncs);
 }

@@ -32,6 +32,7 @@ pub(crate) fn send(hub: &Arc<Hub>, wanted: SendSnapshot) {
     let waiting_max = hub.sender.at_once * (1 + WAITING_PER_SLOT);
     let source = hub.builder.lock().take(key, message);
     let Some(source) = source.filter(|_| hub.to_send.load(Ordering::Relaxed) < waiting_max) else {
+        add(&hub.counters.snapshots_put_off, 1);
         return tell(hub, key, false);
     };
     hub.to_send.fetch_add(1, Ordering::Relaxed);
