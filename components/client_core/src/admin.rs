@@ -117,12 +117,17 @@ impl Admin {
         self.ask(PdRequest::SetStoreMode { store_id, mode }, done).await
     }
 
-    /// A timestamp, later than any that was given before this call.
+    /// A timestamp, later than any that was given before this call. As the placement driver gives it: it is asked for this one
+    /// alone, and whether it goes back is for others to see (`TxnClient::timestamp` would refuse it).
     ///
     /// # Errors
     /// Those of reads.
     pub async fn timestamp(&self) -> Result<Timestamp, Error> {
-        self.core.timestamp(self.deadline).await
+        self.ask(PdRequest::GetTimestamps { count: 1 }, |reply| match reply {
+            PdReply::Timestamp(timestamp) => Some(timestamp),
+            _ => None,
+        })
+        .await
     }
 
     /// The region with this id; `None` if the placement driver does not know it.
