@@ -93,7 +93,7 @@ impl Schedule {
         let mut workload = WorkloadConfig::draw(&mut root.fork("workload"));
         match options.scale {
             Scale::Usual => {}
-            Scale::Short => short::sharpen(&root, &mut setup, &mut workload),
+            Scale::Short => short::sharpen(seed, &root, &mut setup, &mut workload),
             Scale::Large => setup.enlarge(&mut workload),
         }
         let mut schedule = Self {
@@ -111,7 +111,7 @@ impl Schedule {
         let targets = schedule.targets();
         schedule.plan = if options.scale == Scale::Short {
             let regions = &schedule.setup.store.raftstore;
-            short::plan(&root, &targets, until, regions.tick * regions.election_ticks)
+            short::plan(seed, &targets, until, regions.tick * regions.election_ticks)
         } else {
             Plan::draw(&root.fork("faults"), &targets, until)
         };

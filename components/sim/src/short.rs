@@ -3,7 +3,11 @@
 //! Few keys that many want, quick elections, tiny logs, threads that stall; and of all that can go wrong one or two kinds
 //! alone, but those again and again, timed by the election timeout, for that is what the dangerous moments are measured
 //! in. Most seeds of this kind have hardly anything of what a longer run has, and get far in the little that they have.
+//! One in four tells a single [`Story`], again and again.
 
+mod stories;
+
+use crate::disk::DiskConfig;
 use crate::faults::{Action, Fault, Shape};
 use crate::kernel::{CrashKind, NodeId};
 use crate::network::NetworkConfig;
@@ -13,23 +17,18 @@ use crate::time::SimTime;
 use crate::workload::WorkloadConfig;
 use env::{Dice, SplitMix};
 use std::time::Duration;
+use stories::Story;
 use wire::pd::StoreMode;
 
 /// What is drawn otherwise than for a longer run.
-pub(crate) fn sharpen(root: &SplitMix, setup: &mut Setup, workload: &mut WorkloadConfig) {
+pub(crate) fn sharpen(seed: u64, root: &SplitMix, setup: &mut Setup, workload: &mut WorkloadConfig) {
     sharpen_setup(&mut root.fork("short setup"), setup);
-    if let Some(story) = story(root) {
-        // Whoever does not answer is soon replaced, where there is room.
-        (setup.stores, setup.late_stores) = (story.stores, 0);
-        (setup.links.stall_one_in, setup.links.lag_one_in) = (0, 0);
-        setup.store.raftstore.lease = setup.store.raftstore.tick * 8;
-        setup.pd.disconnected_after = Duration::from_millis(800);
-        setup.pd.down_after = Duration::from_millis(1_200);
-        setup.store.raftstore.down_after = setup.pd.down_after;
+    sharpen_workload(&mut root.fork("short workload"), workload);
+    if let Some(story) = Story::of(seed) {
+        story.sharpen(setup, workload);
     }
     // A copy on a store that is gone could never be replaced where each store is to have one.
     setup.pd.replicas = setup.pd.replicas.min(usize::try_from(setup.stores).expect("small"));
-    sharpen_workload(&mut root.fork("short workload"), workload);
 }
 
 fn pick<T: Copy>(dice: &mut SplitMix, from: &[T]) -> T {
@@ -96,30 +95,12 @@ const KINDS: &[Kind] = &[
     handover, handover, deaf, deaf, deaf, unseen, unseen, unseen,
 ];
 
-/// What takes several things to go wrong in turn, which others would spoil: it is all that happens in its seeds.
-#[derive(Clone, Copy)]
-struct Story {
-    kind: Kind,
-    /// In a cluster of so many stores: three, for everybody to have a part in it, or more, for something to be moved.
-    stores: u32,
-}
-
-const STORIES: &[Story] = &[
-    Story { kind: usurper, stores: 3 },
-    Story { kind: jumped_over, stores: 3 },
-    Story { kind: pieces_moved, stores: 4 },
-];
-
-/// What alone is told in a seed, if it is one of those.
-fn story(root: &SplitMix) -> Option<Story> {
-    let mut dice = root.fork("short story");
-    dice.chance(1, 5).then(|| pick(&mut dice, STORIES))
-}
-
 /// What goes wrong in a short run.
-pub(crate) fn plan(root: &SplitMix, targets: &Targets, until: SimTime, timeout: Duration) -> Plan {
+pub(crate) fn plan(seed: u64, targets: &Targets, until: SimTime, timeout: Duration) -> Plan {
+    let root = SplitMix::new(seed);
     let mut dice = root.fork("short plan");
-    let Plan { mut network, disk, points, mut actions } = Plan::draw(&root.fork("faults"), targets, until);
+    let Plan { mut network, mut disk, mut points, mut actions } =
+        Plan::draw(&root.fork("faults"), targets, until);
     if dice.chance(1, 2) {
         network = NetworkConfig::default();
     }
@@ -127,9 +108,9 @@ pub(crate) fn plan(root: &SplitMix, targets: &Targets, until: SimTime, timeout: 
         // Stores that come later come all the same.
         actions.retain(|action| matches!(action.fault, Fault::Start { .. }));
     }
-    let story = story(root);
+    let story = Story::of(seed);
     if story.is_some() {
-        network = NetworkConfig::default();
+        (network, disk, points) = (NetworkConfig::default(), DiskConfig::default(), Vec::new());
         actions.retain(|action| matches!(action.fault, Fault::Start { .. }));
     }
     let mut often = |label: &str, kind: Kind, interval: Duration| {
@@ -145,7 +126,7 @@ pub(crate) fn plan(root: &SplitMix, targets: &Targets, until: SimTime, timeout: 
         }
     };
     if let Some(story) = story {
-        often("short telling", story.kind, Duration::from_millis(2_500));
+        often("short telling", story.kind, timeout * story.timeouts);
         actions.retain(|action| action.at < until);
         actions.sort_by_key(|action| action.at);
         return Plan { network, disk, points, actions };
@@ -306,54 +287,6 @@ fn handover(dice: &mut SplitMix, targets: &Targets, timeout: Duration) -> Vec<(D
     let later = duration + dice.duration(timeout / 4, timeout * 2);
     let deaf = cut_off(one, &targets.stores, false, true, dice.duration(timeout, timeout * 3));
     faults.extend(deaf.map(|cut| (later, cut)));
-    faults
-}
-
-/// Leadership goes round; then two do not hear each other, and both reach a third one, whose answers take long to one of
-/// them: whoever else it elects leads while that one does not know yet.
-fn usurper(dice: &mut SplitMix, targets: &Targets, timeout: Duration) -> Vec<(Duration, Fault)> {
-    let [one, other, between] = some(dice, &targets.stores, 3)[..] else { return Vec::new() };
-    let mut faults = Vec::new();
-    for _ in 0..8 {
-        let at = dice.duration(Duration::ZERO, timeout * 2);
-        faults.extend(later(at, transfer(dice, targets, timeout)));
-    }
-    let (begins, duration) = (timeout * 2, timeout * 3);
-    let slow = Fault::Slow { directions: vec![(between, one)], by: timeout / 3, duration };
-    let directions = vec![(one, other), (other, one)];
-    faults.extend(later(begins, at_once([slow, Fault::Cut { shape: Shape::Pair, directions, duration }])));
-    faults
-}
-
-/// Regions are cut while the appliers of a store are far behind, and the pieces that it does not know of move away from
-/// there.
-fn pieces_moved(dice: &mut SplitMix, targets: &Targets, timeout: Duration) -> Vec<(Duration, Fault)> {
-    let Some(node) = some(dice, &targets.stores, 1).first().copied() else { return Vec::new() };
-    let duration = millis(dice, 4_000, 8_000);
-    let mut faults = at_once([Fault::Lag { node, duration }]);
-    for _ in 0..3 {
-        faults.extend(later(millis(dice, 0, 1_000), split(dice, targets, timeout)));
-    }
-    for _ in 0..4 {
-        let at = dice.duration(timeout, duration);
-        faults.extend(later(at, at_once(crate::plan::change_members(dice, targets))));
-    }
-    faults
-}
-
-/// A store whose appliers are far behind does not hear the others, who go on and forget what it lacks: it is sent
-/// snapshots of what it has not come to yet.
-fn jumped_over(dice: &mut SplitMix, targets: &Targets, timeout: Duration) -> Vec<(Duration, Fault)> {
-    let Some(node) = some(dice, &targets.stores, 1).first().copied() else { return Vec::new() };
-    // Long enough for it to give up whatever it led.
-    let (begins, moment) = (millis(dice, 100, 600), dice.duration(timeout, timeout * 3));
-    let duration = begins + moment + millis(dice, 200, 1_000);
-    let mut faults = at_once([Fault::Lag { node, duration }]);
-    faults.extend(cut_off(node, &targets.stores, false, true, moment).map(|cut| (begins, cut)));
-    for _ in 0..16 {
-        let at = dice.duration(begins, begins + moment);
-        faults.extend(later(at, compact(dice, targets, timeout)));
-    }
     faults
 }
 

@@ -5,7 +5,7 @@ use crate::config::Config;
 use crate::dispatch::{Dispatcher, Routed, region_addressed};
 use crate::execute::{ReadLimits, execute};
 use crate::ident::{StoreIdent, read_age};
-use crate::local_read::LocalReader;
+use crate::local_read::{LocalReader, ReadView};
 use crate::log_writer::{LogWriter, Merged};
 use crate::pd_agent::{PdAgent, PdCall};
 use crate::seeded_bug::SeededBug;
@@ -15,8 +15,8 @@ use crate::txn::{TxnEffects, TxnInput, TxnScheduler, scheduler_of};
 use engine::{Cf, Engine, EngineError, Op, WriteBatch};
 use env::{Clock, sim_point};
 use raftstore::{
-    Applier, ApplyBatch, ApplyTask, Input, Persisted, StoreMeta, Token, TurnEffects, Worker, WorkerShare,
-    recover, worker_of,
+    Applier, ApplyBatch, ApplyTask, Input, Persisted, ReadRequest, StoreMeta, Token, TurnEffects, Worker,
+    WorkerShare, recover, worker_of,
 };
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -136,6 +136,21 @@ pub enum Actor {
     PdAgent,
 }
 
+/// A read that has its view of the engine, and no answer yet.
+pub struct ReadBegun {
+    view: ReadView,
+    worker: usize,
+    request: ReadRequest,
+}
+
+impl ReadBegun {
+    /// The region that is read.
+    #[must_use]
+    pub const fn region_id(&self) -> RegionId {
+        self.request.region_id
+    }
+}
+
 /// One store without threads. Whoever drives it hands in [`Event`]s, runs its [`Actor`]s in any order it likes, does what
 /// the [`Effect`]s say, and carries out the log's writes ([`Store::begin_log`]).
 pub struct Store<E: Engine> {
@@ -226,7 +241,7 @@ impl<E: Engine> Store<E> {
                 config.snapshots_receiving_max,
                 config.snapshot_batch_bytes_max,
             )
-            .breaking(config.bugs),
+            .breaking(config.bugs, config.raftstore.bugs),
             agent: PdAgent::new(store_id, config.store_heartbeat_interval),
             // What a restart has found is durable.
             stats: StoreStats {
@@ -272,7 +287,10 @@ impl<E: Engine> Store<E> {
     pub fn on_event(&mut self, clock: &dyn Clock, event: Event) -> Result<(), EngineError> {
         match event {
             Event::Request { token, request, deadline } => {
-                self.on_request(clock, token, request, deadline)?
+                self.begin_requests();
+                if let Some(begun) = self.begin_request(clock, token, request, deadline) {
+                    self.end_read(clock, begun)?;
+                }
             }
             Event::Messages { from, disk, messages } => {
                 for inbox in &mut self.inboxes {
@@ -397,6 +415,58 @@ impl<E: Engine> Store<E> {
             }
         }
         Ok(())
+    }
+
+    /// Requests are taken up that have all arrived by now: their reads may share a view. A driver with threads takes each of
+    /// them in the steps that follow this, between which other threads run.
+    pub fn begin_requests(&mut self) {
+        self.reader.begin_batch();
+    }
+
+    /// Takes a client's request, and is done with it, unless that is a read which a lease may allow: then
+    /// [`end_read`](Self::end_read) follows.
+    pub fn begin_request(
+        &mut self,
+        clock: &dyn Clock,
+        token: Token,
+        request: KvRequest,
+        deadline: MonoTime,
+    ) -> Option<ReadBegun> {
+        let pressure = self.engine.pressure();
+        match self.dispatcher.route(clock.now(), &pressure, request, token, deadline) {
+            Routed::Answer(answer) => self.out.push(Effect::Reply { token, answer }),
+            Routed::Read { worker, request } => {
+                match self.reader.look(clock, request.region_id, request.epoch) {
+                    Some(view) => return Some(ReadBegun { view, worker, request }),
+                    None => self.inboxes[worker].push(Input::Read(request)),
+                }
+            }
+            Routed::Worker { worker, input, bytes } => {
+                self.admitted.insert(token, bytes);
+                self.inboxes[worker].push(input);
+            }
+            Routed::Txn { worker, request, bytes } => {
+                self.admitted.insert(token, bytes);
+                self.txn_inboxes[worker].push(TxnInput::Command(request));
+            }
+        }
+        None
+    }
+
+    /// Answers a read if its lease still allows that, at a reading of the clock that follows; else the worker is to. Returns
+    /// whether it is answered.
+    ///
+    /// # Errors
+    /// [`EngineError`]: the store must stop.
+    pub fn end_read(&mut self, clock: &dyn Clock, begun: ReadBegun) -> Result<bool, EngineError> {
+        let ReadBegun { view, worker, request } = begun;
+        let answer = self.reader.answer(clock, view, &request.command)?;
+        let is_answered = answer.is_some();
+        match answer {
+            Some(answer) => self.out.push(Effect::Reply { token: request.token, answer }),
+            None => self.inboxes[worker].push(Input::Read(request)),
+        }
+        Ok(is_answered)
     }
 
     /// A worker's turn begins: what it takes up. The clock is read after this.
@@ -536,35 +606,6 @@ impl<E: Engine> Store<E> {
             }
         }
         self.send(merged.messages);
-    }
-
-    fn on_request(
-        &mut self,
-        clock: &dyn Clock,
-        token: Token,
-        request: KvRequest,
-        deadline: MonoTime,
-    ) -> Result<(), EngineError> {
-        let pressure = self.engine.pressure();
-        match self.dispatcher.route(clock.now(), &pressure, request, token, deadline) {
-            Routed::Answer(answer) => self.out.push(Effect::Reply { token, answer }),
-            Routed::Read { worker, request } => {
-                self.reader.begin_batch();
-                match self.reader.read(clock, request.region_id, request.epoch, &request.command)? {
-                    Some(answer) => self.out.push(Effect::Reply { token, answer }),
-                    None => self.inboxes[worker].push(Input::Read(request)),
-                }
-            }
-            Routed::Worker { worker, input, bytes } => {
-                self.admitted.insert(token, bytes);
-                self.inboxes[worker].push(input);
-            }
-            Routed::Txn { worker, request, bytes } => {
-                self.admitted.insert(token, bytes);
-                self.txn_inboxes[worker].push(TxnInput::Command(request));
-            }
-        }
-        Ok(())
     }
 
     fn input(&mut self, region_id: RegionId, input: Input) {

@@ -56,28 +56,24 @@ impl<E: Engine> Ingest<E> {
                 let mut batch = WriteBatch::new();
                 delete_data(&mut batch, &self.record.region.range);
                 self.engine.write(&batch)?;
-                // Ingestion stands outside of the log's order: what it must come after is made durable first.
-                self.engine.sync()?;
-                Ok(IngestStep::More)
             }
-            2 => match self.engine.ingest(&self.files) {
-                Ok(()) => Ok(IngestStep::More),
-                Err(EngineError::MissingFile(name)) => Ok(IngestStep::FileLost(name)),
-                Err(error) => Err(error),
+            // Ingestion stands outside of the log's order: what it must come after is made durable first.
+            2 | 5 => self.engine.sync()?,
+            3 => match self.engine.ingest(&self.files) {
+                Ok(()) => {}
+                Err(EngineError::MissingFile(name)) => return Ok(IngestStep::FileLost(name)),
+                Err(error) => return Err(error),
             },
-            3 => {
+            4 => {
                 let mut batch = WriteBatch::new();
                 put_region(&mut batch, &self.record);
                 self.engine.write(&batch)?;
-                self.engine.sync()?;
-                Ok(IngestStep::More)
             }
-            _ => {
-                for (_, name) in &self.files {
-                    self.engine.remove_sst(name)?;
-                }
-                Ok(IngestStep::Done)
-            }
+            _ => match self.files.pop() {
+                Some((_, name)) => self.engine.remove_sst(&name)?,
+                None => return Ok(IngestStep::Done),
+            },
         }
+        Ok(IngestStep::More)
     }
 }

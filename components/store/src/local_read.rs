@@ -23,6 +23,13 @@ pub struct LocalReader<E: Engine> {
     bugs: Bugs,
 }
 
+/// What the first half of a read has found, good as long as nobody who leads here changes.
+pub struct ReadView {
+    delegate: Arc<Delegate>,
+    /// The store's version by which the delegate is good.
+    version: u64,
+}
+
 impl<E: Engine> LocalReader<E> {
     /// A reader of this engine.
     #[must_use]
@@ -47,9 +54,6 @@ impl<E: Engine> LocalReader<E> {
 
     /// Serves a read if a lease allows it; `None` if it must go through the leader's worker.
     ///
-    /// The order is what makes it right: delegate, engine snapshot, clock, and then once more whether the delegate was
-    /// still good. So at the moment of the snapshot nobody else could have led, moved or cut the region.
-    ///
     /// # Errors
     /// [`EngineError`] when the data cannot be read.
     pub fn read(
@@ -59,11 +63,7 @@ impl<E: Engine> LocalReader<E> {
         epoch: Epoch,
         command: &KvCommand,
     ) -> Result<Option<Result<KvReply, KvError>>, EngineError> {
-        let limits = self.limits;
-        match self.view(clock, region_id, epoch) {
-            Some((snapshot, delegate)) => execute(snapshot, &delegate.region, command, limits).map(Some),
-            None => Ok(None),
-        }
+        self.look(clock, region_id, epoch).map_or(Ok(None), |view| self.answer(clock, view, command))
     }
 
     /// A view of a region, and who vouches for it, if a lease allows it; as [`read`](Self::read) would see it.
@@ -73,6 +73,17 @@ impl<E: Engine> LocalReader<E> {
         region_id: RegionId,
         epoch: Epoch,
     ) -> Option<(&E::Snapshot, Arc<Delegate>)> {
+        let view = self.look(clock, region_id, epoch)?;
+        self.vouch(clock, view)
+    }
+
+    /// The first half of a read: who may answer it, and the view that it is answered from. `None` if it must go through
+    /// the leader's worker.
+    ///
+    /// The order is what makes it right: delegate, engine snapshot, and in the second half the clock, and then once more
+    /// whether the delegate was still good. So at the moment of the snapshot nobody else could have led, moved or cut the
+    /// region. Whatever happens between the halves, the second one notices what matters.
+    pub fn look(&mut self, clock: &dyn Clock, region_id: RegionId, epoch: Epoch) -> Option<ReadView> {
         let version = self.meta.version();
         if version != self.seen {
             self.delegates.clear();
@@ -93,10 +104,42 @@ impl<E: Engine> LocalReader<E> {
         if delegate.region.epoch.version != epoch.version && !any_epoch {
             return None;
         }
-        let snapshot = self.snapshot.get_or_insert_with(|| self.engine.snapshot());
+        if self.bugs.has(SeededBug::LeaseBeforeView) {
+            self.snapshot = None;
+            return delegate.covers(clock.now()).then_some(ReadView { delegate, version });
+        }
+        self.snapshot.get_or_insert_with(|| self.engine.snapshot());
+        Some(ReadView { delegate, version })
+    }
+
+    /// The second half of a read: it is answered if its delegate is still good and the lease covers this moment.
+    ///
+    /// # Errors
+    /// [`EngineError`] when the data cannot be read.
+    pub fn answer(
+        &mut self,
+        clock: &dyn Clock,
+        view: ReadView,
+        command: &KvCommand,
+    ) -> Result<Option<Result<KvReply, KvError>>, EngineError> {
+        let limits = self.limits;
+        match self.vouch(clock, view) {
+            Some((snapshot, delegate)) => execute(snapshot, &delegate.region, command, limits).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// The view, if its delegate is still good and the lease covers this moment.
+    fn vouch(&mut self, clock: &dyn Clock, view: ReadView) -> Option<(&E::Snapshot, Arc<Delegate>)> {
+        let ReadView { delegate, version } = view;
+        let was_covered = self.bugs.has(SeededBug::LeaseBeforeView);
+        if was_covered {
+            self.snapshot = Some(self.engine.snapshot());
+        }
+        let snapshot = self.snapshot.as_ref()?;
         let now = clock.now();
-        let covered = delegate.covers(now) || self.bugs.has(SeededBug::LeaseNeverEnds);
-        if self.meta.version() != self.seen || !covered || sim_point!("store.read_by_turn") {
+        let covered = was_covered || delegate.covers(now) || self.bugs.has(SeededBug::LeaseNeverEnds);
+        if self.meta.version() != version || !covered || sim_point!("store.read_by_turn") {
             return None;
         }
         delegate.note_use();

@@ -9,6 +9,8 @@ env::seeded_bugs! {
     ReadIgnoresEpoch,
     /// A read is served by a lease that has ended.
     LeaseNeverEnds,
+    /// A read looks at its lease first, and takes its view of the engine afterwards.
+    LeaseBeforeView,
     /// A read is served from a view of the engine that an earlier one has left.
     ViewOfEarlierRead,
     /// A snapshot's data is taken whatever its checksum says.

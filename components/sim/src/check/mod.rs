@@ -51,7 +51,7 @@ pub(crate) use broken::require;
 pub use changes::{
     Change, no_campaign_over_a_change, no_lease_before_own_term, no_lease_over_a_change, no_read_over_a_split,
 };
-pub use clock_readings::read_after_arrival;
+pub use clock_readings::{answered_in_lease, read_after_arrival};
 pub use convergence::has_converged;
 pub use coverage::{Coverage, regions_cover_all_keys};
 pub use durability::{DurableLog, acknowledged_is_durable};

@@ -6,7 +6,7 @@ use crate::cluster::{Node, StoresEver, World};
 use crate::disk::DiskHurt;
 use crate::frame::{frame, kind_of, payload_of};
 use crate::kernel::{CrashKind, NodeId};
-use crate::network::{ConnectionId, Lane};
+use crate::network::ConnectionId;
 use crate::nodes::alarm::Alarm;
 use crate::nodes::{SeededBug, StoreLinks, crash_engine};
 use crate::observer::Observer;
@@ -14,12 +14,11 @@ use crate::time::SimTime;
 use codec::frame::Frame;
 use engine::{Engine, MemEngine, SyncTicket};
 use env::{Dice, SplitMix};
-use pd::{Config, Member, Pd, PdInput, WriteToken};
+use pd::{Config, Member, Pd, PdEffects, PdInput, WriteToken};
 use raft::{Message, Role};
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt::Display;
-use std::time::Duration;
-use types::{Epoch, KeyRange, LogIndex, MonoTime, Peer, PeerId, RegionId, StoreId};
+use types::{Epoch, KeyRange, LogIndex, MonoTime, Peer, PeerId, RegionId, StoreId, Term};
 use wire::FrameKind;
 use wire::pd::{PdReply, PdResponse, Step, StoreMode};
 use wire::store::{DiskState, RaftMessage, StoreBatch, StoreMessage};
@@ -34,9 +33,24 @@ const SYNC: u64 = 2;
 /// The group of the placement driver, where groups are told apart by a region's id.
 const PD_GROUP: RegionId = RegionId::ZERO;
 
+/// What a turn has come to. Its next step is what leads to the one below, or ends it.
+enum Midway {
+    /// The inbox is drained, and the clocks are to be read.
+    Drained(Vec<PdInput>),
+    /// They are read, and the turn is to be taken.
+    Timed(Vec<PdInput>, MonoTime, u64),
+    /// It was taken, and its effects are to be let go.
+    Stepped(PdEffects),
+}
+
 struct Process {
     pd: Pd<MemEngine>,
     inputs: Vec<PdInput>,
+    midway: Option<Midway>,
+    /// The clocks were read since the member was looked at, for a turn that is taken later.
+    is_timed: bool,
+    /// The newest term of the group when they were.
+    timed_in: Option<Term>,
     tokens: BTreeMap<u64, (ConnectionId, u64)>,
     tokens_made: u64,
     /// Written, in order; with whether a sync must come before the token is handed back.
@@ -52,8 +66,7 @@ pub struct PdNode {
     id: PeerId,
     members: Vec<NodeId>,
     config: Config,
-    lane: Lane,
-    hand_over_max: Duration,
+    links: StoreLinks,
     bug: Option<SeededBug>,
     engine: MemEngine,
     process: Option<Process>,
@@ -86,14 +99,12 @@ impl PdNode {
         links: StoreLinks,
         bug: Option<SeededBug>,
     ) -> Self {
-        let StoreLinks { lane, hand_over_max, .. } = links;
         let engine = MemEngine::new();
         Self {
             id: member_id(node),
             members,
             config,
-            lane,
-            hand_over_max,
+            links,
             bug,
             engine,
             process: None,
@@ -120,7 +131,7 @@ impl PdNode {
         if self.stops.is_some() {
             return;
         }
-        let hand_over_max = self.hand_over_max;
+        let hand_over_max = self.links.hand_over_max;
         let process = self.process();
         // Writes that wait for nothing before them are done.
         while process.syncing.is_none()
@@ -129,7 +140,7 @@ impl PdNode {
             process.written.pop_front();
             process.inputs.push(PdInput::Persisted(token));
         }
-        if !process.inputs.is_empty() {
+        if process.midway.is_some() || !process.inputs.is_empty() {
             process.run.soon(world, hand_over_max, RUN);
         }
         process.timer.set(world, process.pd.next_deadline(), TIMER);
@@ -141,12 +152,41 @@ impl PdNode {
         }
     }
 
-    fn step(&mut self, world: &mut World<'_>) {
-        let (now, wall_ms) = (world.mono(), world.wall_ms());
-        let process = self.process();
-        let stepped = process.pd.step(now, wall_ms, &mut process.inputs);
-        let Some(effects) = self.survive(stepped) else { return };
+    /// Goes on with the turn, or begins one, until something else may come first or the turn has ended.
+    fn run(&mut self, world: &mut World<'_>) {
+        loop {
+            let process = self.process();
+            let next = match process.midway.take() {
+                None => Midway::Drained(std::mem::take(&mut process.inputs)),
+                Some(Midway::Drained(inputs)) => {
+                    process.is_timed = true;
+                    Midway::Timed(inputs, world.mono(), world.wall_ms())
+                }
+                Some(Midway::Timed(inputs, now, wall_ms)) => match self.step(inputs, now, wall_ms) {
+                    Some(effects) => Midway::Stepped(effects),
+                    None => return,
+                },
+                Some(Midway::Stepped(effects)) => return self.release(world, effects),
+            };
+            self.process().midway = Some(next);
+            if self.links.pauses(world) {
+                return;
+            }
+        }
+    }
+
+    fn step(&mut self, mut inputs: Vec<PdInput>, now: MonoTime, wall_ms: u64) -> Option<PdEffects> {
+        let stepped = self.process().pd.step(now, wall_ms, &mut inputs);
+        let effects = self.survive(stepped)?;
         self.process().pd.check_invariants();
+        for (_, response) in &effects.replies {
+            self.look_at(response);
+            self.has_told_time |= matches!(response, PdResponse::Ok(PdReply::Timestamp(_)));
+        }
+        Some(effects)
+    }
+
+    fn release(&mut self, world: &mut World<'_>, effects: PdEffects) {
         if let Some(append) = effects.append {
             let written = self.engine.write(&append.batch);
             if self.survive(written).is_none() {
@@ -158,11 +198,9 @@ impl PdNode {
         }
         for message in effects.messages {
             let to = node_of(message.to);
-            world.send(to, self.lane, self.envelope(message));
+            world.send(to, self.links.lane, self.envelope(message));
         }
         for (token, response) in effects.replies {
-            self.look_at(&response);
-            self.has_told_time |= matches!(response, PdResponse::Ok(PdReply::Timestamp(_)));
             let asked = self.process().tokens.remove(&token);
             let (connection, request_id) = asked.expect("each request is answered once");
             world.reply(connection, frame(FrameKind::PdResponse, request_id, None, &response));
@@ -220,6 +258,9 @@ impl Node for PdNode {
         self.process = Some(Process {
             pd,
             inputs: Vec::new(),
+            midway: None,
+            is_timed: false,
+            timed_in: None,
             tokens: BTreeMap::new(),
             tokens_made: 0,
             written: VecDeque::new(),
@@ -227,7 +268,7 @@ impl Node for PdNode {
             run: Alarm::default(),
             timer: Alarm::default(),
         });
-        self.step(world);
+        self.run(world);
         self.carry_on(world);
     }
 
@@ -289,7 +330,7 @@ impl Node for PdNode {
             }
         }
         if token != SYNC {
-            self.step(world);
+            self.run(world);
         }
         self.carry_on(world);
     }
@@ -344,10 +385,14 @@ impl Node for PdNode {
         if let Some(broken) = self.broken.take() {
             return Err(broken);
         }
-        let Some(process) = &self.process else { return Ok(()) };
+        let Some(process) = &mut self.process else { return Ok(()) };
         ends_with_its_disk(self.engine.poisoned().as_deref())?;
         let status = process.pd.status();
-        let newest = observer.elections.newest_term(PD_GROUP);
+        if std::mem::take(&mut process.is_timed) {
+            process.timed_in = Some(observer.elections.newest_term(PD_GROUP));
+        }
+        // Whoever became leader between the reading of the clock and the turn hands out larger ones.
+        let newest = process.timed_in.unwrap_or_default();
         if std::mem::take(&mut self.has_told_time) && newest > status.term {
             let facts =
                 format!("member {} hands out timestamps in term {}, after {newest}", status.id, status.term);

@@ -64,7 +64,8 @@ impl Transfers {
         self.outgoing.values().any(|outgoing| !outgoing.awaits_verdict)
     }
 
-    /// Sends the next piece of every snapshot that waits for nothing; one in so many is damaged before its frame is made.
+    /// Reads the next piece of one of the snapshots that wait for nothing, and sends it; one in so many is damaged before
+    /// its frame is made.
     ///
     /// # Errors
     /// The disk cannot be read: the store must stop.
@@ -73,20 +74,25 @@ impl Transfers {
         world: &mut World<'_>,
         damage_one_in: u64,
     ) -> Result<(), EngineError> {
-        for outgoing in self.outgoing.values_mut().filter(|outgoing| !outgoing.awaits_verdict) {
-            let piece = outgoing.source.next_piece()?;
-            let mut piece = piece.expect("after its end a verdict is awaited");
-            if damage_one_in > 0 && world.dice().chance(1, damage_one_in) {
-                damage(world.dice(), &mut piece);
-            }
-            outgoing.awaits_verdict = !matches!(piece, SnapshotPiece::Chunk { .. });
-            outgoing.is_sent = matches!(piece, SnapshotPiece::End { .. });
-            let piece = frame(FrameKind::SnapshotPiece, 0, None, &piece);
-            match outgoing.connection {
-                None => outgoing.connection = world.send(outgoing.to, SNAPSHOT_LANE, piece),
-                // All pieces come on one connection, or not at all.
-                Some(connection) => world.reply(connection, piece),
-            }
+        let mut ready: Vec<&mut Outgoing> =
+            self.outgoing.values_mut().filter(|outgoing| !outgoing.awaits_verdict).collect();
+        if ready.is_empty() {
+            return Ok(());
+        }
+        let at = usize::try_from(world.dice().below(ready.len() as u64)).expect("an index");
+        let outgoing = &mut *ready[at];
+        let piece = outgoing.source.next_piece()?;
+        let mut piece = piece.expect("after its end a verdict is awaited");
+        if damage_one_in > 0 && world.dice().chance(1, damage_one_in) {
+            damage(world.dice(), &mut piece);
+        }
+        outgoing.awaits_verdict = !matches!(piece, SnapshotPiece::Chunk { .. });
+        outgoing.is_sent = matches!(piece, SnapshotPiece::End { .. });
+        let piece = frame(FrameKind::SnapshotPiece, 0, None, &piece);
+        match outgoing.connection {
+            None => outgoing.connection = world.send(outgoing.to, SNAPSHOT_LANE, piece),
+            // All pieces come on one connection, or not at all.
+            Some(connection) => world.reply(connection, piece),
         }
         Ok(())
     }

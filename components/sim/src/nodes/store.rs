@@ -2,9 +2,10 @@
 
 mod joining;
 mod log;
+mod reader;
 mod threads;
 
-use crate::check::{Answers, Broken, ends_with_its_disk, read_after_arrival};
+use crate::check::{Broken, ends_with_its_disk};
 use crate::cluster::{DiskStock, LeaseView, Node, RegionView, World};
 use crate::disk::DiskHurt;
 use crate::frame::{frame, kind_of, payload_of};
@@ -26,14 +27,15 @@ use log::LogStep;
 use parking_lot::Mutex;
 use raft::Role;
 use raftstore::{PeerState, Token, all_regions};
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use reader::{Reader, Waiting};
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Display;
 use std::sync::Arc;
 use std::time::Duration;
 use threads::Threads;
 use types::{MonoTime, RegionId, StoreId};
 use wire::FrameKind;
-use wire::kv::{KvCommand, KvError, KvReply, KvRequest, KvResponse};
+use wire::kv::{KvError, KvReply, KvResponse};
 use wire::store::{DiskState, SnapshotPiece, SnapshotVerdict, StoreBatch, StoreMessage};
 
 /// Where stores are: what each of them learns from the placement driver in the product.
@@ -67,15 +69,6 @@ enum Phase {
     Running(Store<MemEngine>),
 }
 
-/// A request that has arrived and that the reader has not taken up.
-struct Waiting {
-    connection: ConnectionId,
-    frame: Frame,
-    arrived: MonoTime,
-    /// The same in true time, for checkers.
-    arrived_true: SimTime,
-}
-
 /// A request that is not answered.
 struct Asked {
     connection: ConnectionId,
@@ -89,12 +82,9 @@ struct Process {
     phase: Phase,
     join_at: MonoTime,
     calls: PdCalls<Purpose>,
-    /// Requests that are not answered.
-    tokens: Answers<Asked>,
-    tokens_made: Token,
     /// Something ran that may have handed work to the log writer.
     log_may_have_work: bool,
-    requests: VecDeque<Waiting>,
+    reader: Reader,
     /// A thread that does not run, until when.
     stalled: Option<(Thread, MonoTime)>,
     /// Its appliers are among those that are behind now and then.
@@ -103,8 +93,6 @@ struct Process {
     behind: BTreeMap<Thread, MonoTime>,
     /// Threads that do not run until somebody says so.
     held: BTreeSet<Thread>,
-    /// What the clock showed when the reader stopped running.
-    reader_stopped: Option<MonoTime>,
     /// What the actors are at.
     threads: Threads,
     /// What the log writer is at.
@@ -165,7 +153,7 @@ impl Process {
 
     fn on_still(&mut self, world: &World<'_>, thread: Thread) {
         if thread == Thread::Reader {
-            self.reader_stopped.get_or_insert(world.mono());
+            self.reader.stops(world.mono());
         }
     }
 }
@@ -272,48 +260,6 @@ impl StoreNode {
         }
     }
 
-    /// The reader takes up what has arrived, if it runs: each request at a reading of the clock that follows.
-    fn serve_requests(&mut self, world: &mut World<'_>) {
-        let (now, stalls) = (world.mono(), self.stalls());
-        let clock_first = self.has_bug(SeededBug::ClockBeforeDrain);
-        let process = self.process();
-        if process.requests.is_empty() || process.is_still(Thread::Reader, now) {
-            return;
-        }
-        let stopped = process.reader_stopped.take();
-        let reading = stopped.filter(|_| clock_first).unwrap_or(now);
-        for waiting in std::mem::take(&mut process.requests) {
-            self.serve(world, waiting, reading);
-        }
-        self.process().may_stall(world, Thread::Reader, stalls);
-    }
-
-    fn serve(&mut self, world: &mut World<'_>, waiting: Waiting, now: MonoTime) {
-        let Waiting { connection, frame, arrived, arrived_true } = waiting;
-        let request: KvRequest = payload_of(&frame);
-        let process = self.process();
-        if let Phase::Joining(_) = process.phase {
-            let refusal = KvResponse::Err(KvError::RegionNotFound { region_id: request.region_id });
-            reply(world, connection, frame.head.request_id, &refusal);
-            return;
-        }
-        process.tokens_made += 1;
-        let token = process.tokens_made;
-        let deadline = match frame.head.deadline_ms {
-            0 => MonoTime::MAX,
-            left => arrived + Duration::from_millis(u64::from(left)),
-        };
-        let reads = matches!(
-            request.command,
-            KvCommand::Get { .. } | KvCommand::BatchGet { .. } | KvCommand::Scan(_)
-        );
-        let read = reads.then_some((request.region_id, (arrived_true, arrived)));
-        let asked = Asked { connection, request_id: frame.head.request_id, read };
-        process.tokens.asked(token, deadline, asked);
-        self.sight.saw(read_after_arrival(arrived, now));
-        self.event_at(now, Event::Request { token, request, deadline });
-    }
-
     fn on_sent(&mut self, world: &mut World<'_>, (key, ok): Sent) {
         self.event(world, Event::SnapshotSent { key, ok });
     }
@@ -396,7 +342,7 @@ impl StoreNode {
     }
 
     fn answer(&mut self, world: &mut World<'_>, token: Token, answer: Result<KvReply, KvError>) {
-        let asked = self.process().tokens.answered(token);
+        let asked = self.process().reader.tokens.answered(token);
         let Asked { connection, request_id, read } = match asked {
             Ok(asked) => asked,
             Err(broken) => return self.sight.saw(Err(broken)),
@@ -440,10 +386,10 @@ impl StoreNode {
 
     /// The threads that have something to do.
     fn wanted(&mut self, world: &mut World<'_>) -> Vec<Thread> {
-        let Process { phase, threads, requests, .. } = self.process.as_mut().expect("it is up");
+        let Process { phase, threads, reader, .. } = self.process.as_mut().expect("it is up");
         let Phase::Running(store) = phase else { return Vec::new() };
         let actors = threads.runnable(world, store, self.links.threads);
-        let reader = (!requests.is_empty()).then_some(Thread::Reader);
+        let reader = reader.has_work().then_some(Thread::Reader);
         actors.into_iter().map(Thread::Runs).chain(reader).collect()
     }
 
@@ -487,15 +433,12 @@ impl Node for StoreNode {
             phase: Phase::Joining(None),
             join_at: world.mono(),
             calls: PdCalls::new(self.pd_members.clone()),
-            tokens: Answers::new(ANSWER_DELAY_MAX),
-            tokens_made: 0,
             log_may_have_work: true,
-            requests: VecDeque::new(),
+            reader: Reader::new(),
             stalled: None,
             lags: self.links.lag_one_in > 0 && world.dice().chance(1, 2),
             behind: BTreeMap::new(),
             held: BTreeSet::new(),
-            reader_stopped: None,
             threads: Threads::default(),
             log: None,
             log_joined: Vec::new(),
@@ -520,8 +463,8 @@ impl Node for StoreNode {
             FrameKind::KvRequest => {
                 let connection = connection.expect("clients use streams");
                 let (arrived, arrived_true) = (world.mono(), world.true_now());
-                self.process().requests.push_back(Waiting { connection, frame, arrived, arrived_true });
-                if !self.links.pauses(world) {
+                self.process().reader.arrived(Waiting { connection, frame, arrived, arrived_true });
+                if matches!(self.process().phase, Phase::Joining(_)) || !self.links.pauses(world) {
                     self.serve_requests(world);
                 }
             }
@@ -725,7 +668,7 @@ impl Node for StoreNode {
     }
 
     fn all_answered(&self, clock: MonoTime) -> Result<(), Broken> {
-        self.process.as_ref().map_or(Ok(()), |process| process.tokens.all_answered(clock))
+        self.process.as_ref().map_or(Ok(()), |process| process.reader.tokens.all_answered(clock))
     }
 
     fn leases(&self, clock: MonoTime) -> Vec<LeaseView> {
