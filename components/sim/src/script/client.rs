@@ -13,6 +13,7 @@ use bytes::Bytes;
 use client_core::{Core, Error, ScanOptions};
 use codec::frame::Frame;
 use env::{Dice, SplitMix};
+use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -72,8 +73,19 @@ pub enum Reply {
     Leader(Option<StoreId>),
 }
 
+/// Anything that a client can do: on its [`Core`], resting on its own time.
+pub(super) struct Work(pub(super) WorkOf);
+
+pub(super) type WorkOf = Box<dyn FnOnce(Core, Handle) -> BoxFuture<'static, Result<Reply, Error>> + Send>;
+
+impl fmt::Debug for Work {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Work")
+    }
+}
+
 /// What a client is told to do.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(super) enum Order {
     Get(Bytes),
     Put(Bytes, Bytes),
@@ -90,6 +102,7 @@ pub(super) enum Order {
     Members(RegionId, Change),
     CancelOperator(RegionId),
     CompactLog(RegionId),
+    Work(Work),
 }
 
 /// Where orders lie until they are fetched, and answers until somebody looks.
@@ -238,6 +251,7 @@ impl Hand {
             Order::Members(region, change) => admin.add_operator(region, change).await.map(|_| Reply::Done),
             Order::CancelOperator(region) => admin.cancel_operator(region).await.map(|()| Reply::Done),
             Order::CompactLog(region) => admin.compact_log(region).await.map(|_| Reply::Done),
+            Order::Work(work) => (work.0)(self.core.clone(), self.handle.clone()).await,
         }
     }
 

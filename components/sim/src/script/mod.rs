@@ -20,6 +20,7 @@ use crate::check::{Broken, DEFAULT_STEPS_MAX, Operation, Verdict, linearizable};
 use crate::client_process::RUN;
 use crate::cluster::{Cluster, LeaseView, RegionView};
 use crate::disk::DiskHurt;
+use crate::executor::Handle;
 use crate::gate::{GateId, Passage};
 use crate::kernel::{CrashKind, Kernel, MachineConfig, NodeId};
 use crate::network::{Lane, NetworkConfig};
@@ -29,8 +30,8 @@ use crate::setup::plant;
 use crate::time::SimTime;
 use crate::trace::{Trace, TraceMode};
 use bytes::Bytes;
-use client::{Desk, Order, ScriptClient};
-use client_core::Keyspace;
+use client::{Desk, Order, ScriptClient, Work};
+use client_core::{Core, Error, Keyspace};
 use parking_lot::Mutex;
 use std::sync::Arc;
 use std::time::Duration;
@@ -520,6 +521,16 @@ impl Script {
     /// A client has a region's log cut as far as its leader has applied it.
     pub fn compact_log(&mut self, client: NodeId, region: RegionId) -> CallId {
         self.call(client, Order::CompactLog(region))
+    }
+
+    /// A client begins to do anything that is written down for it, resting on its own time where it rests. It ends with the
+    /// client's process, and then it is never answered.
+    pub fn work<F>(&mut self, client: NodeId, work: impl FnOnce(Core, Handle) -> F + Send + 'static) -> CallId
+    where
+        F: Future<Output = Result<Reply, Error>> + Send + 'static,
+    {
+        let work = Work(Box::new(move |core, handle| Box::pin(work(core, handle))));
+        self.call(client, Order::Work(work))
     }
 
     /// The store that a node is; `None` before it has joined.
