@@ -121,6 +121,9 @@ struct Common {
     /// Small and busy clusters, in which rare states come often.
     #[arg(long)]
     short: bool,
+    /// Clients also keep a bank, in transactions.
+    #[arg(long)]
+    transactions: bool,
     /// A rule of the product to break, by its name in the table of `teeth`.
     #[cfg(feature = "seeded_bugs")]
     #[arg(long, value_name = "NAME", conflicts_with = "system")]
@@ -174,6 +177,7 @@ impl Common {
             system: self.system(),
             safety: Duration::from_secs(self.seconds(seed)),
             scale: if self.short { Scale::Short } else { Scale::Usual },
+            transactions: self.transactions,
             ..RunOptions::default()
         }
     }
@@ -193,7 +197,8 @@ impl Common {
     fn replay(&self, seed: u64) -> String {
         let (system, seconds) = (self.system.text(), self.seconds(seed));
         let short = if self.short { " --short" } else { "" };
-        format!("flotilla-sim run --seed {seed} --system {system} --seconds {seconds}{short}")
+        let transactions = if self.transactions { " --transactions" } else { "" };
+        format!("flotilla-sim run --seed {seed} --system {system} --seconds {seconds}{short}{transactions}")
     }
 }
 

@@ -51,12 +51,15 @@ struct Sum {
 }
 
 fn fold(sum: &mut Depths, more: &Depths, how: fn(u64, u64) -> u64) {
-    let Depths { elections, regions, member_changes, entries, stores_retired, told } = sum;
+    let Depths { elections, regions, member_changes, entries, transactions, rollbacks, stores_retired, told } =
+        sum;
     let Told { snapshots, leases_expired, compactions, sleeps, sleeps_lost } = told;
     *elections = how(*elections, more.elections);
     *regions = how(*regions, more.regions);
     *member_changes = how(*member_changes, more.member_changes);
     *entries = how(*entries, more.entries);
+    *transactions = how(*transactions, more.transactions);
+    *rollbacks = how(*rollbacks, more.rollbacks);
     *stores_retired = how(*stores_retired, more.stores_retired);
     *snapshots = how(*snapshots, more.told.snapshots);
     *leases_expired = how(*leases_expired, more.told.leases_expired);
@@ -65,12 +68,14 @@ fn fold(sum: &mut Depths, more: &Depths, how: fn(u64, u64) -> u64) {
     *sleeps_lost = how(*sleeps_lost, more.told.sleeps_lost);
 }
 
-fn rows(depths: &Depths) -> [(&'static str, u64); 10] {
+fn rows(depths: &Depths) -> [(&'static str, u64); 12] {
     [
         ("elections", depths.elections),
         ("regions", depths.regions),
         ("member changes", depths.member_changes),
         ("entries applied", depths.entries),
+        ("transactions", depths.transactions),
+        ("rollbacks", depths.rollbacks),
         ("stores taken out", depths.stores_retired),
         ("snapshots", depths.told.snapshots),
         ("leases expired", depths.told.leases_expired),

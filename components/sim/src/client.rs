@@ -1,5 +1,6 @@
 //! Client nodes: the processes that use the product's client, and what they record.
 
+use crate::bank::Teller;
 use crate::check::{Action, Broken, OpId, Outcome};
 use crate::client_process::{ClientMaker, ClientProcess};
 use crate::cluster::{Node, World};
@@ -11,7 +12,7 @@ use crate::observer::Observer;
 use crate::time::SimTime;
 use crate::workload::{Change, Generator, Operation, Request, Session};
 use bytes::Bytes;
-use client_core::{Admin, Core, Error, Keyspace, RawClient, ScanOptions};
+use client_core::{Admin, Core, Error, RawClient, ScanOptions};
 use codec::frame::Frame;
 use env::{Dice, SplitMix};
 use parking_lot::Mutex;
@@ -70,6 +71,12 @@ impl Node for ClientNode {
                 };
                 handle.spawn(task.run());
             }
+            let tellers = if config.bank.accounts > 0 { config.bank.tellers } else { 0 };
+            for _ in 0..tellers {
+                let process = session.new_process(world.node());
+                let dice = dice.fork(&format!("process {process}"));
+                handle.spawn(teller(&core, &self.session, &handle, process, dice).run());
+            }
             handle.spawn(ask_timestamps(
                 core.clone(),
                 Arc::clone(&self.session),
@@ -117,7 +124,17 @@ impl Node for ClientNode {
                 let client = core.raw().with_deadline(Duration::from_secs(30));
                 let handle = process.handle();
                 let number = session.new_process(world.node());
-                handle.clone().spawn(probe(client, number, Arc::clone(&self.session), handle));
+                let teller = (session.config.bank.accounts > 0).then(|| {
+                    let dice = SplitMix::new(world.dice().next_u64());
+                    teller(core, &self.session, &handle, session.new_process(world.node()), dice)
+                });
+                let session = Arc::clone(&self.session);
+                handle.clone().spawn(async move {
+                    if let Some(teller) = teller {
+                        teller.probe().await;
+                    }
+                    probe(client, number, session, handle).await;
+                });
             }
         }
         process.run(world);
@@ -403,6 +420,16 @@ fn batch_outcome(result: &Result<(), Error>, key: &Bytes) -> Outcome {
     }
 }
 
+fn teller(
+    core: &Core,
+    session: &Arc<Mutex<Session>>,
+    handle: &Handle,
+    process: u64,
+    dice: SplitMix,
+) -> Teller {
+    Teller { client: core.txn(), session: Arc::clone(session), handle: handle.clone(), process, dice }
+}
+
 /// Splits regions and moves leaders, as it is told.
 struct Operator {
     core: Core,
@@ -416,7 +443,7 @@ impl Operator {
         let admin = self.core.admin().with_deadline(deadline);
         let is_done = match operation {
             Operation::Split(key) => {
-                let made = admin.split_region([Keyspace::RAW.encode(&key)]).await;
+                let made = admin.split_region([key]).await;
                 made.is_ok_and(|regions| !regions.is_empty())
             }
             Operation::Transfer(region, peer) => match pick_region(&admin, region).await {

@@ -8,6 +8,7 @@
 //!
 //! This room knows no real clock, thread, socket or disk. Start with [`run()`], then [`Kernel::advance`].
 
+mod bank;
 pub mod check;
 pub mod client;
 mod client_process;
@@ -42,6 +43,7 @@ mod time;
 mod trace;
 pub mod workload;
 
+pub use bank::{BankConfig, Books};
 pub use clock::NodeClock;
 pub use cluster::{Cluster, DiskStock, Node, RegionView, StoresEver, World};
 pub use counters::Counters;

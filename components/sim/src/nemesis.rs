@@ -12,6 +12,7 @@ use crate::network::NetworkConfig;
 use crate::plan::Plan;
 use crate::time::SimTime;
 use crate::workload::{Change, Operation, Session};
+use client_core::Keyspace;
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -195,7 +196,11 @@ impl Nemesis {
                 let mut at = self.session.lock().config.key(key).to_vec();
                 // Mostly between two keys, so that some regions hold nothing.
                 at.extend([&b""[..], b"a", b"b", b"c"][usize::try_from((key >> 8) % 4).expect("below four")]);
-                let key = at.into();
+                let bank = self.session.lock().config.bank;
+                let key = match bank.accounts > 0 && (key >> 16) % 2 == 0 {
+                    true => Keyspace::TXN.encode(&bank.account(key)),
+                    false => Keyspace::RAW.encode(&at),
+                };
                 self.order(cluster, client, number, Operation::Split(key));
                 false
             }

@@ -74,6 +74,10 @@ pub struct Depths {
     pub member_changes: u64,
     /// Entries that were applied, each counted once.
     pub entries: u64,
+    /// Transactions that have committed.
+    pub transactions: u64,
+    /// Transactions that were rolled back.
+    pub rollbacks: u64,
     /// Stores that were taken out of service for good.
     pub stores_retired: u64,
     /// What the stores told.
@@ -89,6 +93,8 @@ impl Observer {
             regions: self.epochs.regions(),
             member_changes: self.epochs.member_changes(),
             entries: self.applied.count(),
+            transactions: self.transactions.committed(),
+            rollbacks: self.transactions.rolled_back(),
             stores_retired: self.stores.count(),
             told: self.told,
         }

@@ -58,6 +58,8 @@ pub struct RunOptions {
     pub system: System,
     /// What kind of cluster is drawn.
     pub scale: Scale,
+    /// Whether clients also keep a bank, in transactions.
+    pub transactions: bool,
     /// How long faults may begin.
     pub safety: Duration,
     /// How long the cluster then has to serve every key to every client.
@@ -73,6 +75,7 @@ impl Default for RunOptions {
         Self {
             system: System::Cluster(None),
             scale: Scale::Usual,
+            transactions: false,
             safety: Duration::from_secs(30),
             liveness: Duration::from_secs(60),
             trace: TraceMode::Off,
@@ -318,6 +321,11 @@ pub(crate) fn run_and_tell(
     });
     let writes = &run.cluster.observer().writes;
     let result = result.and_then(|()| writes.refused_are_not_applied(history).map_err(Fail::Invariant));
+    let transactions = &run.cluster.observer().transactions;
+    let result = result.and_then(|()| {
+        let right = transactions.outcomes_are_right(&session.books.outcomes);
+        right.and_then(|()| transactions.reads_are_right(&session.books.reads)).map_err(Fail::Invariant)
+    });
     let seed = schedule.seed;
     match result {
         Ok(()) => Ok(Report {

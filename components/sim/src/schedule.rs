@@ -5,6 +5,7 @@
 //! schedule can be cut down ([`shrink`](crate::shrink())), and what is left stays a run of its own for as long as the
 //! code that it tries does what it did.
 
+use crate::bank::BankConfig;
 use crate::disk::DiskConfig;
 use crate::faults::{Action, Fault};
 use crate::fields::{Fields, Unreadable, duration_text, parse_duration};
@@ -95,6 +96,11 @@ impl Schedule {
             Scale::Usual => {}
             Scale::Short => short::sharpen(seed, &root, &mut setup, &mut workload),
             Scale::Large => setup.enlarge(&mut workload),
+        }
+        if options.transactions {
+            workload.bank = BankConfig::draw(&mut root.fork("bank"));
+            // Versions make many pieces of a snapshot: some of them must arrive whole.
+            setup.links.damage_one_in *= 200;
         }
         let mut schedule = Self {
             seed,

@@ -1,5 +1,6 @@
 //! What clients do: operations on a few keys that many want at once, each written value unique.
 
+use crate::bank::{BankConfig, Books};
 use crate::check::{Action, Broken, OpId, Outcome, Recorder, Timestamps};
 use crate::counters::Counters;
 use crate::fields::{Fields, Unreadable, duration_text};
@@ -33,6 +34,8 @@ pub struct WorkloadConfig {
     pub forgets_one_in: u64,
     /// Whether timestamps are asked for.
     pub timestamps: bool,
+    /// What is done in transactions.
+    pub bank: BankConfig,
 }
 
 /// How many kinds of requests there are.
@@ -67,6 +70,7 @@ impl WorkloadConfig {
             requests_max: 1 << 20,
             forgets_one_in: [0, 2, 10][usize::try_from(dice.below(3)).expect("an index")],
             timestamps: dice.chance(1, 3),
+            bank: BankConfig::default(),
         }
     }
 
@@ -102,6 +106,7 @@ impl WorkloadConfig {
             requests_max: fields.number("requests-max")?,
             forgets_one_in: fields.number("forgets-one-in")?,
             timestamps: fields.flag("timestamps")?,
+            bank: BankConfig::parse(fields)?,
         })
     }
 
@@ -129,14 +134,15 @@ impl fmt::Display for WorkloadConfig {
         write!(f, "keys={} weights={} processes={}", self.keys, weights.join(","), self.processes)?;
         write!(f, " rest-max={}", duration_text(self.rest_max))?;
         write!(f, " deadline={} requests-max={}", duration_text(self.deadline), self.requests_max)?;
-        write!(f, " forgets-one-in={} timestamps={}", self.forgets_one_in, self.timestamps)
+        write!(f, " forgets-one-in={} timestamps={}", self.forgets_one_in, self.timestamps)?;
+        if self.bank == BankConfig::default() { Ok(()) } else { write!(f, " {}", self.bank) }
     }
 }
 
 /// What an operator does, on behalf of the plan.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Operation {
-    /// Cuts the region of a key there.
+    /// Cuts the region of a key, in the words of the region layer, there.
     Split(Bytes),
     /// Hands leadership over: of which region, to which of its peers, both counted round and round.
     Transfer(u64, u64),
@@ -368,6 +374,8 @@ pub struct Session {
     pub timestamps: Timestamps,
     /// What was counted.
     pub counters: Counters,
+    /// What the bank's people have seen.
+    pub books: Books,
     /// What clients have seen broken.
     pub broken: Option<Broken>,
 }
@@ -402,6 +410,7 @@ impl Session {
             probe_failure: None,
             timestamps: Timestamps::default(),
             counters: Counters::default(),
+            books: Books::default(),
             broken: None,
         }
     }

@@ -74,5 +74,5 @@ pub use reads::Acknowledged;
 pub use stores::Retired;
 pub use timestamps::Timestamps;
 pub use tombstones::gone_as_written;
-pub use transactions::{SnapshotRead, Transactions};
+pub use transactions::{SnapshotRead, Transactions, TxnOutcome};
 pub use writes::WrittenOnce;

@@ -1,4 +1,4 @@
-//! INV-TXN-1, INV-TXN-2, INV-TXN-3, INV-TXN-7, INV-TXN-8, INV-TXN-9: transactions are atomic, lose no update, and are
+//! INV-TXN-1, INV-TXN-2, INV-TXN-3, INV-TXN-7, INV-TXN-8, INV-TXN-9, INV-TXN-10: transactions are atomic, lose no update, and are
 //! seen from their commit on.
 //!
 //! Fed with every batch that an applier writes, on any store. Replicas write the same records again, and a store that has
@@ -22,6 +22,17 @@ pub struct SnapshotRead {
     pub at: Timestamp,
     /// What it saw.
     pub value: Option<Bytes>,
+}
+
+/// What a client was told of a transaction that writes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum TxnOutcome {
+    /// It committed at this timestamp.
+    Committed(Timestamp),
+    /// It did not, and never will.
+    NotDone,
+    /// Nobody knows.
+    Unknown,
 }
 
 #[derive(Clone, Debug)]
@@ -222,6 +233,28 @@ impl Transactions {
         Ok(())
     }
 
+    /// What clients were told of their transactions, by when these began, at the end of a run.
+    ///
+    /// # Errors
+    /// When one that was told to be committed is not, or was at another timestamp; or one that was not is.
+    pub fn outcomes_are_right(&self, outcomes: &[(Timestamp, TxnOutcome)]) -> Result<(), Broken> {
+        for (start_ts, outcome) in outcomes {
+            let committed_at = match self.fates.get(start_ts) {
+                Some(Fate::Committed(commit_ts)) => Some(*commit_ts),
+                Some(Fate::RolledBack(_)) | None => None,
+            };
+            let is_right = match outcome {
+                TxnOutcome::Committed(commit_ts) => committed_at == Some(*commit_ts),
+                TxnOutcome::NotDone => committed_at.is_none(),
+                TxnOutcome::Unknown => true,
+            };
+            require(is_right, "INV-TXN-10 (told as it is)", || {
+                format!("of {start_ts:?} was told {outcome:?}; it has committed at {committed_at:?}")
+            })?;
+        }
+        Ok(())
+    }
+
     /// The value that was committed last by `at`: locks of transactions included that have committed elsewhere and were not
     /// resolved here.
     fn value_at(&self, key: &Key, at: Timestamp) -> Option<Bytes> {
@@ -345,6 +378,29 @@ mod tests {
         let mut all = Transactions::default();
         commit(&mut all, KEY, &lock(15, "2"), 30).unwrap();
         broken(commit(&mut all, KEY, &lock(10, "1"), 20), "INV-TXN-8 (no lost update)");
+    }
+
+    #[test]
+    fn clients_are_told_what_became_of_their_transactions() {
+        let mut all = Transactions::default();
+        commit(&mut all, KEY, &lock(10, "1"), 20).unwrap();
+        roll_back(&mut all, KEY, 30).unwrap();
+        let told = |start_ts, outcome| all.outcomes_are_right(&[(Timestamp(start_ts), outcome)]);
+        let committed = |at| TxnOutcome::Committed(Timestamp(at));
+        for (start_ts, outcome) in [
+            (10, committed(20)),
+            (10, TxnOutcome::Unknown),
+            (30, TxnOutcome::NotDone),
+            (30, TxnOutcome::Unknown),
+            (40, TxnOutcome::NotDone),
+        ] {
+            assert_eq!(told(start_ts, outcome), Ok(()));
+        }
+        for (start_ts, outcome) in
+            [(10, committed(21)), (10, TxnOutcome::NotDone), (30, committed(40)), (50, committed(60))]
+        {
+            broken(told(start_ts, outcome), "INV-TXN-10 (told as it is)");
+        }
     }
 
     #[test]
