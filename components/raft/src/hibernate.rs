@@ -146,8 +146,12 @@ impl<S: Storage> RawNode<S> {
     pub fn shrink(&mut self) {
         self.log.shrink();
         self.outbox.shrink_to_fit();
-        if self.rare.as_ref().is_some_and(|rare| rare.is_empty()) {
-            self.rare = None;
+        if let Some(rare) = self.rare.take_if(|rare| rare.is_empty())
+            && rare.forwards.is_some()
+        {
+            // How far they were named is forgotten with them: the next are named from another draw, or a late answer to
+            // one of these would be taken for theirs.
+            self.timer.draws = self.timer.draws.wrapping_add(1);
         }
         if let Some(leader) = &mut self.leader {
             leader.shrink();

@@ -161,6 +161,32 @@ fn a_followers_read_has_a_name_of_its_own_on_the_way() {
 }
 
 #[test]
+fn names_of_reads_are_not_used_again_after_a_sleep() {
+    // The same for a group that gave its memory back in between: it named its reads from the beginning again, and the late
+    // answer to one that had been given up served the next one, with an index of long ago.
+    let mut peer = peer(1, 3);
+    let name_of_one = |peer: &mut Peer, token| {
+        peer.node.read_index(token).expect("a leader is known");
+        let asked = peer.settle().into_iter().find_map(|message| match message.body {
+            Body::ReadIndex { token } => Some(token),
+            _ => None,
+        });
+        asked.expect("the leader is asked")
+    };
+    peer.step(2, 1, Body::Heartbeat { commit: LogIndex(0), round: 1 });
+    peer.settle();
+    let first = name_of_one(&mut peer, 7);
+    peer.node.tick_n(ELECTION_TICK);
+    peer.step(2, 1, Body::Heartbeat { commit: LogIndex(0), round: 2 });
+    assert_eq!(peer.ready().read_states, [ReadState { token: 7, index: None }], "it has waited for too long");
+    peer.node.shrink();
+    let second = name_of_one(&mut peer, 8);
+    assert_ne!(first, second);
+    peer.step(2, 1, Body::ReadIndexResp { index: LogIndex(3), token: first, reject: false });
+    assert_eq!(peer.ready().read_states, []);
+}
+
+#[test]
 fn whoever_asked_is_sent_the_commit_index_too() {
     // A follower that is told to wait for an index must also learn that it is committed, not only at the next heartbeat.
     let mut peer = Peer::settled_leader(&config(1), MemStorage::with_voters(3));
