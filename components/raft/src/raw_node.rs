@@ -186,11 +186,11 @@ impl<S: Storage> RawNode<S> {
     /// # Errors
     /// It had no effect, for the reason given. Only [`StepError::Poisoned`] concerns the group itself.
     #[inline]
-    pub fn step(&mut self, message: Message) -> Result<(), StepError> {
+    pub fn step(&mut self, mut message: Message) -> Result<(), StepError> {
         self.alive()?;
         let silent_until = std::mem::replace(&mut self.silent_until, 0);
         let answers_heartbeat = matches!(message.body, Body::HeartbeatResp { .. });
-        if let Err(refused) = self.step_message(message) {
+        if let Err(refused) = self.step_message(&mut message) {
             self.note_refused(&refused);
             return Err(*refused);
         }

@@ -69,35 +69,38 @@ pub(crate) fn gate_conf(conf: &ConfState) -> Result<(), Poison> {
 }
 
 impl<S: Storage> RawNode<S> {
-    pub(crate) fn step_message(&mut self, message: Message) -> Result<(), Refused> {
+    /// Takes out of `message` what it takes over.
+    // Where it lies: to move it would wait for what was just written.
+    #[inline(never)]
+    pub(crate) fn step_message(&mut self, message: &mut Message) -> Result<(), Refused> {
         if message.to != self.config.id {
             return Err(Box::new(StepError::NotForUs { to: message.to }));
         }
         if message.from == self.config.id {
             return Err(invalid("sent by ourselves"));
         }
-        gate(&message)?;
-        let Message { from, term, body, .. } = message;
-        match body {
-            Body::Append { prev, entries, commit } => {
+        gate(message)?;
+        let (from, term) = (message.from, message.term);
+        match &mut message.body {
+            &mut Body::Append { prev, ref mut entries, commit } => {
                 ensure(is_sound(prev), "appends after a position out of range")?;
-                let slice = LogSlice::new(term, prev, entries).map_err(invalid)?;
+                let slice = LogSlice::new(term, prev, std::mem::take(entries)).map_err(invalid)?;
                 if self.meet_leader(from, term)? {
                     self.on_append(from, slice, commit)?;
                 }
             }
-            Body::AppendResp { index, reject, .. } => {
+            &mut Body::AppendResp { index, reject, .. } => {
                 gate_append_resp(index, reject.as_ref())?;
                 if self.meet_term(term) {
                     self.on_append_resp(from, index, reject)?;
                 }
             }
-            Body::Heartbeat { commit, round } => {
+            &mut Body::Heartbeat { commit, round } => {
                 if self.meet_leader(from, term)? {
                     self.on_heartbeat(from, commit, round)?;
                 }
             }
-            Body::HeartbeatResp { commit, round } => {
+            &mut Body::HeartbeatResp { commit, round } => {
                 if self.meet_term(term) {
                     self.on_heartbeat_resp(from, commit, round)?;
                 }
@@ -105,15 +108,15 @@ impl<S: Storage> RawNode<S> {
             Body::Snapshot { snapshot } => {
                 gate_snapshot(term, &snapshot.meta)?;
                 if self.meet_leader(from, term)? {
-                    self.on_snapshot(from, *snapshot)?;
+                    self.on_snapshot(from, std::mem::take(snapshot))?;
                 }
             }
             // A vote weighs the term itself.
-            Body::Vote { kind, last, commit } => {
+            &mut Body::Vote { kind, last, commit } => {
                 gate_vote(term, last, commit)?;
                 self.on_vote(from, term, kind, last, commit)?;
             }
-            Body::VoteResp { pre, reject, commit } => {
+            &mut Body::VoteResp { pre, reject, commit } => {
                 ensure(is_sound(commit), "votes with a log that cannot be")?;
                 // A granted pre-vote is of the term that we asked about; nobody is in it yet.
                 let ahead = pre && !reject;
@@ -127,8 +130,8 @@ impl<S: Storage> RawNode<S> {
                     self.on_timeout_now(from);
                 }
             }
-            Body::ReadIndex { token } => self.on_read_index(from, token),
-            Body::ReadIndexResp { index, token, reject } => {
+            &mut Body::ReadIndex { token } => self.on_read_index(from, token),
+            &mut Body::ReadIndexResp { index, token, reject } => {
                 if self.meet_term(term) {
                     self.on_read_index_resp(index, token, reject);
                 }
