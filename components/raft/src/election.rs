@@ -293,6 +293,7 @@ impl<S: Storage> RawNode<S> {
             // There may be a change of members anywhere up to here (etcd#7625).
             pending_conf_index: last,
             uncommitted: Uncommitted::default(),
+            batch_open: false,
             transfer: None,
             heartbeat_tick: tick,
             fresh_tick: NEVER,

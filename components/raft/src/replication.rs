@@ -39,6 +39,8 @@ pub(crate) struct LeaderState {
     /// The last entry that may hold a change of members. None is proposed before it is applied.
     pub(crate) pending_conf_index: LogIndex,
     pub(crate) uncommitted: Uncommitted,
+    /// What is proposed next is counted with what was proposed last: nothing has been sent in between.
+    pub(crate) batch_open: bool,
     pub(crate) transfer: Option<Transfer>,
     /// The tick of the next heartbeat.
     pub(crate) heartbeat_tick: u64,
@@ -66,8 +68,6 @@ pub(crate) struct Uncommitted {
     batches: Line<(LogIndex, u64), 1>,
     /// Invariant: the sum over `batches`.
     bytes: u64,
-    /// The last batch still grows.
-    open: bool,
 }
 
 impl Uncommitted {
@@ -78,19 +78,13 @@ impl Uncommitted {
     }
 
     #[inline]
-    fn add(&mut self, index: LogIndex, bytes: u64) {
+    /// What ends at `index` weighs `bytes`, and is counted with what came before it, if it `joins` that.
+    fn add(&mut self, index: LogIndex, bytes: u64, joins: bool) {
         match self.batches.back_mut() {
-            Some(batch) if self.open => *batch = (index, batch.1 + bytes),
+            Some(batch) if joins => *batch = (index, batch.1 + bytes),
             _ => self.batches.push_back((index, bytes)),
         }
-        self.open = true;
         self.bytes += bytes;
-    }
-
-    /// What follows is counted apart from what was before.
-    #[inline]
-    pub(crate) fn close_batch(&mut self) {
-        self.open = false;
     }
 
     #[inline]
@@ -148,7 +142,7 @@ impl<S: Storage> RawNode<S> {
     pub(crate) fn append_as_leader(&mut self, kind: EntryKind, data: Bytes) -> EntryId {
         let id = EntryId::new(self.term, self.log.last().index.next());
         let leader = self.leader.as_mut().expect("only a leader appends");
-        leader.uncommitted.add(id.index, data.len() as u64);
+        leader.uncommitted.add(id.index, data.len() as u64, std::mem::replace(&mut leader.batch_open, true));
         self.log.append_own(Entry { term: id.term, index: id.index, kind, data });
         if self.bugs.has(SeededBug::OwnEntryBeforeSync)
             && let Some(own) = leader.peers.get_mut(self.config.id)
@@ -186,7 +180,7 @@ impl<S: Storage> RawNode<S> {
     #[inline]
     pub(crate) fn send_appends(&mut self) -> Result<(), Poison> {
         let Some(leader) = &mut self.leader else { return Ok(()) };
-        leader.uncommitted.close_batch();
+        leader.batch_open = false;
         self.log.seal();
         let bytes_max = if sim_point!("raft.lone_entry") { 0 } else { self.config.max_size_per_message() };
         if self.send_last_run(bytes_max) { Ok(()) } else { self.send_to_all(bytes_max) }

@@ -111,6 +111,7 @@ impl<S: Storage> RawNode<S> {
             term_start,
             pending_conf_index: term_start.prev(),
             uncommitted: Uncommitted::default(),
+            batch_open: false,
             transfer: None,
             heartbeat_tick: tick + u64::from(self.config.heartbeat_tick),
             fresh_tick: NEVER,
