@@ -224,7 +224,7 @@ mod tests {
         assert_eq!(region_json(&route(range)), expected);
         let whole = region_json(&route(KeyRange::full()));
         assert_eq!((&whole["start"], &whole["end"]), (&json!(""), &json!("")));
-        let elsewhere = region_json(&route(KeyRange::new("x\0\0\0k", "")));
+        let elsewhere = region_json(&route(KeyRange::new(Keyspace::TXN.encode(b"k"), "")));
         assert_eq!(elsewhere["start"], json!("txn/0/k"));
     }
 
