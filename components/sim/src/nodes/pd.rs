@@ -340,6 +340,8 @@ impl Node for PdNode {
         let kind = if self.engine.poisoned().is_some() { CrashKind::Power } else { kind };
         self.engine = crash_engine(&self.engine, kind, dice);
         self.stops = None;
+        // What a turn had to say never left, if the turn's write failed.
+        (self.has_told_time, self.broken) = (false, None);
     }
 
     fn stops(&mut self) -> Option<String> {
