@@ -4,7 +4,7 @@ use crate::support::cluster::{Cluster, replicated};
 use crate::support::history::{History, Load, Tally};
 use crate::support::observed::{Observed, expect_happened};
 use crate::support::run::{Run, until};
-use crate::support::table::{LOG_GC_SIZE, ballast, expect_ballast, spread};
+use crate::support::table::{ballast, expect_ballast, spread};
 use client::{Client, KeyRange, RawClient};
 use env::{Dice as _, SplitMix};
 use std::time::Duration;
@@ -51,7 +51,7 @@ struct Stage<'a> {
 
 async fn story(run: &Run) {
     let mut dice = run.dice("faults");
-    let cluster = Cluster::start(3, &[LOG_GC_SIZE]).await;
+    let cluster = Cluster::start(3, &[]).await;
     let client = cluster.client(PATIENT).await;
     let mut ids = Vec::new();
     for number in 0..cluster.stores.len() {
@@ -109,7 +109,7 @@ impl Stage<'_> {
             }
             Fault::LongAbsence => {
                 self.kill_store(victim).await;
-                ballast(&self.client.raw(), self.ballast_rounds).await;
+                ballast(&self.client.raw(), &self.client.admin(), self.ballast_rounds).await;
                 self.ballast_rounds += 1;
                 self.progress("with a store away", 100).await;
                 let snapshots = self.back(victim).await;

@@ -6,7 +6,7 @@ use crate::support::network::{Cut, Network, Place};
 use crate::support::observed::{Observed, expect_happened};
 use crate::support::run::{Run, until};
 use crate::support::side::Side;
-use crate::support::table::{LOG_GC_SIZE, ballast, expect_ballast, spread};
+use crate::support::table::{ballast, expect_ballast, spread};
 use bytes::Bytes;
 use client::{KeyRange, Keyspace, RawClient};
 use env::Dice as _;
@@ -44,8 +44,7 @@ fn partition() {
 async fn story(run: &Run) {
     let mut dice = run.dice("faults");
     let network = Network::new();
-    let mut cluster =
-        Cluster::start_apart(3, &[&[LOG_GC_SIZE], &KEEP_ALIVE_SETTINGS[..]].concat(), &network).await;
+    let mut cluster = Cluster::start_apart(3, &KEEP_ALIVE_SETTINGS, &network).await;
     let client = cluster.client(PATIENT).await;
     let mut ids = Vec::new();
     for number in 0..cluster.stores.len() {
@@ -109,7 +108,8 @@ async fn story(run: &Run) {
     tokio::time::sleep(quiet_from.saturating_sub(cut_at.elapsed())).await;
     let (after_lease, few_after_lease) = (Observed::of(&cluster.stores[victim]).await, with_few.counts());
     progress(run, "with the many", &with_many, 200).await;
-    ballast(&many.client(PATIENT, &run.dice("ballast")).raw(), 0).await;
+    let patient = many.client(PATIENT, &run.dice("ballast"));
+    ballast(&patient.raw(), &patient.admin(), 0).await;
     run.say("ballast is written without the store that is cut off");
     probe
         .wait_for("refused reads", Duration::from_secs(10), |read| {

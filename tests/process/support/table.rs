@@ -1,10 +1,11 @@
-//! A cluster with its keys cut into regions that all stores lead some of, and ballast that makes logs long.
+//! A cluster with its keys cut into regions that all stores lead some of, and ballast that only a snapshot brings to who
+//! was away.
 
 use super::cluster::replicated;
 use super::history::History;
 use super::run::{Run, until};
 use bytes::Bytes;
-use client::{Client, Keyspace, RawClient};
+use client::{Admin, Client, Keyspace, RawClient};
 use std::time::Duration;
 use types::{KeyRange, StoreId};
 
@@ -12,11 +13,9 @@ use types::{KeyRange, StoreId};
 pub(crate) const REGIONS: u64 = 6;
 /// The replicas of each.
 const REPLICAS: usize = 3;
-/// What a write of ballast weighs, and how many go to each region: together well over `log_gc_size_max`.
+/// What a write of ballast weighs, and how many go to each region.
 const BALLAST_SIZE: usize = 64 << 10;
 const BALLAST_PER_REGION: usize = 10;
-/// A log longer than this is compacted past a store that is away. The clients' own writes are far smaller.
-pub(crate) const LOG_GC_SIZE: &str = "raft.log_gc_size_max = \"256KiB\"";
 
 /// Cuts the keys, and waits until every region has its replicas and every store leads a share.
 pub(crate) async fn spread(run: &Run, client: &Client, stores: &[u64]) {
@@ -53,11 +52,18 @@ pub(crate) async fn spread(run: &Run, client: &Client, stores: &[u64]) {
     run.say(format!("{} regions with {REPLICAS} replicas each, led by stores {leaders:?}", leaders.len()));
 }
 
-/// Writes enough into every region that its log is compacted past a store that is away. Each write is made again until it is
-/// acknowledged: its value is always the same.
-pub(crate) async fn ballast(client: &RawClient, round: usize) {
-    let parts = [Bytes::from_static(b"a")].into_iter().chain(History::split_keys(REGIONS));
-    for part in parts {
+/// Where the ballast of each region begins.
+fn parts() -> impl Iterator<Item = Bytes> {
+    [Bytes::from_static(b"a")].into_iter().chain(History::split_keys(REGIONS))
+}
+
+/// Writes into every region and has its log forget what was written, so that a store that is away needs a snapshot. Each
+/// write is made again until it is acknowledged: its value is always the same.
+///
+/// The logs are told to forget. It was left to their bound in bytes once; but that is looked at from time to time, and a
+/// store that came back a few milliseconds after the last write found all of it in the log.
+pub(crate) async fn ballast(client: &RawClient, admin: &Admin, round: usize) {
+    for part in parts() {
         for number in 0..BALLAST_PER_REGION {
             let (key, value) = ballast_of(&part, round, number);
             until("ballast is written", Duration::from_secs(20), async || {
@@ -66,14 +72,20 @@ pub(crate) async fn ballast(client: &RawClient, round: usize) {
             .await;
         }
     }
+    let regions = admin.regions(KeyRange::full(), usize::MAX).await.expect("the placement driver is there");
+    for route in regions {
+        until("a log is compacted", Duration::from_secs(20), async || {
+            admin.compact_log(route.region.id).await.map_err(|error| error.to_string())
+        })
+        .await;
+    }
 }
 
 /// All ballast of these rounds is there. How much it is, in values.
 pub(crate) async fn expect_ballast(client: &RawClient, rounds: usize) -> usize {
     let mut found = 0;
     for round in 0..rounds {
-        let parts = [Bytes::from_static(b"a")].into_iter().chain(History::split_keys(REGIONS));
-        for part in parts {
+        for part in parts() {
             for number in 0..BALLAST_PER_REGION {
                 let (key, value) = ballast_of(&part, round, number);
                 let read = client.get(key.clone()).await.expect("the cluster is well");
