@@ -55,7 +55,7 @@ pub const NOT_ALONE: &[(SeededBug, &str)] = &[
     (SeededBug::Store(store::SeededBug::DecidedInAnyTerm), NO_TRANSACTIONS),
 ];
 
-const NO_TRANSACTIONS: &str = "The simulator's clients make no transactions yet.";
+const NO_TRANSACTIONS: &str = "Short seeds make no transactions.";
 
 /// All that is broken in turn: every rule that can be seen alone, and those that cover for each other together.
 #[must_use]
