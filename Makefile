@@ -32,6 +32,7 @@ run: setup # Start a cluster of three stores and a placement driver on this mach
 
 test: setup # Run every test, the repository's own rules included
 	@scripts/promtool >/dev/null
+	@scripts/adya >/dev/null
 	cargo test --workspace --locked
 
 verify: check lint test # What every commit passes

@@ -21,6 +21,7 @@ const KEPT: &[Kept] = &[
             "components/store",
             "components/pd",
             "components/client_core",
+            "components/mvcc",
             "components/sim",
             "cmd/flotilla-sim",
         ],

@@ -41,7 +41,7 @@ mod bites {
     use super::{Arguments, ExitCode};
     use crate::bench::spent;
     use sim::nodes::SeededBug;
-    use sim::teeth::{Bite, NOT_ALONE, bite, bugs};
+    use sim::teeth::{Bite, NOT_ALONE, Trial, bite, trials};
     use std::collections::BTreeMap;
     use std::fmt::Write as _;
     use std::sync::Mutex;
@@ -49,9 +49,12 @@ mod bites {
 
     /// What stands in the table for the product with all its rules.
     const WHOLE: &str = "product, whole";
+    /// The same where clients also make transactions.
+    const WHOLE_WITH_TRANSACTIONS: &str = "product, whole, with transactions";
 
-    fn name(bug: Option<SeededBug>) -> String {
-        bug.map_or_else(|| WHOLE.to_owned(), SeededBug::name)
+    fn name(trial: Trial) -> String {
+        let whole = if trial.transactions { WHOLE_WITH_TRANSACTIONS } else { WHOLE };
+        trial.bug.map_or_else(|| whole.to_owned(), SeededBug::name)
     }
 
     /// What was found of each, in the order of the table, and how long processors were at it in all.
@@ -66,20 +69,19 @@ mod bites {
         // What panics was made to.
         std::panic::set_hook(Box::new(|_| {}));
         let began = Instant::now();
-        let all = std::iter::once(None).chain(bugs().into_iter().map(Some));
-        let is_wanted = |bug: &Option<SeededBug>| {
-            let name = name(*bug);
+        let is_wanted = |trial: &Trial| {
+            let name = name(*trial);
             arguments.only.is_empty() || arguments.only.iter().any(|text| name.contains(text.as_str()))
         };
-        let wanted: Vec<Option<SeededBug>> = all.filter(is_wanted).collect();
+        let wanted: Vec<Trial> = trials().into_iter().filter(is_wanted).collect();
         let next = Mutex::new(wanted.iter().copied().enumerate());
         let table: Mutex<Table> = Mutex::default();
         let work = || {
             loop {
                 let taken = next.lock().expect("no thread panics with it").next();
-                let Some((number, bug)) = taken else { return };
+                let Some((number, trial)) = taken else { return };
                 let before = spent(began);
-                let bite = bite(bug, arguments.from, arguments.seeds);
+                let bite = bite(trial, arguments.from, arguments.seeds);
                 let took = spent(began).saturating_sub(before);
                 print(&bite, took, arguments.verbose);
                 let mut table = table.lock().expect("no thread panics with it");
@@ -126,9 +128,9 @@ mod bites {
     fn print(bite: &Bite, took: Duration, verbose: bool) {
         let found = finding(bite);
         let mark = if bite.is_right() { "ok  " } else { "FAIL" };
-        let name = name(bite.bug);
+        let name = name(bite.trial);
         println!("{mark} {name:<42} {:>4} seeds {:>7.1} s  {found}", bite.seeds, took.as_secs_f64());
-        if let Some(failure) = bite.failure.as_ref().filter(|_| verbose || bite.bug.is_none()) {
+        if let Some(failure) = bite.failure.as_ref().filter(|_| verbose || bite.trial.bug.is_none()) {
             println!("     seed {} at {}: {}", failure.seed, failure.at, failure.fail);
         }
     }
@@ -142,7 +144,7 @@ mod bites {
     fn write_table(page: &mut String, table: &Table, arguments: &Arguments) -> std::fmt::Result {
         writeln!(page, "| rule broken | seeds | found by |\n|---|--:|---|")?;
         for bite in table.bites.values() {
-            writeln!(page, "| {} | {} | {} |", name(bite.bug), bite.seeds, finding(bite))?;
+            writeln!(page, "| {} | {} | {} |", name(bite.trial), bite.seeds, finding(bite))?;
         }
         let failed = table.failed();
         writeln!(page, "\nSeeds from {}, at most {} for each rule;", arguments.from, arguments.seeds)?;

@@ -23,6 +23,8 @@ pub struct Options {
     /// How long a transaction that reserves keys waits for others that have reserved them. Two that wait for each other
     /// are told apart by nothing else.
     pub lock_wait_max: Duration,
+    /// How long a transaction may go without a sign of life until others take it for abandoned.
+    pub txn_ttl: Duration,
     /// How many regions are remembered; beyond that, others are forgotten and looked up again when needed.
     pub regions_cached_max: usize,
     /// Rules that are broken on purpose.
@@ -43,6 +45,8 @@ impl Default for Options {
             batch_concurrency: 16,
             txn_size_bytes_max: 100 << 20,
             lock_wait_max: Duration::from_secs(3),
+            // Long enough for a region to find a new leader several times over.
+            txn_ttl: Duration::from_secs(20),
             // Some 300 bytes each: 30 MB at the most.
             regions_cached_max: 100_000,
             bugs: crate::Bugs::default(),

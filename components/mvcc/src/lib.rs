@@ -23,6 +23,7 @@ mod key;
 mod lock;
 mod reader;
 mod scan;
+mod seeded_bug;
 mod write;
 
 pub use error::ReadError;
@@ -31,4 +32,5 @@ pub use key::{versioned, without_timestamp};
 pub use lock::{Lock, LockKind, delete_lock, put_lock};
 pub use reader::{MvccReader, Record, View};
 pub use scan::{Direction, ScanItem, ScanLimits, ScanPage};
+pub use seeded_bug::{Bugs, SeededBug};
 pub use write::{SHORT_VALUE_MAX, Write, WriteKind, delete_value, put_value, put_write};

@@ -1,7 +1,7 @@
 //! Reading one key.
 
 use crate::key::{versioned, versions, without_timestamp};
-use crate::{Lock, LockKind, ReadError, Write, WriteKind};
+use crate::{Bugs, Lock, LockKind, ReadError, SeededBug, Write, WriteKind};
 use bytes::Bytes;
 use engine::{Cf, EngineError, EngineIterator, Snapshot};
 use std::collections::BTreeSet;
@@ -53,13 +53,26 @@ pub(crate) enum Behind {
 /// Reads keys of a view of the engine.
 pub struct MvccReader<'a, S> {
     pub(crate) snapshot: &'a S,
+    bugs: Bugs,
 }
 
 impl<'a, S: Snapshot> MvccReader<'a, S> {
     /// Reads that view. Taken after whatever has to be seen was applied.
     #[must_use]
     pub fn new(snapshot: &'a S) -> Self {
-        Self { snapshot }
+        Self { snapshot, bugs: Bugs::default() }
+    }
+
+    /// One that breaks rules on purpose, and has those break them who read through it.
+    #[must_use]
+    pub fn breaking(self, bugs: Bugs) -> Self {
+        Self { bugs, ..self }
+    }
+
+    /// True if the rule is broken.
+    #[must_use]
+    pub fn breaks(&self, rule: SeededBug) -> bool {
+        self.bugs.has(rule)
     }
 
     /// The lock of a key.
@@ -76,6 +89,7 @@ impl<'a, S: Snapshot> MvccReader<'a, S> {
     /// [`ReadError`].
     pub fn get(&self, key: &Key, view: &View) -> Result<Option<Bytes>, ReadError> {
         if let Some(lock) = self.lock(key)?
+            && !self.breaks(SeededBug::GetIgnoresLocks)
             && let Behind::Value(value) = self.behind(key, lock, view)?
         {
             return Ok(value);
@@ -156,6 +170,9 @@ impl<'a, S: Snapshot> MvccReader<'a, S> {
     /// What is seen past a lock.
     pub(crate) fn behind(&self, key: &[u8], lock: Lock, view: &View) -> Result<Behind, ReadError> {
         if !lock.hides(key, view.at) || view.resolved.contains(&lock.start_ts) {
+            return Ok(Behind::Records);
+        }
+        if self.breaks(SeededBug::CommittedLockUnseen) && view.committed.contains(&lock.start_ts) {
             return Ok(Behind::Records);
         }
         if !view.committed.contains(&lock.start_ts) {

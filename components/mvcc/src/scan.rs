@@ -6,7 +6,7 @@
 
 use crate::key::{after_versions, versioned, without_timestamp};
 use crate::reader::{Behind, record_at};
-use crate::{Lock, MvccReader, ReadError, View, Write};
+use crate::{Lock, MvccReader, ReadError, SeededBug, View, Write};
 use bytes::Bytes;
 use engine::{Cf, EngineError, EngineIterator, Snapshot};
 use types::{Key, KeyRange};
@@ -190,6 +190,7 @@ impl<S: Snapshot> Scan<'_, S> {
         if lock.is_some() {
             self.locks.step(self.direction)?;
         }
+        let lock = lock.filter(|_| !self.reader.breaks(SeededBug::ScanIgnoresLocks));
         let behind = lock.map_or(Ok(Behind::Records), |lock| self.reader.behind(key, lock, self.view));
         let outcome = match behind {
             Ok(Behind::Value(value)) => value.map(Ok),

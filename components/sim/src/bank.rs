@@ -7,7 +7,7 @@
 
 use crate::check::{Broken, SnapshotRead, TxnOutcome};
 use crate::executor::Handle;
-use crate::fields::{Fields, Unreadable};
+use crate::fields::{Fields, Unreadable, duration_text};
 use crate::workload::Session;
 use bytes::Bytes;
 use client_core::{Error, Keyspace, ScanOptions, Snapshot, Transaction, TxnClient};
@@ -36,17 +36,30 @@ pub struct BankConfig {
     pub accounts: u64,
     /// Tellers and auditors of each client node.
     pub tellers: u64,
+    /// How long their transactions may go without a sign of life; zero for as long as usual.
+    pub ttl: Duration,
 }
 
 impl BankConfig {
     /// A bank for one seed.
     #[must_use]
     pub fn draw(dice: &mut SplitMix) -> Self {
-        Self { accounts: 2 + dice.below(8), tellers: 1 + dice.below(3) }
+        let (accounts, tellers) = (2 + dice.below(8), 1 + dice.below(3));
+        // Some are taken for abandoned while they are at work, many times in a run.
+        let ttl = match dice.below(3) {
+            0 => Duration::ZERO,
+            1 => Duration::from_millis(100 + dice.below(900)),
+            _ => Duration::from_millis(1_000 + dice.below(4_000)),
+        };
+        Self { accounts, tellers, ttl }
     }
 
     pub(crate) fn parse(fields: &mut Fields<'_>) -> Result<Self, Unreadable> {
-        Ok(Self { accounts: fields.added_number("accounts")?, tellers: fields.added_number("tellers")? })
+        Ok(Self {
+            accounts: fields.added_number("accounts")?,
+            tellers: fields.added_number("tellers")?,
+            ttl: fields.added_duration("txn-ttl")?,
+        })
     }
 
     /// The name of an account.
@@ -62,7 +75,7 @@ impl BankConfig {
 
 impl fmt::Display for BankConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "accounts={} tellers={}", self.accounts, self.tellers)
+        write!(f, "accounts={} tellers={} txn-ttl={}", self.accounts, self.tellers, duration_text(self.ttl))
     }
 }
 
@@ -159,7 +172,7 @@ impl Teller {
             Ok(balances) => balances,
             Err(error) => return self.give_up(transaction, error).await,
         };
-        let wrote = match balances {
+        let mut wrote = match balances {
             (Some(from_has), Some(to_has)) => {
                 let amount = 1 + i64::try_from(self.dice.below(9)).expect("small");
                 let mut wrote = self.put(&mut transaction, &from, from_has - amount).await;
@@ -171,6 +184,9 @@ impl Teller {
             }
             _ => self.open(&mut transaction, bank).await,
         };
+        if wrote.is_ok() {
+            wrote = self.sees_own_writes(&transaction, &from, &to).await;
+        }
         if let Err(error) = wrote {
             return self.give_up(transaction, error).await;
         }
@@ -218,6 +234,40 @@ impl Teller {
         }
         let [from, to] = found.map(|value| value.as_ref().map(balance_of));
         Ok((from, to))
+    }
+
+    /// Now and then looks at what it has written, before anybody else can.
+    async fn sees_own_writes(
+        &mut self,
+        transaction: &Transaction,
+        from: &Key,
+        to: &Key,
+    ) -> Result<(), Error> {
+        if !self.dice.chance(1, 4) {
+            return Ok(());
+        }
+        let one_by_one = self.dice.chance(1, 2);
+        let mut seen = Vec::new();
+        if one_by_one {
+            for key in [from, to] {
+                seen.extend(transaction.get(key.clone()).await?);
+            }
+        } else {
+            let options = ScanOptions { reverse: self.dice.chance(1, 2), ..ScanOptions::default() };
+            let pairs = transaction.scan(KeyRange::new("account-", "account-~"), options)?.into_vec().await?;
+            let is_written = |pair: &client_core::KvPair| pair.key == *from || pair.key == *to;
+            seen.extend(pairs.into_iter().filter(is_written).map(|pair| pair.value));
+        }
+        let own = format!(" {}-", self.process);
+        let is_own = |value: &Bytes| std::str::from_utf8(value).is_ok_and(|text| text.contains(&own));
+        if seen.len() != 2 || !seen.iter().all(is_own) {
+            let at = transaction.start_timestamp();
+            let facts =
+                format!("process {} has written two accounts since {at:?} and sees {seen:?}", self.process);
+            let broken = Broken { invariant: "INV-TXN-11 (own writes)", facts };
+            self.session.lock().broken.get_or_insert(broken);
+        }
+        Ok(())
     }
 
     async fn open(&mut self, transaction: &mut Transaction, bank: BankConfig) -> Result<(), Error> {

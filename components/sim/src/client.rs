@@ -7,6 +7,7 @@ use crate::cluster::{Node, World};
 use crate::counters::number_of;
 use crate::executor::Handle;
 use crate::kernel::{CrashKind, NodeId};
+use crate::lists::Author;
 use crate::network::ConnectionId;
 use crate::observer::Observer;
 use crate::time::SimTime;
@@ -51,10 +52,11 @@ impl ClientNode {
 impl Node for ClientNode {
     fn start(&mut self, world: &mut World<'_>) {
         let process = ClientProcess::new(world, &self.pd_members);
-        let (handle, maker) = (process.handle(), process.maker().breaking(self.bugs));
         let dice = SplitMix::new(world.dice().next_u64());
         let mut session = self.session.lock();
         let config = session.config.clone();
+        let txn_ttl = Some(config.bank.ttl).filter(|ttl| !ttl.is_zero());
+        let (handle, maker) = (process.handle(), process.maker().breaking(self.bugs).with_txn_ttl(txn_ttl));
         let core = maker.make(&dice, config.deadline);
         if !session.is_over {
             for _ in 0..config.processes {
@@ -76,6 +78,12 @@ impl Node for ClientNode {
                 let process = session.new_process(world.node());
                 let dice = dice.fork(&format!("process {process}"));
                 handle.spawn(teller(&core, &self.session, &handle, process, dice).run());
+            }
+            let authors = if config.lists.lists > 0 { config.lists.authors } else { 0 };
+            for _ in 0..authors {
+                let process = session.new_process(world.node());
+                let dice = dice.fork(&format!("process {process}"));
+                handle.spawn(author(&core, &self.session, &handle, process, dice).run());
             }
             handle.spawn(ask_timestamps(
                 core.clone(),
@@ -128,10 +136,17 @@ impl Node for ClientNode {
                     let dice = SplitMix::new(world.dice().next_u64());
                     teller(core, &self.session, &handle, session.new_process(world.node()), dice)
                 });
+                let author = (session.config.lists.lists > 0).then(|| {
+                    let dice = SplitMix::new(world.dice().next_u64());
+                    author(core, &self.session, &handle, session.new_process(world.node()), dice)
+                });
                 let session = Arc::clone(&self.session);
                 handle.clone().spawn(async move {
                     if let Some(teller) = teller {
                         teller.probe().await;
+                    }
+                    if let Some(author) = author {
+                        author.probe().await;
                     }
                     probe(client, number, session, handle).await;
                 });
@@ -428,6 +443,16 @@ fn teller(
     dice: SplitMix,
 ) -> Teller {
     Teller { client: core.txn(), session: Arc::clone(session), handle: handle.clone(), process, dice }
+}
+
+fn author(
+    core: &Core,
+    session: &Arc<Mutex<Session>>,
+    handle: &Handle,
+    process: u64,
+    dice: SplitMix,
+) -> Author {
+    Author { client: core.txn(), session: Arc::clone(session), handle: handle.clone(), process, dice }
 }
 
 /// Splits regions and moves leaders, as it is told.

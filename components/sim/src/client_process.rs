@@ -159,12 +159,18 @@ pub(crate) struct ClientMaker {
     rpc: Arc<SimRpc>,
     handle: Handle,
     bugs: client_core::Bugs,
+    txn_ttl: Option<Duration>,
 }
 
 impl ClientMaker {
     /// One whose clients break rules on purpose.
     pub(crate) fn breaking(self, bugs: client_core::Bugs) -> Self {
         Self { bugs, ..self }
+    }
+
+    /// One whose clients' transactions may go so long without a sign of life.
+    pub(crate) fn with_txn_ttl(self, txn_ttl: Option<Duration>) -> Self {
+        Self { txn_ttl, ..self }
     }
 
     pub(crate) fn make(&self, dice: &SplitMix, deadline: Duration) -> Core {
@@ -174,7 +180,9 @@ impl ClientMaker {
             spawn: Arc::new(self.handle.clone()),
             dice: Box::new(dice.fork("jitter")),
         };
-        Core::new(ports, Options { deadline, bugs: self.bugs, ..Options::default() })
+        let usual = Options::default();
+        let txn_ttl = self.txn_ttl.unwrap_or(usual.txn_ttl);
+        Core::new(ports, Options { deadline, txn_ttl, bugs: self.bugs, ..usual })
     }
 }
 
@@ -220,6 +228,7 @@ impl ClientProcess {
             rpc: Arc::clone(&self.rpc),
             handle: self.executor.handle(),
             bugs: client_core::Bugs::default(),
+            txn_ttl: None,
         }
     }
 

@@ -123,6 +123,8 @@ pub struct Report {
     pub depths: Depths,
     /// What clients did.
     pub history: Vec<Operation>,
+    /// What authors of lists did.
+    pub lists: isolation::History,
 }
 
 /// Operations that a run must have done to count.
@@ -326,6 +328,13 @@ pub(crate) fn run_and_tell(
         let right = transactions.outcomes_are_right(&session.books.outcomes);
         right.and_then(|()| transactions.reads_are_right(&session.books.reads)).map_err(Fail::Invariant)
     });
+    let result = result.and_then(|()| match isolation::judge(&session.lists).anomalies.first() {
+        None => Ok(()),
+        Some(anomaly) => {
+            let facts = anomaly.to_string();
+            Err(Fail::Invariant(Broken { invariant: "INV-TXN-12 (snapshot isolation)", facts }))
+        }
+    });
     let seed = schedule.seed;
     match result {
         Ok(()) => Ok(Report {
@@ -340,6 +349,7 @@ pub(crate) fn run_and_tell(
             points: run.points.clone(),
             depths: run.cluster.observer().depths(),
             history: history.to_vec(),
+            lists: session.lists.clone(),
         }),
         Err(fail) => Err(Box::new(Failure {
             seed,

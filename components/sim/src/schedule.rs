@@ -10,6 +10,7 @@ use crate::disk::DiskConfig;
 use crate::faults::{Action, Fault};
 use crate::fields::{Fields, Unreadable, duration_text, parse_duration};
 use crate::kernel::NodeId;
+use crate::lists::ListsConfig;
 use crate::network::NetworkConfig;
 use crate::nodes::SeededBug;
 use crate::plan::{Plan, Targets};
@@ -99,6 +100,10 @@ impl Schedule {
         }
         if options.transactions {
             workload.bank = BankConfig::draw(&mut root.fork("bank"));
+            let mut lists = root.fork("lists");
+            if lists.chance(2, 3) {
+                workload.lists = ListsConfig::draw(&mut lists);
+            }
             // Versions make many pieces of a snapshot: some of them must arrive whole.
             setup.links.damage_one_in *= 200;
         }

@@ -212,6 +212,7 @@ pub(crate) fn plant(
         SeededBug::Client(bug) => clients.plant(bug),
         SeededBug::Pd(bug) => pd.bugs.plant(bug),
         SeededBug::Store(bug) => store.bugs.plant(bug),
+        SeededBug::Records(bug) => store.record_bugs.plant(bug),
         SeededBug::Regions(bug) => store.raftstore.bugs.plant(bug),
         SeededBug::Raft(bug) => {
             store.raftstore.raft_seeded_bugs.push(bug);

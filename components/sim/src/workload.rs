@@ -5,6 +5,7 @@ use crate::check::{Action, Broken, OpId, Outcome, Recorder, Timestamps};
 use crate::counters::Counters;
 use crate::fields::{Fields, Unreadable, duration_text};
 use crate::kernel::NodeId;
+use crate::lists::ListsConfig;
 use crate::time::SimTime;
 use bytes::Bytes;
 use env::{Dice, SplitMix};
@@ -36,6 +37,8 @@ pub struct WorkloadConfig {
     pub timestamps: bool,
     /// What is done in transactions.
     pub bank: BankConfig,
+    /// What else is.
+    pub lists: ListsConfig,
 }
 
 /// How many kinds of requests there are.
@@ -71,6 +74,7 @@ impl WorkloadConfig {
             forgets_one_in: [0, 2, 10][usize::try_from(dice.below(3)).expect("an index")],
             timestamps: dice.chance(1, 3),
             bank: BankConfig::default(),
+            lists: ListsConfig::default(),
         }
     }
 
@@ -107,6 +111,7 @@ impl WorkloadConfig {
             forgets_one_in: fields.number("forgets-one-in")?,
             timestamps: fields.flag("timestamps")?,
             bank: BankConfig::parse(fields)?,
+            lists: ListsConfig::parse(fields)?,
         })
     }
 
@@ -135,7 +140,10 @@ impl fmt::Display for WorkloadConfig {
         write!(f, " rest-max={}", duration_text(self.rest_max))?;
         write!(f, " deadline={} requests-max={}", duration_text(self.deadline), self.requests_max)?;
         write!(f, " forgets-one-in={} timestamps={}", self.forgets_one_in, self.timestamps)?;
-        if self.bank == BankConfig::default() { Ok(()) } else { write!(f, " {}", self.bank) }
+        if self.bank != BankConfig::default() {
+            write!(f, " {}", self.bank)?;
+        }
+        if self.lists == ListsConfig::default() { Ok(()) } else { write!(f, " {}", self.lists) }
     }
 }
 
@@ -376,6 +384,10 @@ pub struct Session {
     pub counters: Counters,
     /// What the bank's people have seen.
     pub books: Books,
+    /// What authors of lists have done.
+    pub lists: isolation::History,
+    /// Numbers that were drawn for lists.
+    pub elements: u64,
     /// What clients have seen broken.
     pub broken: Option<Broken>,
 }
@@ -411,6 +423,8 @@ impl Session {
             timestamps: Timestamps::default(),
             counters: Counters::default(),
             books: Books::default(),
+            lists: isolation::History::default(),
+            elements: 0,
             broken: None,
         }
     }

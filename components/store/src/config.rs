@@ -36,6 +36,8 @@ pub struct Config {
     pub store_heartbeat_interval: Duration,
     /// Rules that are broken on purpose.
     pub bugs: crate::Bugs,
+    /// Those of records among them.
+    pub record_bugs: mvcc::Bugs,
 }
 
 impl Default for Config {
@@ -56,6 +58,7 @@ impl Default for Config {
             snapshots_building_max: 8,
             store_heartbeat_interval: Duration::from_secs(3),
             bugs: crate::Bugs::default(),
+            record_bugs: mvcc::Bugs::default(),
         }
     }
 }

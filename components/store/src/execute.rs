@@ -12,6 +12,8 @@ pub struct ReadLimits {
     pub bytes_max: usize,
     /// Pairs.
     pub pairs_max: usize,
+    /// Rules of reading at a timestamp that are broken on purpose.
+    pub bugs: mvcc::Bugs,
 }
 
 /// Serves a read from a snapshot of `region`. Inner errors are the client's; keys outside of the region are refused.

@@ -194,7 +194,11 @@ impl<E: Engine> Store<E> {
     ) -> Result<Self, String> {
         let store_id = ident.store_id;
         let meta = Arc::new(StoreMeta::new());
-        let limits = ReadLimits { bytes_max: config.read_bytes_max, pairs_max: config.scan_pairs_max };
+        let limits = ReadLimits {
+            bytes_max: config.read_bytes_max,
+            pairs_max: config.scan_pairs_max,
+            bugs: config.record_bugs,
+        };
         let config = Arc::new(config);
         let recovered = recover(&engine).map_err(|error| error.to_string())?;
         let kept: BTreeSet<&str> = recovered.files().collect();
@@ -219,7 +223,10 @@ impl<E: Engine> Store<E> {
                 .collect(),
             inboxes: (0..config.workers).map(|_| Vec::new()).collect(),
             schedulers: (0..config.workers)
-                .map(|index| TxnScheduler::new(index, engine.clone(), meta.clone()).breaking(config.bugs))
+                .map(|index| {
+                    let scheduler = TxnScheduler::new(index, engine.clone(), meta.clone());
+                    scheduler.breaking(config.bugs, config.record_bugs)
+                })
                 .collect(),
             txn_inboxes: (0..config.workers).map(|_| Vec::new()).collect(),
             appliers: (0..config.appliers)

@@ -38,6 +38,7 @@ pub use inflight::Inflight;
 pub use join::{Join, JoinStep};
 pub use local_read::{LocalReader, ReadView};
 pub use log_writer::{LogWriter, Merged};
+pub use mvcc::Bugs as RecordBugs;
 pub use pd_agent::{PdAgent, PdCall};
 pub use seeded_bug::{Bugs, SeededBug};
 pub use snapshot_build::{SnapshotBuilder, SnapshotSource};

@@ -2,7 +2,7 @@
 
 use crate::error::TxnError;
 use engine::{Snapshot, WriteBatch};
-use mvcc::{LockKind, MvccReader, Record, Write, WriteKind, delete_lock, put_write};
+use mvcc::{LockKind, MvccReader, Record, SeededBug, Write, WriteKind, delete_lock, put_write};
 use types::{Key, Timestamp};
 
 /// Commits a key of the transaction that began at `start_ts`.
@@ -21,8 +21,12 @@ pub fn commit<S: Snapshot>(
             message: "a transaction commits after it began: ask for a new timestamp",
         });
     }
-    let Some(lock) = reader.lock(key)?.filter(|lock| lock.start_ts == start_ts) else {
+    let any = reader.breaks(SeededBug::CommitTakesAnyLock);
+    let Some(lock) = reader.lock(key)?.filter(|lock| lock.start_ts == start_ts || any) else {
         return match reader.record_of(key, start_ts)? {
+            Record::Committed { .. } if reader.breaks(SeededBug::CommitNotRepeatable) => {
+                Err(TxnError::TxnLockNotFound { key: key.clone(), start_ts })
+            }
             Record::Committed { commit_ts: at, .. } if at == commit_ts => Ok(()),
             Record::Committed { .. } => {
                 Err(TxnError::Invalid { message: "the transaction was committed at another timestamp" })
@@ -32,7 +36,8 @@ pub fn commit<S: Snapshot>(
             }
         };
     };
-    if commit_ts < lock.min_commit_ts {
+    let is_checked = lock.start_ts == start_ts && !reader.breaks(SeededBug::CommitIgnoresMinimum);
+    if is_checked && commit_ts < lock.min_commit_ts {
         return Err(TxnError::CommitTsExpired {
             key: key.clone(),
             start_ts,
@@ -54,7 +59,7 @@ pub fn commit<S: Snapshot>(
         "INV-TXN-3: {start_ts:?} commits at {commit_ts:?}, where there is {overlapped:?}"
     );
     let write = Write {
-        short_value: lock.short_value,
+        short_value: lock.short_value.filter(|_| !reader.breaks(SeededBug::ShortValueDropped)),
         overlapped_rollback: overlapped.is_some(),
         ..Write::new(kind, start_ts)
     };

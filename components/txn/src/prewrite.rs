@@ -3,7 +3,9 @@
 use crate::error::{Conflict, TxnError};
 use bytes::Bytes;
 use engine::{Snapshot, WriteBatch};
-use mvcc::{Lock, LockKind, MvccReader, Record, SHORT_VALUE_MAX, Write, WriteKind, put_lock, put_value};
+use mvcc::{
+    Lock, LockKind, MvccReader, Record, SHORT_VALUE_MAX, SeededBug, Write, WriteKind, put_lock, put_value,
+};
 use types::{Key, Timestamp};
 
 /// What is done to a key.
@@ -61,7 +63,7 @@ pub fn prewrite<S: Snapshot>(
 ) -> Result<Option<Timestamp>, TxnError> {
     let key = &mutation.key;
     let held = match reader.lock(key)? {
-        Some(lock) if lock.start_ts != txn.start_ts => {
+        Some(lock) if lock.start_ts != txn.start_ts && !reader.breaks(SeededBug::PrewriteIgnoresLocks) => {
             let lost = mutation.is_locked;
             return Err(if lost { not_locked(txn, key) } else { locked(key, lock) });
         }
@@ -73,7 +75,7 @@ pub fn prewrite<S: Snapshot>(
     // Its own record first: whoever comes again after the transaction was committed must not take that for a conflict.
     match reader.record_of(key, txn.start_ts)? {
         Record::Committed { commit_ts, .. } => return Ok(Some(commit_ts)),
-        Record::RolledBack => {
+        Record::RolledBack if !reader.breaks(SeededBug::PrewriteForgetsRollback) => {
             return Err(TxnError::WriteConflict {
                 key: key.clone(),
                 start_ts: txn.start_ts,
@@ -82,13 +84,16 @@ pub fn prewrite<S: Snapshot>(
                 reason: Conflict::RolledBack,
             });
         }
-        Record::None => {}
+        Record::RolledBack | Record::None => {}
     }
     if held.is_none() {
         let newest = newest_commit(reader, key)?.filter(|(commit_ts, _)| *commit_ts > txn.start_ts);
         match newest {
             // The lock may have been lost with its leader; then it is as good as held if nobody has written since.
-            Some(_) if mutation.is_locked => return Err(not_locked(txn, key)),
+            Some(_) if mutation.is_locked && !reader.breaks(SeededBug::LostLockAmended) => {
+                return Err(not_locked(txn, key));
+            }
+            Some(_) if mutation.is_locked || reader.breaks(SeededBug::PrewriteSkipsWrites) => {}
             Some((commit_ts, write)) => {
                 return Err(TxnError::WriteConflict {
                     key: key.clone(),

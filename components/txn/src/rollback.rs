@@ -2,7 +2,9 @@
 
 use crate::error::TxnError;
 use engine::{Snapshot, WriteBatch};
-use mvcc::{Lock, LockKind, MvccReader, Record, Write, WriteKind, delete_lock, delete_value, put_write};
+use mvcc::{
+    Lock, LockKind, MvccReader, Record, SeededBug, Write, WriteKind, delete_lock, delete_value, put_write,
+};
 use types::{Key, Timestamp};
 
 /// Rolls a key of the transaction that began at `start_ts` back, and sees to it that it is not written later.
@@ -38,6 +40,9 @@ pub(crate) fn roll_back_lock<S: Snapshot>(
         delete_value(batch, key, lock.start_ts);
     }
     delete_lock(batch, key);
+    if reader.breaks(SeededBug::RollbackWithoutRecord) {
+        return Ok(());
+    }
     forbid(reader, key, lock.start_ts, batch)
 }
 

@@ -4,7 +4,7 @@ use crate::error::TxnError;
 use crate::prewrite::locked;
 use crate::rollback::{roll_back_lock, rollback};
 use engine::{Snapshot, WriteBatch};
-use mvcc::{Lock, LockKind, MvccReader, Record, delete_lock, put_lock};
+use mvcc::{Lock, LockKind, MvccReader, Record, SeededBug, delete_lock, put_lock};
 use types::{Key, Timestamp};
 
 /// A question about a transaction, asked at its primary.
@@ -63,7 +63,9 @@ pub fn check_status<S: Snapshot>(
             Record::RolledBack => Ok(Status::RolledBack),
             Record::None if asked.found_pessimistic => Ok(Status::Released),
             Record::None if asked.rollback_if_unknown => {
-                rollback(reader, primary, *start_ts, batch)?;
+                if !reader.breaks(SeededBug::UnknownNotForbidden) {
+                    rollback(reader, primary, *start_ts, batch)?;
+                }
                 Ok(Status::RolledBack)
             }
             Record::None => Err(TxnError::TxnNotFound { primary: primary.clone(), start_ts: *start_ts }),
@@ -81,11 +83,13 @@ pub fn check_status<S: Snapshot>(
             delete_lock(batch, primary);
             return Ok(Status::Released);
         }
-        roll_back_lock(reader, primary, &lock, batch)?;
+        if !reader.breaks(SeededBug::ExpiredNotRolledBack) {
+            roll_back_lock(reader, primary, &lock, batch)?;
+        }
         return Ok(Status::Expired);
     }
     let reads = asked.reads_at > Timestamp(0) && asked.reads_at < Timestamp(u64::MAX);
-    if reads && lock.min_commit_ts <= asked.reads_at {
+    if reads && lock.min_commit_ts <= asked.reads_at && !reader.breaks(SeededBug::MinimumNotPushed) {
         // As late as it is now, so that the next reader need not ask again.
         lock.min_commit_ts = Timestamp(asked.reads_at.0 + 1).max(asked.current_ts);
         put_lock(batch, primary, &lock);

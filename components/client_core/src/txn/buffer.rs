@@ -117,6 +117,10 @@ impl Buffer {
         Ok(())
     }
 
+    pub(crate) fn has_written(&self, key: &Key) -> bool {
+        self.writes.contains_key(key)
+    }
+
     pub(crate) fn is_reserved(&self, key: &Key) -> bool {
         self.reserved.contains_key(key)
     }

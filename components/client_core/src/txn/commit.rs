@@ -3,6 +3,7 @@
 use crate::call::{Call, Effect, TxnAttempt};
 use crate::error::{Cause, Error};
 use crate::pieces::{Item, Outcome, Work, first_piece};
+use crate::seeded_bug::SeededBug;
 use crate::txn::origin::Origin;
 use crate::txn::resolve::Writer;
 use crate::txn::undo::Undo;
@@ -34,6 +35,10 @@ impl Commit {
     pub(crate) async fn run(self, undo: &mut Undo) -> Result<Timestamp, Error> {
         let keys: Vec<Key> = locked(&self.mutations).cloned().collect();
         let mut call = self.origin.call();
+        let early = match self.origin.breaks(SeededBug::CommitTimestampFirst) {
+            true => Some(self.origin.core.timestamp_for(&mut call).await?),
+            false => None,
+        };
         // If this future is dropped, nobody knows how far it came.
         undo.set_prewritten(keys.iter().cloned());
         let prewrite = self.prewrite(&call).await;
@@ -46,7 +51,7 @@ impl Commit {
                 undo.forget();
                 (commit_ts, keys)
             }
-            None => self.commit_primary(&mut call, &keys, undo).await?,
+            None => self.commit_primary(&mut call, &keys, early, undo).await?,
         };
         self.commit_secondaries(others, commit_ts);
         Ok(commit_ts)
@@ -101,12 +106,20 @@ impl Commit {
         &self,
         call: &mut Call,
         keys: &[Key],
+        early: Option<Timestamp>,
         undo: &mut Undo,
     ) -> Result<(Timestamp, Vec<Key>), Error> {
         let Origin { core, start_ts, .. } = &self.origin;
-        let mut commit_ts = core.timestamp_for(call).await?;
+        let mut commit_ts = match early {
+            Some(early) => early,
+            None => core.timestamp_for(call).await?,
+        };
         let others: Vec<Key> = keys.iter().filter(|key| **key != self.primary).cloned().collect();
         undo.forget();
+        if self.origin.breaks(SeededBug::SecondariesFirst) {
+            let command = |keys| TxnCommand::Commit { keys, start_ts: *start_ts, commit_ts };
+            let _ = core.for_keys(call, others.clone(), command).await;
+        }
         let failure = loop {
             let route = match core.region_at(call, &self.primary).await {
                 Ok(route) => route,
@@ -149,7 +162,7 @@ impl Commit {
                 Err(error) => break error,
             }
         };
-        if call.is_in_doubt() {
+        if call.is_in_doubt() && !self.origin.breaks(SeededBug::UnknownCommitRefused) {
             let unknown = Cause::NoLeader { region_id: types::RegionId(0) };
             return Err(Error::Undetermined { cause: call.last_cause().cloned().unwrap_or(unknown) });
         }

@@ -2,7 +2,7 @@
 
 use crate::call::TxnAttempt;
 use crate::error::Error;
-use crate::txn::origin::{Origin, TTL};
+use crate::txn::origin::Origin;
 use futures_util::future::{AbortHandle, abortable};
 use std::time::Duration;
 use types::Key;
@@ -36,7 +36,7 @@ impl Drop for Heartbeat {
 async fn beat(origin: Origin, primary: Key) {
     let core = &origin.core;
     while core.now().since(origin.begun_at) < LIFE_MAX {
-        core.shared.timers.sleep(TTL / 2).await;
+        core.shared.timers.sleep(core.shared.options.txn_ttl / 2).await;
         // Whatever keeps it from being done may be gone the next time: the primary may not be locked yet.
         let _ = beat_once(&origin, &primary).await;
     }

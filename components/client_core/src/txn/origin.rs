@@ -4,14 +4,11 @@ use crate::call::{Call, Effect};
 use crate::core::Core;
 use crate::error::Error;
 use crate::keyspace::Keyspace;
+use crate::seeded_bug::SeededBug;
 use crate::txn::error::TxnError;
 use std::time::Duration;
 use types::{MonoTime, Timestamp};
 use wire::txn::TxnFault;
-
-/// How long a transaction may go without a sign of life until others take it for abandoned: long enough for a region to
-/// find a new leader several times over.
-pub(crate) const TTL: Duration = Duration::from_secs(20);
 
 /// A transaction's name, its client, and when it began by its client's clock.
 #[derive(Clone)]
@@ -27,8 +24,13 @@ pub(crate) struct Origin {
 impl Origin {
     /// How long after its beginning the transaction may take, if it is at work now; in milliseconds.
     pub(crate) fn ttl_ms(&self) -> u64 {
-        let ttl = self.core.now().since(self.begun_at) + TTL;
+        let ttl = self.core.now().since(self.begun_at) + self.core.shared.options.txn_ttl;
         u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// True if the client is to break the rule.
+    pub(crate) fn breaks(&self, rule: SeededBug) -> bool {
+        self.core.shared.options.bugs.has(rule)
     }
 
     /// A call whose requests may come twice.

@@ -10,6 +10,7 @@ use crate::core::Core;
 use crate::error::{Cause, Error};
 use crate::keyspace::Keyspace;
 use crate::pieces::{Outcome, Work};
+use crate::seeded_bug::SeededBug;
 use crate::txn::decided::Decision;
 use crate::txn::error::{TxnError, users_key};
 use crate::txn::seen::Seen;
@@ -65,9 +66,12 @@ impl Core {
         seen: &Seen,
         locks: Vec<LockInfo>,
     ) -> Result<(), Error> {
-        let mut wait = None;
+        let (mut wait, bugs) = (None, self.shared.options.bugs);
         for (lock, fate, keys) in self.fates_of(call, locks, seen.at).await? {
             match fate {
+                Fate::Decided(Decision::Committed { .. }) if bugs.has(SeededBug::CommittedTakenForLater) => {
+                    seen.pushed(lock.start_ts);
+                }
                 Fate::Decided(decision) => {
                     seen.decided(lock.start_ts, decision);
                     self.remove_later(lock.start_ts, decision, keys);
@@ -158,6 +162,9 @@ impl Core {
         }
         let current_ts = self.timestamp_for(&mut call.within(Effect::Read)).await?;
         let is_expired = is_expired(lock, current_ts);
+        if is_expired && self.shared.options.bugs.has(SeededBug::LocksRemovedUnasked) {
+            return Ok(Fate::Decided(Decision::RolledBack));
+        }
         let mut asked = CheckStatus {
             primary: lock.primary.clone(),
             start_ts,

@@ -4,6 +4,7 @@ use crate::batch::KeyAt;
 use crate::check::{check_key, check_range, check_value};
 use crate::error::{Error, InvalidArgument};
 use crate::scan::{Scan, ScanOptions};
+use crate::seeded_bug::SeededBug;
 use crate::txn::buffer::{Buffer, Inserting};
 use crate::txn::commit::Commit;
 use crate::txn::error::TxnError;
@@ -13,6 +14,7 @@ use crate::txn::reserve::Reserving;
 use crate::txn::snapshot::Snapshot;
 use crate::txn::undo::Undo;
 use bytes::Bytes;
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use types::{Key, KeyRange, Timestamp};
 use wire::txn::MutationKind;
@@ -84,7 +86,8 @@ impl Transaction {
     /// As [`Snapshot::get`].
     pub async fn get(&self, key: impl Into<Key>) -> Result<Option<Bytes>, Error> {
         let key = self.key(key)?;
-        match self.buffer.value(&key) {
+        let own = self.buffer.value(&key).filter(|_| !self.is_blind_to(&key));
+        match own {
             Some(value) => Ok(value),
             None => self.noted(self.snapshot.get_encoded(&key).await),
         }
@@ -121,7 +124,10 @@ impl Transaction {
     /// As [`Snapshot::scan`].
     pub fn scan(&self, range: KeyRange, options: ScanOptions) -> Result<Scan, Error> {
         check_range(&range)?;
-        let over = self.buffer.values_in(&self.origin.keyspace.encode_range(&range));
+        let over = match self.origin.breaks(SeededBug::OwnWritesUnscanned) {
+            true => BTreeMap::new(),
+            false => self.buffer.values_in(&self.origin.keyspace.encode_range(&range)),
+        };
         Ok(self.snapshot.scan_over(range, options, over))
     }
 
@@ -242,6 +248,14 @@ impl Transaction {
     /// True if something has failed that may not fail again when all of it is begun again.
     pub(crate) fn is_spoilt(&self) -> bool {
         self.is_spoilt.load(Ordering::Relaxed)
+    }
+
+    /// True if a rule is broken by which the transaction sees what it has itself of a key.
+    fn is_blind_to(&self, key: &Key) -> bool {
+        match self.buffer.has_written(key) {
+            true => self.origin.breaks(SeededBug::OwnWritesUnread),
+            false => self.origin.breaks(SeededBug::ReservedReadAsItWas),
+        }
     }
 
     async fn reserve_if_pessimistic(&mut self, key: &Key, must_be_new: bool) -> Result<(), Error> {

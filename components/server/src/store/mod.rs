@@ -205,6 +205,7 @@ impl Started {
             limits: ReadLimits {
                 bytes_max: store_config.read_bytes_max,
                 pairs_max: store_config.scan_pairs_max,
+                bugs: store_config.record_bugs,
             },
             log: Mailbox::default(),
             txns,

@@ -53,6 +53,9 @@ pub enum SeededBug {
     /// A rule of a store's code.
     #[cfg(feature = "seeded_bugs")]
     Store(::store::SeededBug),
+    /// A rule of the records of transactions: how they are read, and what commands do to them.
+    #[cfg(feature = "seeded_bugs")]
+    Records(mvcc::SeededBug),
     /// A rule of the regions' code.
     #[cfg(feature = "seeded_bugs")]
     Regions(raftstore::SeededBug),
@@ -90,6 +93,7 @@ impl SeededBug {
         let clients = client_core::SeededBug::ALL.iter().copied().map(Self::Client);
         let pd = ::pd::SeededBug::ALL.iter().copied().map(Self::Pd);
         let stores = ::store::SeededBug::ALL.iter().copied().map(Self::Store);
+        let records = mvcc::SeededBug::ALL.iter().copied().map(Self::Records);
         let regions = raftstore::SeededBug::ALL.iter().copied().map(Self::Regions);
         let raft = raft::SeededBug::ALL.iter().copied().map(Self::Raft);
         let together = TOGETHER.iter().copied().map(Self::Together);
@@ -98,10 +102,26 @@ impl SeededBug {
             .chain(clients)
             .chain(pd)
             .chain(stores)
+            .chain(records)
             .chain(regions)
             .chain(raft)
             .chain(together)
             .collect()
+    }
+
+    /// True if only transactions can show it.
+    #[must_use]
+    pub fn is_of_transactions(self) -> bool {
+        use ::store::SeededBug as Store;
+        use client_core::SeededBug as Client;
+        match self {
+            Self::Records(_) => true,
+            Self::Store(bug) => {
+                matches!(bug, Store::CommandsUnlatched | Store::LatchesExpire | Store::DecidedInAnyTerm)
+            }
+            Self::Client(bug) => bug >= Client::UnknownCommitRefused,
+            _ => false,
+        }
     }
 
     /// The room whose rule it is, and the rule.
@@ -112,6 +132,7 @@ impl SeededBug {
             Self::Raft(bug) => format!("raft {bug:?}"),
             Self::Client(bug) => format!("client_core {bug:?}"),
             Self::Pd(bug) => format!("pd {bug:?}"),
+            Self::Records(bug) => format!("mvcc {bug:?}"),
             Self::Store(bug) => format!("store {bug:?}"),
             Self::Together(bugs) => bugs.iter().map(|bug| bug.name()).collect::<Vec<_>>().join(" with "),
             driver => format!("sim {driver:?}"),

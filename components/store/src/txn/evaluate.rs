@@ -57,12 +57,13 @@ pub(crate) fn evaluate<S: Snapshot>(
     snapshot: &S,
     region: &Region,
     command: &TxnCommand,
+    bugs: mvcc::Bugs,
 ) -> Result<Result<Decision, KvError>, EngineError> {
     if !keys_of(command).iter().all(|key| region.range.contains(key)) {
         return Ok(Err(KvError::KeyNotInRegion { region_id: region.id, range: region.range.clone() }));
     }
     let mut batch = WriteBatch::new();
-    match decide(&MvccReader::new(snapshot), command, &mut batch) {
+    match decide(&MvccReader::new(snapshot).breaking(bugs), command, &mut batch) {
         Ok(reply) => Ok(Ok(Decision { changes: changes(&batch), reply: KvReply::Txn(Box::new(reply)) })),
         Err(Stop::Locked(locks)) => Ok(Err(KvError::Txn(Box::new(TxnFault::KeyIsLocked { locks })))),
         Err(Stop::Error(error)) => fault(error).map(Err),

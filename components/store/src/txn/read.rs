@@ -26,7 +26,7 @@ pub(crate) fn read<S: Snapshot>(
     read: &TxnRead,
     limits: ReadLimits,
 ) -> Result<Result<KvReply, KvError>, EngineError> {
-    let reader = MvccReader::new(snapshot);
+    let reader = MvccReader::new(snapshot).breaking(limits.bugs);
     let range = &region.range;
     let outside = || Err(KvError::KeyNotInRegion { region_id: region.id, range: range.clone() });
     Ok(match read {

@@ -112,6 +112,7 @@ pub struct TxnScheduler<E: Engine> {
     deadlines: BTreeSet<(MonoTime, CommandId)>,
     next_id: CommandId,
     bugs: Bugs,
+    record_bugs: mvcc::Bugs,
     out: TxnEffects,
 }
 
@@ -120,7 +121,7 @@ impl<E: Engine> TxnScheduler<E> {
     #[must_use]
     pub fn new(worker: usize, engine: E, meta: Arc<StoreMeta>) -> Self {
         // It only takes views.
-        let limits = ReadLimits { bytes_max: 0, pairs_max: 0 };
+        let limits = ReadLimits { bytes_max: 0, pairs_max: 0, bugs: mvcc::Bugs::default() };
         Self {
             token_base: SCHEDULED | (worker as Token) << SCHEDULER_SHIFT,
             reader: LocalReader::new(engine, meta, limits),
@@ -130,14 +131,15 @@ impl<E: Engine> TxnScheduler<E> {
             deadlines: BTreeSet::new(),
             next_id: 0,
             bugs: Bugs::default(),
+            record_bugs: mvcc::Bugs::default(),
             out: TxnEffects::default(),
         }
     }
 
     /// One that breaks rules on purpose.
     #[must_use]
-    pub fn breaking(self, bugs: Bugs) -> Self {
-        Self { bugs, ..self }
+    pub fn breaking(self, bugs: Bugs, record_bugs: mvcc::Bugs) -> Self {
+        Self { bugs, record_bugs, ..self }
     }
 
     /// When a client is to be told that its time is over.
@@ -199,7 +201,7 @@ impl<E: Engine> TxnScheduler<E> {
             };
             let decided = match self.reader.view(clock, running.region_id, running.epoch) {
                 Some((snapshot, delegate)) => {
-                    let decision = evaluate(snapshot, &delegate.region, command)?;
+                    let decision = evaluate(snapshot, &delegate.region, command, self.record_bugs)?;
                     Some((decision, delegate.term))
                 }
                 None => None,
@@ -235,7 +237,7 @@ impl<E: Engine> TxnScheduler<E> {
         let KvCommand::Txn(command) = &request.command else {
             unreachable!("a scheduler asks for views for commands alone")
         };
-        let decision = evaluate(&*snapshot, &region, command)?;
+        let decision = evaluate(&*snapshot, &region, command, self.record_bugs)?;
         self.on_decision(request.token & COMMAND_MASK, decision, term);
         Ok(())
     }

@@ -15,9 +15,12 @@ use types::{Epoch, Key, KeyRange, MonoTime, Peer, Region, RegionId, Term};
 use wire::kv::{KvCommand, KvReply};
 
 const REGION: RegionId = RegionId(1);
-const LIMITS: ReadLimits = ReadLimits { bytes_max: 1 << 20, pairs_max: 10 };
 /// When the second lease ends.
 const LEASE_END: MonoTime = MonoTime(200);
+
+fn limits() -> ReadLimits {
+    ReadLimits { bytes_max: 1 << 20, pairs_max: 10, bugs: store::RecordBugs::default() }
+}
 
 /// What the readers and the peer have in common. `truth` is the largest value that was acknowledged anywhere: its steps
 /// are no choice of the scheduler's.
@@ -132,7 +135,7 @@ fn number(value: Option<Bytes>) -> u64 {
 
 impl Reader for LocalReader<MemEngine> {
     fn new(world: &World) -> Self {
-        Self::new(world.engine.clone(), world.meta.clone(), LIMITS)
+        Self::new(world.engine.clone(), world.meta.clone(), limits())
     }
 
     fn begin_batch(&mut self) {
