@@ -18,4 +18,5 @@ mod monitoring;
 mod partition;
 mod profile;
 mod support;
+mod tables;
 mod tour;
