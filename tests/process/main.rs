@@ -17,6 +17,7 @@ mod kill;
 mod monitoring;
 mod partition;
 mod profile;
+mod shell;
 mod support;
 mod tables;
 mod tour;

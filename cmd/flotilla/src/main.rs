@@ -14,6 +14,7 @@ mod outcome;
 mod playground;
 mod process;
 mod settings;
+mod shell;
 mod text;
 mod trace;
 
@@ -49,6 +50,8 @@ enum Command {
     #[command(after_help = outcome::HELP)]
     Kv(kv::Kv),
     #[command(after_help = outcome::HELP)]
+    Shell(shell::Shell),
+    #[command(after_help = outcome::HELP)]
     Import(import::Import),
     #[command(after_help = outcome::HELP)]
     Export(import::Export),
@@ -77,6 +80,7 @@ fn run(command: Command) -> anyhow::Result<Outcome> {
         Command::Store(store) => process::store(&store),
         Command::Pd(pd) => process::pd(&pd),
         Command::Kv(kv) => on_this_thread(kv::run(kv)),
+        Command::Shell(shell) => on_this_thread(shell::run(shell)),
         Command::Import(import) => on_this_thread(import::import(import)),
         Command::Export(export) => on_this_thread(import::export(export)),
         Command::Ctl(ctl) => on_this_thread(ctl::run(ctl)),
