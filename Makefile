@@ -15,7 +15,7 @@ export CARGO_INCREMENTAL := 0
 TARGET_CI_MIB_MAX := 16384
 endif
 
-.PHONY: help setup run test verify check lint fix sim soak soak-raft teeth bench-sim exhaustive fuzz bench bench-raft bench-peers clean
+.PHONY: help setup run test verify check lint fix sim soak soak-raft teeth nemesis bench-sim exhaustive fuzz bench bench-raft bench-peers clean
 
 help: # List the targets
 	@awk -F ':.*# ' '/^[a-z-]+:.*# /{printf "make %-11s %s\n", $$1, $$2}' Makefile
@@ -89,6 +89,9 @@ bench-peers: setup # Measure beside etcd, PostgreSQL and the bare disk, and writ
 	cargo build --release --locked -p flotilla-cmd
 	binary=$$(realpath $(or $(CARGO_TARGET_DIR),target))/release/flotilla && cd tests/peer-bench && cargo run --release --locked -- \
 		--flotilla $$binary --results ../../bench-results --page ../../docs/performance.md $(ARGS)
+
+nemesis: setup # Kill, freeze and cut off real stores while a bank and lists are written, then judge both: make nemesis MINUTES=10
+	FLOTILLA_NEMESIS_MINUTES=$(or $(MINUTES),10) cargo test --release --locked -p flotilla-tests --test process -- --exact nemesis::nemesis --nocapture
 
 clean: # Remove what was built; RocksDB's archive stays
 	cargo clean

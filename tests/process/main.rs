@@ -15,6 +15,7 @@ mod demo;
 mod judged;
 mod kill;
 mod monitoring;
+mod nemesis;
 mod partition;
 mod profile;
 mod shell;

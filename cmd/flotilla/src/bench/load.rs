@@ -72,6 +72,24 @@ impl Numbers {
     }
 }
 
+/// One client at work.
+pub(crate) trait Hand: Send + 'static {
+    /// Does one thing.
+    fn once(&mut self) -> impl Future<Output = Result<(), Error>> + Send;
+}
+
+/// A client of raw keys.
+struct RawHand {
+    hands: Hands,
+    picker: Picker,
+}
+
+impl Hand for RawHand {
+    async fn once(&mut self) -> Result<(), Error> {
+        self.hands.perform(self.picker.next()).await
+    }
+}
+
 /// Clients at work.
 pub(crate) struct Running {
     shared: Arc<Shared>,
@@ -149,22 +167,32 @@ pub(crate) fn start(connections: &[RawClient], load: Load, history: Option<&Arc<
     let names = Keys::new(history.map(Arc::as_ref));
     let keys = Arc::new(AtomicU64::new(load.keys));
     let zipfian = Zipfian::new(load.keys);
-    let shared = Arc::new(Shared {
-        is_counting: AtomicBool::new(false),
-        is_stopped: AtomicBool::new(false),
-        pacer: load.rate.map(Pacer::start),
-        counts_from: Mutex::new(None),
-        counts: Mutex::new(Counts::new()),
-    });
-    let mut tasks = JoinSet::new();
-    for number in 0..load.clients {
+    start_all(load.clients, load.rate, |number| {
         let client = connections[number % connections.len()].clone();
         let mut dice = SplitMix::new(number as u64).fork("client");
         let value = value(load.value_size, &mut dice);
         let picker = Picker::new(load.workload, load.scan_pairs, dice, zipfian.clone(), Arc::clone(&keys));
         let witness = history.map(|history| Witness::new(Arc::clone(history), number as u64));
-        let hands = Hands::new(client, names.clone(), value, witness);
-        tasks.spawn(work(hands, picker, Arc::clone(&shared)));
+        RawHand { hands: Hands::new(client, names.clone(), value, witness), picker }
+    })
+}
+
+/// Sets so many clients to work; nothing is counted yet.
+pub(crate) fn start_all<H: Hand>(
+    clients: usize,
+    rate: Option<NonZeroU32>,
+    make: impl FnMut(usize) -> H,
+) -> Running {
+    let shared = Arc::new(Shared {
+        is_counting: AtomicBool::new(false),
+        is_stopped: AtomicBool::new(false),
+        pacer: rate.map(Pacer::start),
+        counts_from: Mutex::new(None),
+        counts: Mutex::new(Counts::new()),
+    });
+    let mut tasks = JoinSet::new();
+    for hand in (0..clients).map(make) {
+        tasks.spawn(work(hand, Arc::clone(&shared)));
     }
     Running { shared, tasks, begin: clock::now() }
 }
@@ -243,9 +271,9 @@ impl Shared {
     }
 }
 
-async fn work(mut hands: Hands, mut picker: Picker, shared: Arc<Shared>) {
+async fn work(mut hand: impl Hand, shared: Arc<Shared>) {
     while let Some(intended) = shared.next().await {
-        let result = hands.perform(picker.next()).await;
+        let result = hand.once().await;
         let took = intended.elapsed();
         if !shared.counts(intended) {
             continue;

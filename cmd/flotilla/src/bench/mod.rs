@@ -11,10 +11,11 @@ mod rows;
 mod suite;
 mod system;
 mod tails;
+mod txn;
 mod workload;
 
 use crate::connect::Remote;
-use crate::outcome::Outcome;
+use crate::outcome::{Outcome, Usage};
 use anyhow::Context as _;
 use clap::{ArgGroup, Args};
 use history::History;
@@ -69,6 +70,12 @@ pub(crate) struct Bench {
     /// How long it runs before that.
     #[arg(long, default_value = "1s", value_parser = humantime::parse_duration)]
     warm_up: Duration,
+    /// Transactions reserve what they read to write it, instead of finding out when they commit.
+    #[arg(long, conflicts_with = "suite")]
+    pessimistic: bool,
+    /// Split regions and move leaders meanwhile. Of workloads in transactions.
+    #[arg(long, conflicts_with = "suite")]
+    shuffle: bool,
     /// Write down what every client asked for and saw, as JSON lines, so that it can be judged whether the cluster kept its promises.
     /// Values are then different from each other, and keys are used that held nothing before.
     #[arg(long, value_name = "FILE", conflicts_with = "suite")]
@@ -108,9 +115,9 @@ pub(crate) async fn run(bench: Bench) -> anyhow::Result<Outcome> {
         return Ok(Outcome::Done);
     }
     let workload = bench.workload.expect("clap asks for one of the two");
-    let mut connections = Vec::new();
+    let mut clients = Vec::new();
     for _ in 0..bench.connections {
-        connections.push(bench.remote.connect().await?.raw());
+        clients.push(bench.remote.connect().await?);
     }
     let load = Load {
         workload,
@@ -120,6 +127,15 @@ pub(crate) async fn run(bench: Bench) -> anyhow::Result<Outcome> {
         scan_pairs: bench.scan_pairs,
         rate: bench.rate,
     };
+    if workload.is_transactional() {
+        return transactions(&bench, &clients, &load).await;
+    }
+    if bench.pessimistic || bench.shuffle {
+        let message =
+            "--pessimistic and --shuffle go with workloads in transactions, such as bank".to_owned();
+        return Err(Usage(message).into());
+    }
+    let connections: Vec<_> = clients.iter().map(client::Client::raw).collect();
     let history = match &bench.history {
         Some(path) => {
             let created = History::create(path);
@@ -137,6 +153,41 @@ pub(crate) async fn run(bench: Bench) -> anyhow::Result<Outcome> {
         show(&load, &numbers);
     }
     Ok(Outcome::Done)
+}
+
+/// Runs a workload in transactions; the answer is no if something did not hold.
+async fn transactions(bench: &Bench, clients: &[client::Client], load: &Load) -> anyhow::Result<Outcome> {
+    let around = txn::Around {
+        manner: txn::Manner { is_pessimistic: bench.pessimistic },
+        warm_up: bench.warm_up,
+        duration: bench.duration,
+        shuffles: bench.shuffle,
+        history: bench.history.as_deref(),
+    };
+    let txn::Ran { numbers, violations, shuffled } = txn::run(clients, load, around).await?;
+    if bench.json {
+        let mut value = as_json(load, &numbers);
+        value["pessimistic"] = json!(bench.pessimistic);
+        value["violations"] = json!(violations.as_ref().map(|violations| violations.count));
+        value["first_violation"] = json!(violations.as_ref().and_then(|violations| violations.first.clone()));
+        value["splits"] = json!(shuffled.splits);
+        value["leader_transfers"] = json!(shuffled.transfers);
+        println!("{value}");
+    } else {
+        show(load, &numbers);
+        if bench.shuffle {
+            println!("meanwhile: {} splits, {} moves of leaders", shuffled.splits, shuffled.transfers);
+        }
+        if let Some(violations) = &violations {
+            println!("looked at: {}", violations.looked);
+            println!("violations: {}", violations.count);
+            if let Some(first) = &violations.first {
+                println!("the first: {first}");
+            }
+        }
+    }
+    let is_broken = violations.is_some_and(|violations| violations.count > 0);
+    Ok(if is_broken { Outcome::No } else { Outcome::Done })
 }
 
 fn as_json(load: &Load, numbers: &Numbers) -> Value {

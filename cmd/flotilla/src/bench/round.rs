@@ -1,6 +1,6 @@
 //! One round of a suite: clients at work on a cluster of its own, and what they and the servers used meanwhile.
 
-use super::load::{Load, Numbers, start};
+use super::load::{Load, Numbers, Running, start};
 use super::system::{Counters, cpu};
 use super::workload::Workload;
 use crate::clock;
@@ -72,7 +72,18 @@ pub(super) async fn round(
     load: Load,
     meanwhile: impl Future<Output = anyhow::Result<()>>,
 ) -> anyhow::Result<Round> {
-    let mut running = start(std::slice::from_ref(raw), load, None);
+    let running = start(std::slice::from_ref(raw), load, None);
+    round_of(timing, cluster, running, &load, meanwhile).await
+}
+
+/// The same of clients that have just been set to work.
+pub(super) async fn round_of(
+    timing: Timing,
+    cluster: &Cluster,
+    mut running: Running,
+    load: &Load,
+    meanwhile: impl Future<Output = anyhow::Result<()>>,
+) -> anyhow::Result<Round> {
     clock::pause(timing.warm_up).await;
     let before = Sample::take(cluster).await?;
     running.begin();

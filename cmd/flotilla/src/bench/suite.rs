@@ -5,7 +5,7 @@ use super::round::{Round, Sample, Timing, name_of, nothing, round, wait_replicat
 use super::rows::{Rounds, Row, report};
 use super::system::resident;
 use super::workload::Workload;
-use super::{regions, tails};
+use super::{regions, tails, txn};
 use crate::clock;
 use crate::playground::{Cluster, ClusterOptions};
 use clap::ValueEnum;
@@ -37,6 +37,8 @@ pub(crate) enum Suite {
     Tails,
     /// Puts into the same data in 1, 100, 1,000 and 10,000 regions.
     Regions,
+    /// Transactions: of one key and of sixteen, reads at a timestamp beside raw ones, and a storm on eight keys.
+    Txn,
 }
 
 impl Suite {
@@ -47,6 +49,7 @@ impl Suite {
             Self::Ycsb => "ycsb",
             Self::Tails => "tails",
             Self::Regions => "regions",
+            Self::Txn => "txn",
         }
     }
 
@@ -57,6 +60,7 @@ impl Suite {
             Self::Ycsb => (3, 3, 1000),
             Self::Tails => (3, 4, 1000),
             Self::Regions => (3, 3, 1000),
+            Self::Txn => (3, 3, 500),
         };
         Timing { rounds, duration: Duration::from_secs(seconds), warm_up: Duration::from_millis(warm_up) }
     }
@@ -67,11 +71,12 @@ pub(super) async fn run(suite: Suite, results: &Path, json: bool) -> anyhow::Res
     let timing = suite.timing();
     let rows = match suite {
         Suite::Tails => tails::run(timing).await?,
-        Suite::Quick | Suite::Full | Suite::Ycsb | Suite::Regions => {
+        Suite::Quick | Suite::Full | Suite::Ycsb | Suite::Regions | Suite::Txn => {
             let options = ClusterOptions { stores: STORES, ..ClusterOptions::default() };
             with_cluster(&options, async |cluster| match suite {
                 Suite::Ycsb => ycsb(timing, cluster).await,
                 Suite::Regions => regions::measure(timing, cluster).await,
+                Suite::Txn => txn::suite::measure(timing, cluster).await,
                 _ => measure(timing, cluster).await,
             })
             .await?

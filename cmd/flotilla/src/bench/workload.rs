@@ -32,6 +32,30 @@ pub(crate) enum Workload {
     YcsbE,
     /// YCSB F: half reads, half reads that are followed by an update of what was read, by compare-and-swap until it holds.
     YcsbF,
+    /// Set a key drawn at random, in a transaction of its own.
+    TxnPut,
+    /// Set sixteen keys, spread evenly, in one transaction.
+    TxnWide,
+    /// Read a key drawn at random, as of a timestamp.
+    TxnGet,
+    /// Read --scan-pairs pairs, as of a timestamp.
+    TxnScan,
+    /// All want the same eight keys, and read and write two of them in a transaction.
+    TxnStorm,
+    /// YCSB A in transactions of one key.
+    TxnYcsbA,
+    /// YCSB B in transactions of one key.
+    TxnYcsbB,
+    /// YCSB C as of timestamps.
+    TxnYcsbC,
+    /// YCSB F: half reads, half transactions that read a key and update it.
+    TxnYcsbF,
+    /// Money moves between accounts (as many as --keys, up to 1000), and all of it must be there whenever it is counted.
+    Bank,
+    /// New orders and payments after TPC-C; books must agree with each other.
+    NewOrder,
+    /// Lists (as many as --keys, up to 64) that many append to and read: what they see must be possible.
+    ListAppend,
 }
 
 impl Workload {
@@ -47,6 +71,29 @@ impl Workload {
             Self::YcsbD => "ycsb_d",
             Self::YcsbE => "ycsb_e",
             Self::YcsbF => "ycsb_f",
+            Self::TxnPut => "txn_put",
+            Self::TxnWide => "txn_wide",
+            Self::TxnGet => "txn_get",
+            Self::TxnScan => "txn_scan",
+            Self::TxnStorm => "txn_storm",
+            Self::TxnYcsbA => "txn_ycsb_a",
+            Self::TxnYcsbB => "txn_ycsb_b",
+            Self::TxnYcsbC => "txn_ycsb_c",
+            Self::TxnYcsbF => "txn_ycsb_f",
+            Self::Bank => "bank",
+            Self::NewOrder => "new_order",
+            Self::ListAppend => "list_append",
+        }
+    }
+
+    /// Whether it is done in transactions.
+    pub(crate) fn is_transactional(self) -> bool {
+        match self {
+            Self::Put | Self::Get | Self::Scan | Self::Register => false,
+            Self::YcsbA | Self::YcsbB | Self::YcsbC | Self::YcsbD | Self::YcsbE | Self::YcsbF => false,
+            Self::TxnPut | Self::TxnWide | Self::TxnGet | Self::TxnScan | Self::TxnStorm => true,
+            Self::TxnYcsbA | Self::TxnYcsbB | Self::TxnYcsbC | Self::TxnYcsbF => true,
+            Self::Bank | Self::NewOrder | Self::ListAppend => true,
         }
     }
 
@@ -129,9 +176,8 @@ impl Picker {
                 let first = self.popular();
                 Operation::Scan { first, pairs: 1 + self.dice.below(self.scan_pairs) }
             }
-            Workload::YcsbA | Workload::YcsbB | Workload::YcsbC | Workload::YcsbF => {
-                Operation::Get { key: self.popular() }
-            }
+            // What is done in transactions picks for itself.
+            _ => Operation::Get { key: self.popular() },
         }
     }
 
