@@ -76,6 +76,12 @@ impl Call {
         self.in_doubt
     }
 
+    /// The same, and what the latest attempt failed of.
+    pub(crate) fn doubt(&self) -> Option<Cause> {
+        let unknown = Cause::NoLeader { region_id: RegionId(0) };
+        self.in_doubt.then(|| self.last.clone().unwrap_or(unknown))
+    }
+
     /// What the latest attempt failed of.
     pub(crate) fn last_cause(&self) -> Option<&Cause> {
         self.last.as_ref()

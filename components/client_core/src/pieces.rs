@@ -2,7 +2,7 @@
 
 use crate::call::{Call, Effect, TxnAttempt};
 use crate::core::Core;
-use crate::error::Error;
+use crate::error::{Cause, Error};
 use futures_util::future::BoxFuture;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use std::collections::VecDeque;
@@ -62,13 +62,13 @@ pub(crate) enum Outcome<T> {
     Failed {
         items: Vec<T>,
         error: Error,
-        /// An attempt may have been made before.
-        in_doubt: bool,
+        /// An attempt may have been made before; this is what hides whether one was.
+        doubt: Option<Cause>,
     },
     /// Given up, because another piece had failed.
     Left {
         items: Vec<T>,
-        /// As of `Failed`.
+        /// An attempt may have been made before.
         in_doubt: bool,
     },
 }
@@ -121,9 +121,8 @@ impl Core {
         is_stopped: &AtomicBool,
     ) -> Step<W::Item> {
         let Piece { items, mut call } = piece;
-        let failed = |items, call: &Call, error| {
-            Step::End(Outcome::Failed { items, error, in_doubt: call.is_in_doubt() })
-        };
+        let failed =
+            |items, call: &Call, error| Step::End(Outcome::Failed { items, error, doubt: call.doubt() });
         loop {
             if is_stopped.load(Ordering::Relaxed) {
                 return Step::End(Outcome::Left { items, in_doubt: call.is_in_doubt() });

@@ -7,7 +7,7 @@ use crate::error::Error;
 use crate::keyspace::Keyspace;
 use crate::region_cache::Route;
 use crate::seeded_bug::SeededBug;
-use crate::txn::{ReadingAt, Seen};
+use crate::txn::{ReadingAt, Seen, TxnError};
 use bytes::{BufMut, Bytes, BytesMut};
 use futures_util::Stream;
 use futures_util::future::BoxFuture;
@@ -328,6 +328,9 @@ impl Core {
             (Source::At(seen), TxnAttempt::Faulted(TxnFault::KeyIsLocked { locks })) => {
                 self.meet_as_reader(call, keyspace, seen, locks).await?;
                 return Ok(None);
+            }
+            (_, TxnAttempt::Faulted(TxnFault::TimestampFromFuture { named, latest })) => {
+                return Err(TxnError::TimestampFromFuture { named, latest }.into());
             }
             (_, TxnAttempt::Faulted(_)) => None,
             (Source::Raw, TxnAttempt::Answered(KvReply::Page { pairs, resume })) => {

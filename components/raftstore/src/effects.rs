@@ -29,6 +29,9 @@ pub struct ReadRequest {
     pub epoch: Epoch,
     /// What is to be read.
     pub command: KvCommand,
+    /// What the asker is told instead, if the leader would have it served: something other than the log was in its way when
+    /// it came.
+    pub refusal: Option<Box<KvError>>,
     /// When the asker gives up.
     pub deadline: MonoTime,
 }

@@ -10,7 +10,7 @@ use crate::executor::Handle;
 use crate::fields::{Fields, Unreadable, duration_text};
 use crate::workload::Session;
 use bytes::Bytes;
-use client_core::{Error, Keyspace, ScanOptions, Snapshot, Transaction, TxnClient};
+use client_core::{CommitProtocol, Error, Keyspace, ScanOptions, Snapshot, Transaction, TxnClient};
 use env::{Dice, SplitMix};
 use futures_util::future::{Either, select};
 use parking_lot::Mutex;
@@ -162,6 +162,13 @@ impl Teller {
         let from = self.dice.below(bank.accounts);
         let to = (from + 1 + self.dice.below(bank.accounts - 1)) % bank.accounts;
         let (from, to) = (bank.account(from), bank.account(to));
+        // All ways are met by each other.
+        let protocol = match self.dice.below(4) {
+            0 => CommitProtocol::TwoPhase,
+            1 => CommitProtocol::AsyncCommit,
+            _ => CommitProtocol::OnePhase,
+        };
+        self.client = self.client.with_protocol(protocol);
         let mut transaction = match way {
             Way::Pessimistic => self.client.begin_pessimistic().await?,
             Way::Optimistic | Way::WalksAway => self.client.begin().await?,

@@ -36,6 +36,7 @@ pub const POINTS: &[Point] = &[
     point("raftstore.lone_write", "a proposal takes one write, however many wait"),
     point("raftstore.stay_awake", "a region that was about to sleep does not"),
     point("store.apply_one", "an applier takes one task of those that wait"),
+    point("store.commit_in_two_phases", "a transaction that could commit without a second phase is not let"),
     point("store.lose_view", "the view for a region snapshot is gone when it is to be sent"),
     point("store.measure_later", "a region's size is looked at after the other work that is done aside"),
     point("store.read_by_turn", "a read goes through its region's worker although a lease covers it"),

@@ -1,15 +1,21 @@
 //! Requests of clients: checked, admitted, and sent where they are served.
 
+use crate::concurrency::read_at;
 use crate::config::Config;
 use crate::inflight::Inflight;
-use crate::txn::{TXN_MODE, TxnRequest, check_border, check_command, check_read, size_bytes};
+use crate::oracle::Doubt;
+use crate::txn::{
+    TXN_MODE, TxnRequest, TxnShared, check_border, check_command, check_read, latest_named, locks_in_the_way,
+    size_bytes,
+};
 use engine::Pressure;
 use env::sim_point;
 use raftstore::{Input, ReadRequest, Token, WriteItem, worker_of};
 use std::sync::Arc;
-use types::{ENTRY_SIZE_MAX, KEY_SIZE_MAX, KeyRange, MonoTime, RegionId, VALUE_SIZE_MAX};
+use types::{ENTRY_SIZE_MAX, KEY_SIZE_MAX, KeyRange, MonoTime, RegionId, Timestamp, VALUE_SIZE_MAX};
 use wire::kv::{BusyReason, KvCommand, KvError, KvReply, KvRequest, WriteOp};
 use wire::store::StoreMessage;
+use wire::txn::TxnFault;
 
 /// Room for the prefix that a key space puts before a client's key.
 const KEY_PREFIX_MAX: usize = 16;
@@ -53,19 +59,30 @@ pub enum Routed {
 pub struct Dispatcher {
     config: Arc<Config>,
     inflight: Inflight,
+    txn: TxnShared,
 }
 
 impl Dispatcher {
     /// By this configuration.
     #[must_use]
-    pub fn new(config: Arc<Config>) -> Self {
-        Self { config, inflight: Inflight::default() }
+    pub fn new(config: Arc<Config>, txn: TxnShared) -> Self {
+        Self { config, inflight: Inflight::default(), txn }
     }
 
     /// Where bytes under way are counted.
     #[must_use]
     pub fn inflight(&self) -> &Inflight {
         &self.inflight
+    }
+
+    /// A request has come, of several: those that read at a timestamp are announced before views are taken, so that they can
+    /// share one.
+    pub fn announce(&self, now: MonoTime, request: &KvRequest) {
+        if let KvCommand::TxnRead(read) = &request.command
+            && self.trust(now, read_at(read)).is_ok()
+        {
+            self.txn.concurrency.raise(read_at(read));
+        }
     }
 
     /// Tells where a request is served. `pressure` is the engine's, read not long ago; `deadline` is when the client
@@ -92,7 +109,18 @@ impl Dispatcher {
             | KvCommand::BatchGet { .. }
             | KvCommand::Scan(_)
             | KvCommand::TxnRead(_) => {
-                let request = ReadRequest { token, region_id, epoch, command, deadline };
+                let refusal = match &command {
+                    KvCommand::TxnRead(read) => {
+                        // Who reads the newest there is names no time.
+                        let at = Some(read_at(read)).filter(|at| *at != Timestamp(u64::MAX));
+                        if let Err(error) = self.trust(now, at.unwrap_or_default()) {
+                            return Routed::Answer(Err(error));
+                        }
+                        locks_in_the_way(self.txn.concurrency.begin_read(read)).map(Box::new)
+                    }
+                    _ => None,
+                };
+                let request = ReadRequest { token, region_id, epoch, command, refusal, deadline };
                 return Routed::Read { worker, request };
             }
             KvCommand::Split { keys } => {
@@ -108,6 +136,9 @@ impl Dispatcher {
                 return Routed::Worker { worker, input, bytes: 0 };
             }
             KvCommand::Txn(command) => {
+                if let Err(error) = self.trust(now, latest_named(&command)) {
+                    return Routed::Answer(Err(error));
+                }
                 let bytes = size_bytes(&command);
                 return match self.admit(bytes, pressure) {
                     Err(reason) => Routed::Answer(Err(busy(reason))),
@@ -136,6 +167,15 @@ impl Dispatcher {
     #[must_use]
     pub fn worker_of(&self, region_id: RegionId) -> usize {
         worker_of(region_id, self.config.workers)
+    }
+
+    fn trust(&self, now: MonoTime, named: Timestamp) -> Result<(), KvError> {
+        self.txn.oracle.trust(named, now).map_err(|doubt| match doubt {
+            Doubt::Unknown => busy(BusyReason::Clock),
+            Doubt::FromFuture { latest } => {
+                KvError::Txn(Box::new(TxnFault::TimestampFromFuture { named, latest }))
+            }
+        })
     }
 
     fn admit(&self, bytes: usize, pressure: &Pressure) -> Result<(), BusyReason> {

@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use engine::{Cf, EngineError, Snapshot};
+use raftstore::ReadyRead;
 use types::{Key, KeyRange, Region};
 use wire::kv::{KvCommand, KvError, KvPair, KvReply, Scan};
 
@@ -14,6 +15,21 @@ pub struct ReadLimits {
     pub pairs_max: usize,
     /// Rules of reading at a timestamp that are broken on purpose.
     pub bugs: mvcc::Bugs,
+}
+
+/// Answers a read that its leader would have served: from the view that was taken for it, unless something was in its way.
+///
+/// # Errors
+/// [`EngineError`] when the data cannot be read.
+pub fn serve<S: Snapshot>(
+    ready: ReadyRead<S>,
+    limits: ReadLimits,
+) -> Result<Result<KvReply, KvError>, EngineError> {
+    let ReadyRead { request, region, snapshot, term: _ } = ready;
+    match request.refusal {
+        Some(refusal) => Ok(Err(*refusal)),
+        None => execute(&*snapshot, &region, &request.command, limits),
+    }
 }
 
 /// Serves a read from a snapshot of `region`. Inner errors are the client's; keys outside of the region are refused.

@@ -3,7 +3,7 @@
 use crate::aside::{Aside, AsideStep, is_waited_for};
 use crate::config::Config;
 use crate::dispatch::{Dispatcher, Routed, region_addressed};
-use crate::execute::{ReadLimits, execute};
+use crate::execute::{ReadLimits, serve};
 use crate::ident::{StoreIdent, read_age};
 use crate::local_read::{LocalReader, ReadView};
 use crate::log_writer::{LogWriter, Merged};
@@ -11,7 +11,7 @@ use crate::pd_agent::{PdAgent, PdCall};
 use crate::seeded_bug::SeededBug;
 use crate::snapshot_build::{SnapshotBuilder, SnapshotSource};
 use crate::snapshot_receive::SnapshotReceiver;
-use crate::txn::{TxnEffects, TxnInput, TxnScheduler, scheduler_of};
+use crate::txn::{TxnEffects, TxnInput, TxnScheduler, TxnShared, scheduler_of};
 use engine::{Cf, Engine, EngineError, Op, WriteBatch};
 use env::{Clock, sim_point};
 use raftstore::{
@@ -194,6 +194,8 @@ impl<E: Engine> Store<E> {
     ) -> Result<Self, String> {
         let store_id = ident.store_id;
         let meta = Arc::new(StoreMeta::new());
+        // Whoever drives the store asks its agent each time.
+        let txn = TxnShared::new(|| {});
         let limits = ReadLimits {
             bytes_max: config.read_bytes_max,
             pairs_max: config.scan_pairs_max,
@@ -211,8 +213,9 @@ impl<E: Engine> Store<E> {
         let mut store = Self {
             store_id,
             meta: meta.clone(),
-            dispatcher: Dispatcher::new(config.clone()),
-            reader: LocalReader::new(engine.clone(), meta.clone(), limits).breaking(config.bugs),
+            dispatcher: Dispatcher::new(config.clone(), txn.clone()),
+            reader: LocalReader::new(engine.clone(), meta.clone(), txn.concurrency.clone(), limits)
+                .breaking(config.bugs),
             limits,
             workers: (0..config.workers)
                 .map(|index| {
@@ -224,8 +227,8 @@ impl<E: Engine> Store<E> {
             inboxes: (0..config.workers).map(|_| Vec::new()).collect(),
             schedulers: (0..config.workers)
                 .map(|index| {
-                    let scheduler = TxnScheduler::new(index, engine.clone(), meta.clone());
-                    scheduler.breaking(config.bugs, config.record_bugs)
+                    let (engine, meta, txn) = (engine.clone(), meta.clone(), txn.clone());
+                    TxnScheduler::new(index, engine, meta, txn).breaking(config.bugs, config.record_bugs)
                 })
                 .collect(),
             txn_inboxes: (0..config.workers).map(|_| Vec::new()).collect(),
@@ -249,7 +252,7 @@ impl<E: Engine> Store<E> {
                 config.snapshot_batch_bytes_max,
             )
             .breaking(config.bugs, config.raftstore.bugs),
-            agent: PdAgent::new(store_id, config.store_heartbeat_interval),
+            agent: PdAgent::new(store_id, config.store_heartbeat_interval, txn.oracle.clone()),
             // What a restart has found is durable.
             stats: StoreStats {
                 store_id,
@@ -443,7 +446,7 @@ impl<E: Engine> Store<E> {
         match self.dispatcher.route(clock.now(), &pressure, request, token, deadline) {
             Routed::Answer(answer) => self.out.push(Effect::Reply { token, answer }),
             Routed::Read { worker, request } => {
-                match self.reader.look(clock, request.region_id, request.epoch) {
+                match self.reader.look(clock, request.region_id, request.epoch, Some(&request.command)) {
                     Some(view) => return Some(ReadBegun { view, worker, request }),
                     None => self.inboxes[worker].push(Input::Read(request)),
                 }
@@ -467,7 +470,7 @@ impl<E: Engine> Store<E> {
     /// [`EngineError`]: the store must stop.
     pub fn end_read(&mut self, clock: &dyn Clock, begun: ReadBegun) -> Result<bool, EngineError> {
         let ReadBegun { view, worker, request } = begun;
-        let answer = self.reader.answer(clock, view, &request.command)?;
+        let answer = self.reader.answer(clock, view, &request.command, request.refusal.as_deref())?;
         let is_answered = answer.is_some();
         match answer {
             Some(answer) => self.out.push(Effect::Reply { token: request.token, answer }),
@@ -508,10 +511,10 @@ impl<E: Engine> Store<E> {
                 self.txn_inboxes[scheduler].push(TxnInput::View(ready));
                 continue;
             }
-            let answer = execute(&*ready.snapshot, &ready.region, &ready.request.command, self.limits);
+            let (token, region_id) = (ready.request.token, ready.region.id);
             // A read that fails on the disk is the store's end at the next write; the client may ask elsewhere.
-            let answer = answer.unwrap_or(Err(KvError::RegionNotFound { region_id: ready.region.id }));
-            self.reply(ready.request.token, answer);
+            let answer = serve(ready, self.limits).unwrap_or(Err(KvError::RegionNotFound { region_id }));
+            self.reply(token, answer);
         }
         for task in background {
             let queue = if is_waited_for(&task) { &mut self.lookups } else { &mut self.background };

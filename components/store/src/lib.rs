@@ -9,6 +9,7 @@
 //! knows no socket, no thread and no RocksDB. Start with [`Store`], then [`Dispatcher`].
 
 mod aside;
+mod concurrency;
 mod config;
 mod dispatch;
 mod execute;
@@ -20,6 +21,7 @@ mod ingest;
 mod join;
 mod local_read;
 mod log_writer;
+mod oracle;
 mod pd_agent;
 mod seeded_bug;
 mod snapshot_build;
@@ -29,9 +31,10 @@ mod sync;
 mod txn;
 
 pub use aside::{Aside, AsideStep, is_waited_for};
+pub use concurrency::{ConcurrencyManager, ViewMark};
 pub use config::{Config, ConfigError};
 pub use dispatch::{Dispatcher, Routed, region_addressed};
-pub use execute::{ReadLimits, execute};
+pub use execute::{ReadLimits, execute, serve};
 pub use facade::{Actor, Effect, Event, ReadBegun, Store};
 pub use ident::{DiskAge, FORMAT_VERSION, IdentError, StoreIdent, read_age, read_ident};
 pub use inflight::Inflight;
@@ -39,8 +42,9 @@ pub use join::{Join, JoinStep};
 pub use local_read::{LocalReader, ReadView};
 pub use log_writer::{LogWriter, Merged};
 pub use mvcc::Bugs as RecordBugs;
+pub use oracle::Oracle;
 pub use pd_agent::{PdAgent, PdCall};
 pub use seeded_bug::{Bugs, SeededBug};
 pub use snapshot_build::{SnapshotBuilder, SnapshotSource};
 pub use snapshot_receive::{Received, SnapshotReceiver};
-pub use txn::{TxnEffects, TxnInput, TxnRequest, TxnScheduler, scheduler_of};
+pub use txn::{TxnEffects, TxnInput, TxnRequest, TxnScheduler, TxnShared, scheduler_of};

@@ -1,5 +1,6 @@
 //! Reads under a lease: no message, no worker, no lock on the way.
 
+use crate::concurrency::{ConcurrencyManager, ViewMark};
 use crate::execute::{ReadLimits, execute};
 use crate::seeded_bug::{Bugs, SeededBug};
 use engine::{Engine, EngineError};
@@ -14,12 +15,13 @@ use wire::kv::{KvCommand, KvError, KvReply};
 pub struct LocalReader<E: Engine> {
     engine: E,
     meta: Arc<StoreMeta>,
+    concurrency: Arc<ConcurrencyManager>,
     limits: ReadLimits,
     /// Copies of delegates, good as long as the store's version is `seen`.
     delegates: BTreeMap<RegionId, Arc<Delegate>>,
     seen: u64,
-    /// Shared by the reads of one batch.
-    snapshot: Option<E::Snapshot>,
+    /// Shared by the reads of one batch, those excepted that began too late for it.
+    snapshot: Option<(ViewMark, E::Snapshot)>,
     bugs: Bugs,
 }
 
@@ -33,9 +35,14 @@ pub struct ReadView {
 impl<E: Engine> LocalReader<E> {
     /// A reader of this engine.
     #[must_use]
-    pub fn new(engine: E, meta: Arc<StoreMeta>, limits: ReadLimits) -> Self {
+    pub fn new(
+        engine: E,
+        meta: Arc<StoreMeta>,
+        concurrency: Arc<ConcurrencyManager>,
+        limits: ReadLimits,
+    ) -> Self {
         let (seen, bugs) = (meta.version(), Bugs::default());
-        Self { engine, meta, limits, delegates: BTreeMap::new(), seen, snapshot: None, bugs }
+        Self { engine, meta, concurrency, limits, delegates: BTreeMap::new(), seen, snapshot: None, bugs }
     }
 
     /// One that breaks rules on purpose.
@@ -52,7 +59,8 @@ impl<E: Engine> LocalReader<E> {
         }
     }
 
-    /// Serves a read if a lease allows it; `None` if it must go through the leader's worker.
+    /// Serves a read if a lease allows it; `None` if it must go through the leader's worker. With a `refusal`, that is what
+    /// it is answered.
     ///
     /// # Errors
     /// [`EngineError`] when the data cannot be read.
@@ -62,18 +70,22 @@ impl<E: Engine> LocalReader<E> {
         region_id: RegionId,
         epoch: Epoch,
         command: &KvCommand,
+        refusal: Option<&KvError>,
     ) -> Result<Option<Result<KvReply, KvError>>, EngineError> {
-        self.look(clock, region_id, epoch).map_or(Ok(None), |view| self.answer(clock, view, command))
+        match self.look(clock, region_id, epoch, Some(command)) {
+            Some(view) => self.answer(clock, view, command, refusal),
+            None => Ok(None),
+        }
     }
 
-    /// A view of a region, and who vouches for it, if a lease allows it; as [`read`](Self::read) would see it.
+    /// A view of a region for a command, and who vouches for it, if a lease allows it.
     pub fn view(
         &mut self,
         clock: &dyn Clock,
         region_id: RegionId,
         epoch: Epoch,
     ) -> Option<(&E::Snapshot, Arc<Delegate>)> {
-        let view = self.look(clock, region_id, epoch)?;
+        let view = self.look(clock, region_id, epoch, None)?;
         self.vouch(clock, view)
     }
 
@@ -82,8 +94,15 @@ impl<E: Engine> LocalReader<E> {
     ///
     /// The order is what makes it right: delegate, engine snapshot, and in the second half the clock, and then once more
     /// whether the delegate was still good. So at the moment of the snapshot nobody else could have led, moved or cut the
-    /// region. Whatever happens between the halves, the second one notices what matters.
-    pub fn look(&mut self, clock: &dyn Clock, region_id: RegionId, epoch: Epoch) -> Option<ReadView> {
+    /// region. Whatever happens between the halves, the second one notices what matters. A read at a timestamp has been
+    /// announced to the [`ConcurrencyManager`] before.
+    pub fn look(
+        &mut self,
+        clock: &dyn Clock,
+        region_id: RegionId,
+        epoch: Epoch,
+        read: Option<&KvCommand>,
+    ) -> Option<ReadView> {
         let version = self.meta.version();
         if version != self.seen {
             self.delegates.clear();
@@ -108,7 +127,13 @@ impl<E: Engine> LocalReader<E> {
             self.snapshot = None;
             return delegate.covers(clock.now()).then_some(ReadView { delegate, version });
         }
-        self.snapshot.get_or_insert_with(|| self.engine.snapshot());
+        if let (Some((mark, _)), Some(KvCommand::TxnRead(read))) = (&self.snapshot, read)
+            && !self.concurrency.is_good_for(*mark, read)
+            && !self.bugs.has(SeededBug::ViewBeforeAnnouncement)
+        {
+            self.snapshot = None;
+        }
+        self.snapshot.get_or_insert_with(|| (self.concurrency.mark(), self.engine.snapshot()));
         Some(ReadView { delegate, version })
     }
 
@@ -121,11 +146,15 @@ impl<E: Engine> LocalReader<E> {
         clock: &dyn Clock,
         view: ReadView,
         command: &KvCommand,
+        refusal: Option<&KvError>,
     ) -> Result<Option<Result<KvReply, KvError>>, EngineError> {
         let limits = self.limits;
-        match self.vouch(clock, view) {
-            Some((snapshot, delegate)) => execute(snapshot, &delegate.region, command, limits).map(Some),
-            None => Ok(None),
+        match (self.vouch(clock, view), refusal) {
+            (Some(_), Some(refusal)) => Ok(Some(Err(refusal.clone()))),
+            (Some((snapshot, delegate)), None) => {
+                execute(snapshot, &delegate.region, command, limits).map(Some)
+            }
+            (None, _) => Ok(None),
         }
     }
 
@@ -134,9 +163,9 @@ impl<E: Engine> LocalReader<E> {
         let ReadView { delegate, version } = view;
         let was_covered = self.bugs.has(SeededBug::LeaseBeforeView);
         if was_covered {
-            self.snapshot = Some(self.engine.snapshot());
+            self.snapshot = Some((self.concurrency.mark(), self.engine.snapshot()));
         }
-        let snapshot = self.snapshot.as_ref()?;
+        let (_, snapshot) = self.snapshot.as_ref()?;
         let now = clock.now();
         let covered = was_covered || delegate.covers(now) || self.bugs.has(SeededBug::LeaseNeverEnds);
         if self.meta.version() != version || !covered || sim_point!("store.read_by_turn") {

@@ -1,7 +1,9 @@
 //! What a store tells the placement driver, and what it is told.
 
+use crate::oracle::Oracle;
 use raftstore::{Input, PdTask};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 use types::{MonoTime, RegionId, StoreId};
 use wire::pd::{PdError, PdReply, PdRequest, RegionHeartbeat, StoreStats};
@@ -19,11 +21,12 @@ enum Purpose {
     Regions(Vec<RegionHeartbeat>),
     Split(RegionId),
     Store,
+    Timestamp,
 }
 
 /// Regions in one message to PD.
 const HEARTBEATS_MAX: usize = 512;
-/// How long after a message about regions that PD did not take the next one is sent.
+/// How long after a question, or a message about regions, that PD did not take the next one is sent.
 const RETRY_AFTER: Duration = Duration::from_millis(200);
 /// Questions about splits that may be under way.
 const SPLITS_MAX: usize = 16;
@@ -42,12 +45,16 @@ pub struct PdAgent {
     regions_taken: bool,
     splits: BTreeMap<RegionId, PdRequest>,
     splits_under_way: usize,
+    /// What time it is, asked with every word on how the store is, and when it is wanted.
+    oracle: Arc<Oracle>,
+    timestamp_sent: MonoTime,
+    timestamp_taken: bool,
 }
 
 impl PdAgent {
     /// For this store, which tells how it is every `interval`.
     #[must_use]
-    pub fn new(store_id: StoreId, interval: Duration) -> Self {
+    pub fn new(store_id: StoreId, interval: Duration, oracle: Arc<Oracle>) -> Self {
         Self {
             store_id,
             interval,
@@ -58,6 +65,9 @@ impl PdAgent {
             regions_taken: true,
             splits: BTreeMap::new(),
             splits_under_way: 0,
+            oracle,
+            timestamp_sent: MonoTime::ZERO,
+            timestamp_taken: true,
         }
     }
 
@@ -76,10 +86,12 @@ impl PdAgent {
     /// When something is due to be told even if nothing new comes.
     #[must_use]
     pub fn next_deadline(&self) -> MonoTime {
-        match self.regions_under_way || self.regions.is_empty() {
-            true => self.next_store,
-            false => self.next_store.min(self.next_regions()),
-        }
+        let regions = match self.regions_under_way || self.regions.is_empty() {
+            true => MonoTime::MAX,
+            false => self.next_regions(),
+        };
+        let timestamp = if self.oracle.has_question() { self.next_timestamp() } else { MonoTime::MAX };
+        self.next_store.min(regions).min(timestamp)
     }
 
     /// Not at once after a failure: a PD that refuses quickly would be asked all the time.
@@ -87,6 +99,13 @@ impl PdAgent {
         match self.regions_taken {
             true => MonoTime::ZERO,
             false => self.regions_sent + RETRY_AFTER,
+        }
+    }
+
+    fn next_timestamp(&self) -> MonoTime {
+        match self.timestamp_taken {
+            true => MonoTime::ZERO,
+            false => self.timestamp_sent + RETRY_AFTER,
         }
     }
 
@@ -99,6 +118,7 @@ impl PdAgent {
     pub fn has_calls(&self, now: MonoTime) -> bool {
         now >= self.next_store
             || self.regions_are_due(now)
+            || (self.oracle.has_question() && now >= self.next_timestamp())
             || (self.splits_under_way < SPLITS_MAX && !self.splits.is_empty())
     }
 
@@ -109,6 +129,13 @@ impl PdAgent {
             self.next_store = now + self.interval;
             let request = PdRequest::StoreHeartbeat { stats: stats() };
             calls.push(PdCall { request, purpose: Purpose::Store });
+            self.oracle.want();
+        }
+        if self.oracle.has_question() && now >= self.next_timestamp() {
+            self.oracle.ask(now);
+            self.timestamp_sent = now;
+            let request = PdRequest::GetTimestamps { count: 1 };
+            calls.push(PdCall { request, purpose: Purpose::Timestamp });
         }
         // One message about regions at a time: what is new meanwhile goes with the next.
         if self.regions_are_due(now) {
@@ -160,6 +187,15 @@ impl PdAgent {
                     _ => None,
                 };
                 vec![(region_id, Input::SplitIds { region_id, ids })]
+            }
+            (Purpose::Timestamp, answer) => {
+                let timestamp = match answer {
+                    Some(Ok(PdReply::Timestamp(timestamp))) => Some(timestamp),
+                    _ => None,
+                };
+                self.timestamp_taken = timestamp.is_some();
+                self.oracle.on_answer(timestamp);
+                Vec::new()
             }
             (Purpose::Store, _) => Vec::new(),
         }

@@ -23,4 +23,12 @@ env::seeded_bugs! {
     LatchesExpire,
     /// What a command decided is proposed though another has led since.
     DecidedInAnyTerm,
+    /// A read at a timestamp is served from a view of the engine that was taken before it was announced.
+    ViewBeforeAnnouncement,
+    /// A transaction that commits without a second phase does so whatever was read at by now.
+    CommitBelowReads,
+    /// A transaction that commits without a second phase shows its locks to nobody before the engine has them.
+    LocksNotShown,
+    /// A leader takes what was read here for all that was ever read of the region.
+    ReadsElsewhereForgotten,
 }

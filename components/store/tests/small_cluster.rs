@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use store::{Actor, Config, Effect, Event, Join, JoinStep, Store, StoreIdent};
-use types::{ClusterId, MonoTime, Peer, PeerId, Region, RegionId, StoreId};
+use types::{ClusterId, MonoTime, Peer, PeerId, Region, RegionId, StoreId, Timestamp};
 use wire::kv::{KvCommand, KvError, KvReply, KvRequest, Scan, WriteOp};
 use wire::pd::{Instruction, PdReply, PdRequest, RegionHeartbeat, SplitIds, Step, StoreInfo};
 use wire::store::{SnapshotPiece, SnapshotVerdict, StoreMessage};
@@ -22,6 +22,8 @@ mod races;
 mod sleep;
 #[path = "small_cluster/txn.rs"]
 mod txn;
+#[path = "small_cluster/txn_at_once.rs"]
+mod txn_at_once;
 #[path = "small_cluster/uninitialized.rs"]
 mod uninitialized;
 
@@ -55,6 +57,9 @@ struct Cluster {
     confirmations_lost: bool,
     /// PD does not answer questions about splits, and says so.
     split_ids_refused: bool,
+    /// The last timestamp that PD has given; it gives none while this is so.
+    last_timestamp: u64,
+    timestamps_refused: bool,
     /// Messages to other stores, by their sender.
     sent: BTreeMap<StoreId, usize>,
     /// Stores that have told PD that they are slow.
@@ -92,6 +97,8 @@ impl Cluster {
             held_logs: Vec::new(),
             confirmations_lost: false,
             split_ids_refused: false,
+            last_timestamp: 1_000,
+            timestamps_refused: false,
             sent: BTreeMap::new(),
             slow: Vec::new(),
             pieces: Vec::new(),
@@ -185,6 +192,10 @@ impl Cluster {
             PdRequest::StoreHeartbeat { stats } => {
                 self.slow.extend(stats.is_slow.then_some(stats.store_id));
                 PdReply::Done
+            }
+            PdRequest::GetTimestamps { count } => {
+                self.last_timestamp += u64::from(count);
+                PdReply::Timestamp(Timestamp(self.last_timestamp))
             }
             _ => PdReply::Done,
         }
@@ -281,7 +292,11 @@ impl Cluster {
             }
             Effect::Verdict { .. } => {}
             Effect::AskPd(call) => {
-                let refused = self.split_ids_refused && matches!(call.request, PdRequest::AskSplit { .. });
+                let refused = match call.request {
+                    PdRequest::AskSplit { .. } => self.split_ids_refused,
+                    PdRequest::GetTimestamps { .. } => self.timestamps_refused,
+                    _ => false,
+                };
                 let answer = (!refused).then(|| Ok(self.pd(call.request.clone())));
                 self.event(from, Event::PdAnswer { call, answer });
             }

@@ -1,6 +1,7 @@
 //! The second phase: what is locked becomes visible.
 
 use crate::error::TxnError;
+use bytes::Bytes;
 use engine::{Snapshot, WriteBatch};
 use mvcc::{LockKind, MvccReader, Record, SeededBug, Write, WriteKind, delete_lock, put_write};
 use types::{Key, Timestamp};
@@ -46,12 +47,28 @@ pub fn commit<S: Snapshot>(
         });
     }
     delete_lock(batch, key);
-    let kind = match lock.kind {
+    if lock.kind == LockKind::Pessimistic {
+        // The transaction did nothing to the key in the end, and the request to release it was lost.
+        return Ok(());
+    }
+    put_record(reader, key, lock.kind, start_ts, lock.short_value, commit_ts, batch)
+}
+
+/// Records what a transaction did to a key.
+pub(crate) fn put_record<S: Snapshot>(
+    reader: &MvccReader<'_, S>,
+    key: &Key,
+    kind: LockKind,
+    start_ts: Timestamp,
+    short_value: Option<Bytes>,
+    commit_ts: Timestamp,
+    batch: &mut WriteBatch,
+) -> Result<(), TxnError> {
+    let kind = match kind {
         LockKind::Put => WriteKind::Put,
         LockKind::Delete => WriteKind::Delete,
         LockKind::Lock => WriteKind::Lock,
-        // The transaction did nothing to the key in the end, and the request to release it was lost.
-        LockKind::Pessimistic => return Ok(()),
+        LockKind::Pessimistic => unreachable!("a reservation is not committed"),
     };
     let overlapped = reader.write_at(key, commit_ts)?;
     assert!(
@@ -59,7 +76,7 @@ pub fn commit<S: Snapshot>(
         "INV-TXN-3: {start_ts:?} commits at {commit_ts:?}, where there is {overlapped:?}"
     );
     let write = Write {
-        short_value: lock.short_value.filter(|_| !reader.breaks(SeededBug::ShortValueDropped)),
+        short_value: short_value.filter(|_| !reader.breaks(SeededBug::ShortValueDropped)),
         overlapped_rollback: overlapped.is_some(),
         ..Write::new(kind, start_ts)
     };

@@ -19,12 +19,10 @@ pub enum Conflict {
 /// What a command finds that keeps it from doing what it should. Nothing is changed then.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum TxnError {
-    /// Another transaction is about to write the key. Resolve its lock, or wait, and try again.
+    /// Other transactions are about to write keys. Resolve their locks, or wait, and try again.
     KeyIsLocked {
-        /// The key.
-        key: Key,
-        /// Its lock.
-        lock: Box<Lock>,
+        /// The keys with their locks: one at least, so many at most that they can be told.
+        locks: Vec<(Key, Lock)>,
     },
     /// The key was written meanwhile. Begin again.
     WriteConflict {
@@ -104,8 +102,9 @@ pub enum TxnError {
 impl fmt::Display for TxnError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::KeyIsLocked { lock, .. } => {
-                write!(f, "the key is locked by the transaction that began at {:?}", lock.start_ts)
+            Self::KeyIsLocked { locks } => {
+                let by: Vec<_> = locks.iter().map(|(_, lock)| lock.start_ts).collect();
+                write!(f, "keys are locked by transactions that began at {by:?}")
             }
             Self::WriteConflict { conflict_commit_ts, reason, .. } => match reason {
                 Conflict::RolledBack => write!(f, "the transaction was rolled back; begin again"),
@@ -135,5 +134,36 @@ impl std::error::Error for TxnError {}
 impl From<EngineError> for TxnError {
     fn from(error: EngineError) -> Self {
         Self::Engine(error)
+    }
+}
+
+/// Locks that one refusal names.
+const LOCKS_MAX: usize = 256;
+
+/// Why several keys were refused: by their locks, all in one, so that the client can resolve them in one go; or by the first
+/// other thing that was in the way.
+#[derive(Default)]
+pub(crate) struct Gathered {
+    locks: Vec<(Key, Lock)>,
+    other: Option<TxnError>,
+}
+
+impl Gathered {
+    pub(crate) fn add(&mut self, error: TxnError) {
+        match error {
+            TxnError::KeyIsLocked { locks } => {
+                self.locks.extend(locks);
+                self.locks.truncate(LOCKS_MAX);
+            }
+            other => drop(self.other.get_or_insert(other)),
+        }
+    }
+
+    pub(crate) fn end(self) -> Result<(), TxnError> {
+        match self {
+            Self { other: Some(other), .. } => Err(other),
+            Self { locks, .. } if !locks.is_empty() => Err(TxnError::KeyIsLocked { locks }),
+            Self { .. } => Ok(()),
+        }
     }
 }

@@ -5,6 +5,11 @@
 //! and the others follow. Who finds a lock asks at the primary what became of its transaction ([`check_status`]) and
 //! resolves the lock accordingly. A *rollback* leaves a record, so that a prewrite that comes late fails.
 //!
+//! The second phase can be spared ([`CommitMode`]): *async commit* takes a transaction for committed once all its keys are
+//! locked, at a timestamp that its locks say, and a transaction within one region commits by its prewrite. Then nobody asks
+//! the timestamp oracle when it commits; what it asks for instead is a timestamp above every read so far, and that readers to
+//! come notice it before it is written ([`Prewrite::min_commit_ts`]). Both are the store's to see to.
+//!
 //! Each command is a pure function over a view of the engine: it appends to a batch what is to be proposed, or gives an
 //! error and has changed nothing. Each may come twice. What holds: a lock is never put over another transaction's
 //! (INV-TXN-2), a record never over another's but for a rollback, which is then noted in it (INV-TXN-3), and a commit comes
@@ -25,6 +30,6 @@ pub use commit::commit;
 pub use error::{Conflict, TxnError};
 pub use latch::{Claim, CommandId, Latches};
 pub use pessimistic::{LockRequest, acquire, release};
-pub use prewrite::{Mutation, MutationKind, Prewrite, prewrite};
+pub use prewrite::{CommitMode, Mutation, MutationKind, Prewrite, Prewritten, prewrite};
 pub use rollback::rollback;
 pub use status::{CheckStatus, Secondary, Status, check_secondary, check_status, clean_up, heartbeat};

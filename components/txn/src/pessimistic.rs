@@ -1,30 +1,30 @@
 //! Keys that a transaction reserves before it knows what it does to them.
 
-use crate::error::{Conflict, TxnError};
+use crate::error::{Conflict, Gathered, TxnError};
 use crate::prewrite::{locked, newest_commit};
 use bytes::Bytes;
 use engine::{Snapshot, WriteBatch};
 use mvcc::{Lock, LockKind, MvccReader, Record, SeededBug, delete_lock, put_lock};
 use types::{Key, Timestamp};
 
-/// A key is to be reserved.
+/// Keys are to be reserved.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct LockRequest {
-    /// The key.
-    pub key: Key,
+    /// The keys.
+    pub keys: Vec<Key>,
     /// The key that decides for the transaction.
     pub primary: Key,
     /// When the transaction began.
     pub start_ts: Timestamp,
-    /// Up to when the transaction sees the key.
+    /// Up to when the transaction sees them.
     pub for_update_ts: Timestamp,
     /// How long the transaction may take, in milliseconds.
     pub ttl_ms: u64,
-    /// The key must not have a value.
+    /// None of them may have a value.
     pub must_be_new: bool,
 }
 
-/// Reserves a key. Returns its value, which stays so until the transaction is over.
+/// Reserves keys. Returns their values, which stay so until the transaction is over.
 ///
 /// # Errors
 /// [`TxnError`].
@@ -32,11 +32,27 @@ pub fn acquire<S: Snapshot>(
     reader: &MvccReader<'_, S>,
     request: &LockRequest,
     batch: &mut WriteBatch,
-) -> Result<Option<Bytes>, TxnError> {
-    let LockRequest { key, start_ts, for_update_ts, .. } = request;
-    if for_update_ts < start_ts {
+) -> Result<Vec<Option<Bytes>>, TxnError> {
+    if request.for_update_ts < request.start_ts {
         return Err(TxnError::Invalid { message: "a transaction cannot look at a key before it began" });
     }
+    let (mut values, mut failures) = (Vec::with_capacity(request.keys.len()), Gathered::default());
+    for key in &request.keys {
+        match acquire_one(reader, request, key, batch) {
+            Ok(value) => values.push(value),
+            Err(error) => failures.add(error),
+        }
+    }
+    failures.end().map(|()| values)
+}
+
+fn acquire_one<S: Snapshot>(
+    reader: &MvccReader<'_, S>,
+    request: &LockRequest,
+    key: &Key,
+    batch: &mut WriteBatch,
+) -> Result<Option<Bytes>, TxnError> {
+    let LockRequest { start_ts, for_update_ts, .. } = request;
     let held = match reader.lock(key)? {
         Some(lock) if lock.start_ts != *start_ts => return Err(locked(key, lock)),
         Some(lock) if lock.kind != LockKind::Pessimistic => {

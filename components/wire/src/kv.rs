@@ -229,8 +229,17 @@ pub enum BusyReason {
     SlowDisk,
     /// The region is moving: its leader is handing over, or a snapshot is being applied.
     RegionMoving,
+    /// It is asking the placement driver what time it is.
+    Clock,
 }
-codec_enum!(BusyReason { 1 = ProposalQueue, 2 = Memory, 3 = WriteStall, 4 = SlowDisk, 5 = RegionMoving });
+codec_enum!(BusyReason {
+    1 = ProposalQueue,
+    2 = Memory,
+    3 = WriteStall,
+    4 = SlowDisk,
+    5 = RegionMoving,
+    6 = Clock,
+});
 
 /// Why a command was not done. All but [`KvError::UndeterminedResult`] mean: it will never be applied.
 #[derive(Clone, PartialEq, Eq, Debug)]

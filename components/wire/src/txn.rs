@@ -133,6 +133,23 @@ impl Mutation {
     }
 }
 
+/// How a transaction becomes committed. Where a store cannot do as it is asked, the transaction commits in two phases, and
+/// its answer says so.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub enum CommitMode {
+    #[default]
+    /// By a [`TxnCommand::Commit`] of its primary.
+    TwoPhase,
+    /// By having locked all of its keys, at the greatest `min_commit_ts` of its locks.
+    Async {
+        /// All its keys but the primary, each once; told where the primary is prewritten, and nowhere else.
+        secondaries: Vec<Key>,
+    },
+    /// By this prewrite, which has all of its keys.
+    OnePhase,
+}
+codec_enum!(CommitMode { 1 = TwoPhase, 2 = Async { secondaries }, 3 = OnePhase });
+
 /// The first phase, for keys of one region.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Prewrite {
@@ -146,12 +163,27 @@ pub struct Prewrite {
     pub txn_size: u64,
     /// Up to when it has seen the keys that it has reserved; zero for a transaction that reserves none.
     pub for_update_ts: Timestamp,
-    /// It does not commit earlier; zero if it does not mind.
+    /// It does not commit earlier; zero if it does not mind. Of a transaction that does not commit in two phases: later than
+    /// any timestamp that was given to anybody before it was to be committed.
     pub min_commit_ts: Timestamp,
+    /// It does not commit later than this without a second phase; zero if it does not mind.
+    pub max_commit_ts: Timestamp,
+    /// How it becomes committed.
+    pub mode: CommitMode,
     /// Each key once.
     pub mutations: Vec<Mutation>,
 }
-codec_struct!(Prewrite { primary, start_ts, ttl_ms, txn_size, for_update_ts, min_commit_ts, mutations });
+codec_struct!(Prewrite {
+    primary,
+    start_ts,
+    ttl_ms,
+    txn_size,
+    for_update_ts,
+    min_commit_ts,
+    mutations,
+    max_commit_ts,
+    mode,
+});
 
 /// A question about a transaction.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -263,10 +295,13 @@ codec_enum!(TxnRead {
 pub enum TxnReply {
     /// Nothing more to say than that it was done.
     Done,
-    /// The keys are locked.
+    /// The keys are locked, or more.
     Prewritten {
-        /// The transaction was committed before, at this timestamp: the request comes late, and again.
+        /// The transaction is committed, at this timestamp: in one phase, or the request comes late, and again.
         committed_at: Option<Timestamp>,
+        /// The transaction is committed as soon as all of its keys are locked, at this timestamp or later. `None`: it commits
+        /// in two phases, whatever is answered for its other keys.
+        min_commit_ts: Option<Timestamp>,
     },
     /// What became of a transaction.
     Status(TxnStatus),
@@ -306,7 +341,7 @@ pub enum TxnReply {
 }
 codec_enum!(TxnReply {
     1 = Done,
-    2 = Prewritten { committed_at },
+    2 = Prewritten { committed_at, min_commit_ts },
     3 = Status(status),
     4 = Secondaries(secondaries),
     5 = TimeToLive { ttl_ms },
@@ -533,6 +568,13 @@ pub enum TxnFault {
         /// When.
         commit_ts: Timestamp,
     },
+    /// A timestamp was named that the placement driver cannot have given to anybody yet.
+    TimestampFromFuture {
+        /// The timestamp.
+        named: Timestamp,
+        /// The latest one that the store would take.
+        latest: Timestamp,
+    },
 }
 codec_enum!(TxnFault {
     1 = KeyIsLocked { locks },
@@ -544,4 +586,5 @@ codec_enum!(TxnFault {
     7 = PrimaryMismatch { lock },
     8 = PessimisticLockNotFound { key, start_ts },
     9 = Committed { key, start_ts, commit_ts },
+    10 = TimestampFromFuture { named, latest },
 });

@@ -3,6 +3,7 @@
 use crate::core::Core;
 use crate::error::Error;
 use crate::keyspace::Keyspace;
+use crate::txn::commit::CommitProtocol;
 use crate::txn::origin::Origin;
 use crate::txn::snapshot::Snapshot;
 use crate::txn::transaction::{Mode, Transaction};
@@ -17,18 +18,25 @@ pub struct TxnClient {
     pub(crate) core: Core,
     keyspace: Keyspace,
     pub(crate) deadline: Duration,
+    protocol: CommitProtocol,
 }
 
 impl TxnClient {
     pub(crate) fn new(core: Core, keyspace: Keyspace) -> Self {
         let deadline = core.shared.options.deadline;
-        Self { core, keyspace, deadline }
+        Self { core, keyspace, deadline, protocol: CommitProtocol::default() }
     }
 
     /// The same client, with another deadline for each call, those of its transactions and snapshots included.
     #[must_use]
     pub fn with_deadline(&self, deadline: Duration) -> Self {
         Self { deadline, ..self.clone() }
+    }
+
+    /// The same client, whose transactions commit in another way.
+    #[must_use]
+    pub fn with_protocol(&self, protocol: CommitProtocol) -> Self {
+        Self { protocol, ..self.clone() }
     }
 
     /// The key space of this client.
@@ -79,7 +87,7 @@ impl TxnClient {
     async fn origin(&self) -> Result<Origin, Error> {
         let begun_at = self.core.now();
         let start_ts = self.timestamp().await?;
-        let (core, keyspace, deadline) = (self.core.clone(), self.keyspace, self.deadline);
-        Ok(Origin { core, keyspace, deadline, start_ts, begun_at })
+        let Self { core, keyspace, deadline, protocol } = self.clone();
+        Ok(Origin { core, keyspace, deadline, protocol, start_ts, begun_at })
     }
 }

@@ -1,4 +1,4 @@
-//! The two phases of a commit.
+//! The two phases of a commit, the second of which may be spared ([`CommitProtocol`]).
 
 use crate::call::{Call, Effect, TxnAttempt};
 use crate::error::{Cause, Error};
@@ -12,7 +12,26 @@ use std::ops::Range;
 use std::sync::Arc;
 use types::{Key, KeyRange, MonoTime, Timestamp};
 use wire::kv::{KvCommand, KvReply};
-use wire::txn::{Mutation, MutationKind, Prewrite, TxnCommand, TxnFault, TxnReply};
+use wire::txn::{CommitMode, Mutation, MutationKind, Prewrite, TxnCommand, TxnFault, TxnReply};
+
+/// A transaction that is committed once its keys are locked has this many of them at most: its primary names all others,
+/// and whoever wants to know what became of it asks each.
+const ASYNC_KEYS_MAX: usize = 256;
+/// And they have so many bytes together.
+const ASYNC_KEY_BYTES_MAX: usize = 4096;
+
+/// How transactions are committed. Each way falls back to the one above it where it cannot be gone.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Debug)]
+pub enum CommitProtocol {
+    /// All keys are locked; then the primary is committed, at a timestamp of its own. Two round trips to stores, two to the
+    /// placement driver.
+    TwoPhase,
+    /// The transaction is committed as soon as all of its keys are locked. One round trip to stores.
+    AsyncCommit,
+    /// The same; and if all keys lie in one region, nothing is locked either.
+    #[default]
+    OnePhase,
+}
 
 /// A transaction that is to be committed.
 pub(crate) struct Commit {
@@ -27,11 +46,11 @@ pub(crate) struct Commit {
 }
 
 impl Commit {
-    /// Commits; gives back when. Whatever is locked and not committed in the end is left to `undo`.
+    /// Commits; gives back when. Whatever is locked and not committed in the end is left to `undo`, unless others may find
+    /// that it is committed.
     ///
     /// # Errors
-    /// [`Error::Undetermined`] if the commit of the primary may have been made; all others mean that nothing is, or ever
-    /// will be, committed.
+    /// [`Error::Undetermined`] if it may have been committed; all others mean that nothing is, or ever will be.
     pub(crate) async fn run(self, undo: &mut Undo) -> Result<Timestamp, Error> {
         let keys: Vec<Key> = locked(&self.mutations).cloned().collect();
         let mut call = self.origin.call();
@@ -39,22 +58,56 @@ impl Commit {
             true => Some(self.origin.core.timestamp_for(&mut call).await?),
             false => None,
         };
-        // If this future is dropped, nobody knows how far it came.
-        undo.set_prewritten(keys.iter().cloned());
-        let prewrite = self.prewrite(&call).await;
-        undo.set_prewritten(prewrite.locked);
-        if let Some(error) = prewrite.failure {
-            return Err(error);
-        }
-        let (commit_ts, others) = match prewrite.committed_at {
-            Some(commit_ts) => {
-                undo.forget();
-                (commit_ts, keys)
-            }
-            None => self.commit_primary(&mut call, &keys, early, undo).await?,
+        let at_once = match self.origin.protocol {
+            CommitProtocol::TwoPhase => None,
+            protocol => Some(AtOnce {
+                // Everybody whose transaction has ended by now must find this one later than theirs.
+                min_commit_ts: Timestamp(self.origin.core.timestamp_for(&mut call).await?.0 + 1),
+                secondaries: self.secondaries(&keys),
+                one_phase: protocol == CommitProtocol::OnePhase,
+            }),
         };
-        self.commit_secondaries(others, commit_ts);
+        match at_once {
+            // If this future is dropped, nobody knows how far it came.
+            None => undo.set_prewritten(keys.iter().cloned()),
+            // Nor whether it is committed: then only asking all of its keys tells.
+            Some(_) => undo.hold(),
+        }
+        let prewrite = self.prewrite(&call, at_once.as_ref()).await;
+        if let Some(failure) = prewrite.failure {
+            return match prewrite.doubt {
+                Some(cause) if at_once.is_some() && !prewrite.is_refused && !prewrite.is_two_phase => {
+                    Err(Error::Undetermined { cause })
+                }
+                // One of its keys is not locked, and will not be.
+                _ => {
+                    undo.set_prewritten(prewrite.locked);
+                    Err(failure)
+                }
+            };
+        }
+        let (commit_ts, others) = match (prewrite.committed_at, &at_once) {
+            (Some(commit_ts), Some(at_once)) if at_once.one_phase && prewrite.pieces == 1 => {
+                (commit_ts, Vec::new())
+            }
+            (Some(commit_ts), _) => (commit_ts, keys),
+            (None, Some(_)) if !prewrite.is_two_phase => (prewrite.min_commit_ts, keys),
+            (None, _) => {
+                undo.set_prewritten(prewrite.locked);
+                self.commit_primary(&mut call, &keys, early, undo).await?
+            }
+        };
+        undo.forget();
+        self.commit_behind(others, commit_ts);
         Ok(commit_ts)
+    }
+
+    /// The keys that the primary names if the transaction is to be committed once all are locked; `None` if they are too
+    /// many.
+    fn secondaries(&self, keys: &[Key]) -> Option<Vec<Key>> {
+        let bytes: usize = keys.iter().map(Key::len).sum();
+        let is_small = keys.len() <= ASYNC_KEYS_MAX && bytes <= ASYNC_KEY_BYTES_MAX;
+        is_small.then(|| keys.iter().filter(|key| **key != self.primary).cloned().collect())
     }
 
     /// Has nothing but conditions to be checked; nothing is locked.
@@ -63,37 +116,18 @@ impl Commit {
     /// As of [`Commit::run`], none of them undetermined.
     pub(crate) async fn check(self) -> Result<(), Error> {
         let call = self.origin.call();
-        self.prewrite(&call).await.failure.map_or(Ok(()), Err)
+        self.prewrite(&call, None).await.failure.map_or(Ok(()), Err)
     }
 
-    async fn prewrite(&self, call: &Call) -> Prewritten {
+    async fn prewrite(&self, call: &Call, at_once: Option<&AtOnce>) -> Prewritten {
         let mut prewritten = Prewritten::default();
-        let work = Prewriting { commit: self, waits_until: MonoTime::MAX };
+        let work = Prewriting { commit: self, at_once, waits_until: MonoTime::MAX };
         let mutations = self.mutations.clone();
         let call = call.within(Effect::Repeatable);
         self.origin
             .core
             .in_pieces(mutations, call, &work, |outcome| {
-                match outcome {
-                    Outcome::Done(mutations, reply) => {
-                        prewritten.locked.extend(locked(&mutations).cloned());
-                        if let KvReply::Txn(reply) = reply
-                            && let TxnReply::Prewritten { committed_at: Some(commit_ts) } = *reply
-                        {
-                            prewritten.committed_at = Some(commit_ts);
-                        }
-                    }
-                    Outcome::Failed { items, error, in_doubt } => {
-                        if in_doubt {
-                            prewritten.locked.extend(locked(&items).cloned());
-                        }
-                        prewritten.failure.get_or_insert(error);
-                    }
-                    Outcome::Left { items, in_doubt: true } => {
-                        prewritten.locked.extend(locked(&items).cloned());
-                    }
-                    Outcome::Left { .. } => {}
-                }
+                prewritten.take(outcome);
                 prewritten.failure.is_none()
             })
             .await;
@@ -178,8 +212,8 @@ impl Commit {
         first..if is_here { first + first_piece(here, region) } else { first }
     }
 
-    /// Commits the other keys while the caller goes on. Whoever meets one that is left finds out at the primary.
-    fn commit_secondaries(self, keys: Vec<Key>, commit_ts: Timestamp) {
+    /// Commits keys while the caller goes on. Whoever meets one that is left finds out at the primary.
+    fn commit_behind(self, keys: Vec<Key>, commit_ts: Timestamp) {
         if keys.is_empty() {
             return;
         }
@@ -193,19 +227,91 @@ impl Commit {
     }
 }
 
+/// How a transaction is to be committed that has no second phase.
+struct AtOnce {
+    /// No earlier.
+    min_commit_ts: Timestamp,
+    /// What its primary names, if it may be committed once all its keys are locked.
+    secondaries: Option<Vec<Key>>,
+    /// If all keys go in one request, nothing is locked.
+    one_phase: bool,
+}
+
 /// What came of the first phase.
 #[derive(Default)]
 struct Prewritten {
+    /// Requests that were done.
+    pieces: usize,
     /// Keys that are locked, or may be.
     locked: Vec<Key>,
-    /// The transaction was committed before.
+    /// The transaction is committed.
     committed_at: Option<Timestamp>,
+    /// Of what is locked so that it is committed with the rest, when that is at the earliest.
+    min_commit_ts: Timestamp,
+    /// Something is locked so that it is committed by the primary alone.
+    is_two_phase: bool,
+    /// A key is not locked, and will not be.
+    is_refused: bool,
     failure: Option<Error>,
+    /// What hides whether a key is locked.
+    doubt: Option<Cause>,
+}
+
+impl Prewritten {
+    fn take(&mut self, outcome: Outcome<Mutation>) {
+        match outcome {
+            Outcome::Done(mutations, KvReply::Txn(reply)) => {
+                let TxnReply::Prewritten { committed_at, min_commit_ts } = *reply else {
+                    unreachable!("an answer that does not fit is none")
+                };
+                self.pieces += 1;
+                self.committed_at = self.committed_at.or(committed_at);
+                self.min_commit_ts = self.min_commit_ts.max(min_commit_ts.unwrap_or_default());
+                let is_any_locked = locked(&mutations).next().is_some();
+                self.is_two_phase |= is_any_locked && committed_at.is_none() && min_commit_ts.is_none();
+                self.locked.extend(locked(&mutations).cloned());
+            }
+            Outcome::Done(..) => unreachable!("an answer that does not fit is none"),
+            Outcome::Failed { items, error, doubt } => {
+                // Who answers nonsense may have done anything.
+                let nonsense = || Cause::UnexpectedAnswer { store_id: types::StoreId(0) };
+                let doubt = match &error {
+                    Error::UnexpectedAnswer { .. } => doubt.or_else(|| Some(nonsense())),
+                    _ => doubt,
+                };
+                match doubt {
+                    Some(cause) => {
+                        self.locked.extend(locked(&items).cloned());
+                        self.doubt.get_or_insert(cause);
+                    }
+                    None => self.is_refused = true,
+                }
+                self.failure.get_or_insert(error);
+            }
+            Outcome::Left { items, in_doubt: true } => self.locked.extend(locked(&items).cloned()),
+            Outcome::Left { .. } => self.is_refused = true,
+        }
+    }
 }
 
 struct Prewriting<'a> {
     commit: &'a Commit,
+    at_once: Option<&'a AtOnce>,
     waits_until: MonoTime,
+}
+
+impl Prewriting<'_> {
+    fn mode(&self, mutations: &[Mutation]) -> CommitMode {
+        let Commit { primary, mutations: all, .. } = self.commit;
+        let is_primary_here = locked(mutations).any(|key| key == primary);
+        match self.at_once {
+            Some(AtOnce { one_phase: true, .. }) if mutations.len() == all.len() => CommitMode::OnePhase,
+            Some(AtOnce { secondaries: Some(keys), .. }) => {
+                CommitMode::Async { secondaries: if is_primary_here { keys.clone() } else { Vec::new() } }
+            }
+            Some(_) | None => CommitMode::TwoPhase,
+        }
+    }
 }
 
 impl Item for Mutation {
@@ -228,7 +334,9 @@ impl Work for Prewriting<'_> {
             ttl_ms: origin.ttl_ms(),
             txn_size: self.commit.mutations.len() as u64,
             for_update_ts: *for_update_ts,
-            min_commit_ts: Timestamp(0),
+            min_commit_ts: self.at_once.map_or(Timestamp(0), |at_once| at_once.min_commit_ts),
+            max_commit_ts: Timestamp(0),
+            mode: self.mode(mutations),
             mutations: mutations.to_vec(),
         })))
     }
@@ -250,7 +358,13 @@ impl Work for Prewriting<'_> {
                     };
                     origin.core.meet_as_writer(call, writer, locks).await
                 }
-                other => Err(origin.ends_with(&other)),
+                other => {
+                    if let TxnFault::WriteConflict { .. } = &other {
+                        // Records stay: an earlier attempt that comes yet finds the same.
+                        call.clear_doubt();
+                    }
+                    Err(origin.ends_with(&other))
+                }
             }
         })
     }

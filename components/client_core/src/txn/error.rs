@@ -43,6 +43,14 @@ pub enum TxnError {
         /// The key.
         key: Key,
     },
+    /// The timestamp of a snapshot was given by nobody yet. Not to be tried again as it is.
+    #[error("the timestamp {named:?} lies in the future: {latest:?} is the latest that may have been given")]
+    TimestampFromFuture {
+        /// The timestamp.
+        named: Timestamp,
+        /// What the store would take.
+        latest: Timestamp,
+    },
     /// What the transaction writes is more than may be held in memory. Nothing was added; it may be committed as it is.
     #[error("the transaction would hold {size} bytes, over the limit of {size_max}")]
     TooLarge {
@@ -59,7 +67,7 @@ impl TxnError {
     pub const fn is_worth_another(&self) -> bool {
         match self {
             Self::WriteConflict { .. } | Self::RolledBack { .. } | Self::LockTimeout { .. } => true,
-            Self::AlreadyExists { .. } | Self::TooLarge { .. } => false,
+            Self::AlreadyExists { .. } | Self::TooLarge { .. } | Self::TimestampFromFuture { .. } => false,
         }
     }
 
@@ -83,6 +91,9 @@ impl TxnError {
             | TxnFault::TxnNotFound { .. }
             | TxnFault::PrimaryMismatch { .. }
             | TxnFault::Committed { .. } => None,
+            TxnFault::TimestampFromFuture { named, latest } => {
+                Some(Self::TimestampFromFuture { named: *named, latest: *latest })
+            }
         }
     }
 }

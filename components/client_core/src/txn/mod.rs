@@ -30,6 +30,7 @@ mod transaction;
 mod undo;
 
 pub use client::TxnClient;
+pub use commit::CommitProtocol;
 pub(crate) use decided::Decided;
 pub use error::TxnError;
 pub use inspect::KeyHistory;

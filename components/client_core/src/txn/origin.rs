@@ -5,6 +5,7 @@ use crate::core::Core;
 use crate::error::Error;
 use crate::keyspace::Keyspace;
 use crate::seeded_bug::SeededBug;
+use crate::txn::commit::CommitProtocol;
 use crate::txn::error::TxnError;
 use std::time::Duration;
 use types::{MonoTime, Timestamp};
@@ -16,6 +17,7 @@ pub(crate) struct Origin {
     pub(crate) core: Core,
     pub(crate) keyspace: Keyspace,
     pub(crate) deadline: Duration,
+    pub(crate) protocol: CommitProtocol,
     pub(crate) start_ts: Timestamp,
     /// Not later than `start_ts`.
     pub(crate) begun_at: MonoTime,

@@ -8,6 +8,7 @@ use crate::error::{Error, InvalidArgument};
 use crate::keyspace::Keyspace;
 use crate::pieces::Work;
 use crate::scan::{Scan, ScanOptions, Source};
+use crate::txn::error::TxnError;
 use crate::txn::seen::Seen;
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
@@ -153,6 +154,9 @@ impl Work for ReadingAt<'_> {
             match fault {
                 TxnFault::KeyIsLocked { locks } => {
                     self.core.meet_as_reader(call, self.keyspace, self.seen, locks).await
+                }
+                TxnFault::TimestampFromFuture { named, latest } => {
+                    Err(TxnError::TimestampFromFuture { named, latest }.into())
                 }
                 other => Err(Error::UnexpectedAnswer {
                     message: format!("a store answered a read with {other:?}"),

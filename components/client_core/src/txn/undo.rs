@@ -18,6 +18,8 @@ pub(crate) struct Undo {
     reserved: BTreeSet<Key>,
     /// With what was seen up to then: nobody reserves keys with more.
     for_update_ts: SeenUpTo,
+    /// Others may find the transaction committed: nothing is given up as long as that is so.
+    is_held: bool,
 }
 
 /// A timestamp that only grows.
@@ -27,7 +29,7 @@ impl Undo {
     /// Nothing is locked yet.
     pub(crate) fn new(origin: Origin) -> Self {
         let (prewritten, reserved) = (BTreeSet::new(), BTreeSet::new());
-        Self { origin, prewritten, reserved, for_update_ts: SeenUpTo::default() }
+        Self { origin, prewritten, reserved, for_update_ts: SeenUpTo::default(), is_held: false }
     }
 
     pub(crate) fn may_be_reserved(&mut self, keys: &[Key]) {
@@ -39,12 +41,19 @@ impl Undo {
         SeenUpTo::clone(&self.for_update_ts)
     }
 
-    /// These are all that may have been prewritten.
+    /// These are all that may have been prewritten, and nobody can find the transaction committed.
     pub(crate) fn set_prewritten(&mut self, keys: impl IntoIterator<Item = Key>) {
         self.prewritten = keys.into_iter().collect();
+        self.is_held = false;
     }
 
-    /// From now on others may find it committed: nothing may be given up any more.
+    /// From now on others may find the transaction committed, and decide so: nothing may be given up until it is known that
+    /// they cannot.
+    pub(crate) fn hold(&mut self) {
+        self.is_held = true;
+    }
+
+    /// It is committed, or may be: nothing may be given up any more.
     pub(crate) fn forget(&mut self) {
         self.prewritten.clear();
         self.reserved.clear();
@@ -55,7 +64,8 @@ impl Undo {
         let keys: BTreeSet<Key> = keys.iter().filter_map(|key| self.reserved.take(key)).collect();
         let for_update_ts = SeenUpTo::new(Mutex::new(*self.for_update_ts.lock()));
         let prewritten = BTreeSet::new();
-        drop(Self { origin: self.origin.clone(), prewritten, reserved: keys, for_update_ts });
+        let origin = self.origin.clone();
+        drop(Self { origin, prewritten, reserved: keys, for_update_ts, is_held: false });
     }
 
     /// Gives everything up.
@@ -79,7 +89,7 @@ impl Undo {
 
 impl Drop for Undo {
     fn drop(&mut self) {
-        if self.prewritten.is_empty() && self.reserved.is_empty() {
+        if self.is_held || (self.prewritten.is_empty() && self.reserved.is_empty()) {
             return;
         }
         let work = self.work();

@@ -85,6 +85,11 @@ pub(crate) struct State {
     pub(crate) engine: MemEngine,
     /// The last timestamp that was given.
     pub(crate) given: Timestamp,
+    /// The latest at which anything was read.
+    pub(crate) read_at: Timestamp,
+    /// Leaders know what was read before; if they are forgetful, one does not now and then.
+    pub(crate) leaders_know_reads: bool,
+    pub(crate) forgetful: bool,
     /// Requests that stores were sent, and those that were done.
     pub(crate) kv_sent: Vec<(StoreId, KvRequest)>,
     pub(crate) pd_sent: Vec<PdRequest>,
@@ -122,6 +127,9 @@ impl Cluster {
             script: None,
             engine: MemEngine::new(),
             given: Timestamp::default(),
+            read_at: Timestamp::default(),
+            leaders_know_reads: true,
+            forgetful: true,
             kv_sent: Vec::new(),
             pd_sent: Vec::new(),
             applied: BTreeMap::new(),
@@ -393,6 +401,8 @@ impl State {
         let holds = |key: &Key| {
             assert!(range.contains(key), "a key was sent to the wrong region, and with its epoch");
         };
+        let seen_at = txn_store::seen_at(&request.command);
+        self.read_at = self.read_at.max(seen_at);
         Ok(match request.command {
             KvCommand::Get { key } => {
                 holds(&key);
@@ -458,7 +468,9 @@ impl State {
             KvCommand::CompactLog => KvReply::Compacted { to: LogIndex(7) },
             KvCommand::Txn(command) => {
                 txn_store::keys_of(&command).into_iter().for_each(holds);
-                return txn_store::execute(&self.engine, *command);
+                let floor = Timestamp(self.read_at.0 + 1);
+                let knows = self.leaders_know_reads && !(self.forgetful && self.dice.chance(1, 16));
+                return txn_store::execute(&self.engine, *command, knows.then_some(floor));
             }
             KvCommand::TxnRead(read) => {
                 let page_max = self.dice.below(u64::from(self.scans_page_max)) as usize + 1;

@@ -7,10 +7,10 @@ use mvcc::{Direction, Lock, MvccReader, ReadError, ScanLimits, View};
 use std::collections::BTreeSet;
 use txn::TxnError;
 use types::{Key, KeyRange, Timestamp};
-use wire::kv::{KvError, KvReply};
+use wire::kv::{KvCommand, KvError, KvReply};
 use wire::txn::{
-    Conflict, LockInfo, LockKind, MutationKind, ReadView, Secondary, TxnCommand, TxnFault, TxnItem, TxnRead,
-    TxnReply, TxnStatus,
+    CommitMode, Conflict, LockInfo, LockKind, MutationKind, ReadView, Secondary, TxnCommand, TxnFault,
+    TxnItem, TxnRead, TxnReply, TxnStatus,
 };
 
 type Reader<'a> = MvccReader<'a, MemSnapshot>;
@@ -31,20 +31,30 @@ pub(crate) fn keys_of(command: &TxnCommand) -> Vec<&Key> {
     }
 }
 
-/// Does a command, as a whole or not at all.
-pub(crate) fn execute(engine: &MemEngine, command: TxnCommand) -> Result<KvReply, KvError> {
+/// Does a command, as a whole or not at all. With a `floor`, above all that was read at, a transaction may be committed without
+/// a second phase.
+pub(crate) fn execute(
+    engine: &MemEngine,
+    command: TxnCommand,
+    floor: Option<Timestamp>,
+) -> Result<KvReply, KvError> {
     let keys = keys_of(&command);
     let distinct: BTreeSet<&&Key> = keys.iter().collect();
     assert_eq!(distinct.len(), keys.len(), "a key came twice in one command");
     let snapshot = engine.snapshot();
     let reader = MvccReader::new(&snapshot);
     let mut batch = WriteBatch::default();
-    let reply = evaluate(&reader, command, &mut batch)?;
+    let reply = evaluate(&reader, command, floor, &mut batch)?;
     engine.write(&batch).expect("the engine in memory does not fail");
     Ok(KvReply::Txn(Box::new(reply)))
 }
 
-fn evaluate(reader: &Reader<'_>, command: TxnCommand, batch: &mut WriteBatch) -> Result<TxnReply, KvError> {
+fn evaluate(
+    reader: &Reader<'_>,
+    command: TxnCommand,
+    floor: Option<Timestamp>,
+    batch: &mut WriteBatch,
+) -> Result<TxnReply, KvError> {
     match command {
         TxnCommand::Prewrite(asked) => {
             let shared = txn::Prewrite {
@@ -53,9 +63,17 @@ fn evaluate(reader: &Reader<'_>, command: TxnCommand, batch: &mut WriteBatch) ->
                 ttl_ms: asked.ttl_ms,
                 txn_size: asked.txn_size,
                 for_update_ts: asked.for_update_ts,
-                min_commit_ts: asked.min_commit_ts,
+                min_commit_ts: asked.min_commit_ts.max(floor.unwrap_or_default()),
+                max_commit_ts: asked.max_commit_ts,
+                mode: match asked.mode {
+                    CommitMode::Async { secondaries } if floor.is_some() => {
+                        txn::CommitMode::Async { secondaries }
+                    }
+                    CommitMode::OnePhase if floor.is_some() => txn::CommitMode::OnePhase,
+                    _ => txn::CommitMode::TwoPhase,
+                },
             };
-            let mut found = Vec::new();
+            let mut mutations = Vec::new();
             for mutation in asked.mutations {
                 let kind = match mutation.kind {
                     MutationKind::Put(value) => txn::MutationKind::Put(value),
@@ -64,11 +82,12 @@ fn evaluate(reader: &Reader<'_>, command: TxnCommand, batch: &mut WriteBatch) ->
                     MutationKind::Lock => txn::MutationKind::Lock,
                     MutationKind::CheckNotExists => txn::MutationKind::CheckNotExists,
                 };
-                let mutation = txn::Mutation { key: mutation.key, kind, is_locked: mutation.is_reserved };
-                found.push(txn::prewrite(reader, &shared, &mutation, batch));
+                mutations.push(txn::Mutation { key: mutation.key, kind, is_locked: mutation.is_reserved });
             }
-            let committed_at = all(found)?.into_iter().flatten().next();
-            Ok(TxnReply::Prewritten { committed_at })
+            let prewritten = txn::prewrite(reader, &shared, &mutations, batch);
+            let txn::Prewritten { committed_at, min_commit_ts } =
+                prewritten.map_err(|error| fault(&error))?;
+            Ok(TxnReply::Prewritten { committed_at, min_commit_ts })
         }
         TxnCommand::Commit { keys, start_ts, commit_ts } => {
             done(keys, |key| txn::commit(reader, key, start_ts, commit_ts, batch))
@@ -123,22 +142,38 @@ fn evaluate(reader: &Reader<'_>, command: TxnCommand, batch: &mut WriteBatch) ->
             Ok(TxnReply::TimeToLive { ttl_ms: ttl_ms.map_err(|error| fault(&error))? })
         }
         TxnCommand::Acquire(asked) => {
-            let found = asked.keys.iter().map(|key| {
-                let request = txn::LockRequest {
-                    key: key.clone(),
-                    primary: asked.primary.clone(),
-                    start_ts: asked.start_ts,
-                    for_update_ts: asked.for_update_ts,
-                    ttl_ms: asked.ttl_ms,
-                    must_be_new: asked.must_be_new,
-                };
-                txn::acquire(reader, &request, batch)
-            });
-            Ok(TxnReply::Reserved { values: all(found.collect())? })
+            let request = txn::LockRequest {
+                keys: asked.keys,
+                primary: asked.primary,
+                start_ts: asked.start_ts,
+                for_update_ts: asked.for_update_ts,
+                ttl_ms: asked.ttl_ms,
+                must_be_new: asked.must_be_new,
+            };
+            let values = txn::acquire(reader, &request, batch).map_err(|error| fault(&error))?;
+            Ok(TxnReply::Reserved { values })
         }
         TxnCommand::Release { keys, start_ts, for_update_ts } => {
             done(keys, |key| txn::release(reader, key, start_ts, for_update_ts, batch))
         }
+    }
+}
+
+/// Up to when a command or read sees keys that it does not write.
+pub(crate) fn seen_at(command: &KvCommand) -> Timestamp {
+    match command {
+        KvCommand::TxnRead(read) => match &**read {
+            TxnRead::Get { view, .. } | TxnRead::BatchGet { view, .. } | TxnRead::Scan { view, .. } => {
+                view.at
+            }
+            TxnRead::Locks { .. } | TxnRead::History { .. } => Timestamp(0),
+        },
+        KvCommand::Txn(command) => match &**command {
+            TxnCommand::Prewrite(prewrite) => prewrite.start_ts.max(prewrite.for_update_ts),
+            TxnCommand::Acquire(acquire) => acquire.for_update_ts,
+            _ => Timestamp(0),
+        },
+        _ => Timestamp(0),
     }
 }
 
@@ -210,17 +245,9 @@ fn done(keys: Vec<Key>, mut each: impl FnMut(&Key) -> Result<(), TxnError>) -> R
     Ok(TxnReply::Done)
 }
 
-/// All of what was found, or all of the locks, or the first other thing that is in the way.
+/// All of what was found, or the first thing that is in the way.
 fn all<T>(found: Vec<Result<T, TxnError>>) -> Result<Vec<T>, KvError> {
-    let (mut each, mut locks) = (Vec::new(), Vec::new());
-    for one in found {
-        match one {
-            Ok(one) => each.push(one),
-            Err(TxnError::KeyIsLocked { key, lock }) => locks.push(lock_info(&key, &lock)),
-            Err(error) => return Err(fault(&error)),
-        }
-    }
-    if locks.is_empty() { Ok(each) } else { Err(told(TxnFault::KeyIsLocked { locks })) }
+    found.into_iter().collect::<Result<_, _>>().map_err(|error| fault(&error))
 }
 
 fn told(fault: TxnFault) -> KvError {
@@ -232,7 +259,10 @@ fn fault(error: &TxnError) -> KvError {
         return KvError::InvalidRequest { message: (*message).to_owned() };
     }
     told(match error.clone() {
-        TxnError::KeyIsLocked { key, lock } => TxnFault::KeyIsLocked { locks: vec![lock_info(&key, &lock)] },
+        TxnError::KeyIsLocked { locks } => {
+            let locks = locks.iter().map(|(key, lock)| lock_info(key, lock)).collect();
+            TxnFault::KeyIsLocked { locks }
+        }
         TxnError::WriteConflict { key, start_ts, conflict_start_ts, conflict_commit_ts, reason } => {
             let reason = match reason {
                 txn::Conflict::Optimistic => Conflict::Optimistic,

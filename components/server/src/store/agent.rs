@@ -85,12 +85,12 @@ pub(crate) async fn join(
 /// What workers want told, and the task's wake-up.
 pub(crate) struct Agent {
     agent: Mutex<PdAgent>,
-    wake: Notify,
+    wake: Arc<Notify>,
 }
 
 impl Agent {
-    pub(crate) fn new(agent: PdAgent) -> Self {
-        Self { agent: Mutex::new(agent), wake: Notify::new() }
+    pub(crate) fn new(agent: PdAgent, wake: Arc<Notify>) -> Self {
+        Self { agent: Mutex::new(agent), wake }
     }
 
     pub(crate) fn push_all(&self, tasks: Vec<PdTask>) {

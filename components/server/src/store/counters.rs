@@ -114,6 +114,7 @@ labelled!(
         PrimaryMismatch = "primary_mismatch",
         PessimisticLockNotFound = "pessimistic_lock_not_found",
         Committed = "committed",
+        TimestampFromFuture = "timestamp_from_future",
     }
 );
 
@@ -140,18 +141,20 @@ impl Code {
                 TxnFault::PrimaryMismatch { .. } => Self::PrimaryMismatch,
                 TxnFault::PessimisticLockNotFound { .. } => Self::PessimisticLockNotFound,
                 TxnFault::Committed { .. } => Self::Committed,
+                TxnFault::TimestampFromFuture { .. } => Self::TimestampFromFuture,
             },
         }
     }
 }
 
 /// Why a store was busy, with the label's value.
-pub(crate) const BUSY: [(BusyReason, &str); 5] = [
+pub(crate) const BUSY: [(BusyReason, &str); 6] = [
     (BusyReason::ProposalQueue, "proposal_queue"),
     (BusyReason::Memory, "memory"),
     (BusyReason::WriteStall, "write_stall"),
     (BusyReason::SlowDisk, "slow_disk"),
     (BusyReason::RegionMoving, "region_moving"),
+    (BusyReason::Clock, "clock"),
 ];
 
 labelled!(

@@ -25,7 +25,7 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use store::{
-    ReadLimits, SnapshotBuilder, TxnEffects, TxnInput, TxnScheduler, execute, is_waited_for,
+    ReadLimits, SnapshotBuilder, TxnEffects, TxnInput, TxnScheduler, TxnShared, is_waited_for,
     region_addressed, scheduler_of,
 };
 use tokio::runtime::Handle;
@@ -156,6 +156,8 @@ pub(crate) struct Hub {
     pub(crate) limits: ReadLimits,
     pub(crate) workers: Arc<Workers>,
     pub(crate) log: Mailbox<Logged>,
+    /// What readers and transactions know of each other.
+    pub(crate) txn_shared: TxnShared,
     /// For the schedulers, by worker.
     pub(crate) txns: Arc<TxnInboxes>,
     pub(crate) schedulers: Vec<Seat<TxnScheduler<RocksEngine>>>,
@@ -403,11 +405,9 @@ impl Hub {
 
     /// Serves a read that may be served.
     pub(crate) fn serve(&self, ready: ReadyRead<RocksSnapshot>) {
-        let ReadyRead { request, region, snapshot, term: _ } = ready;
-        let begun = BootClock.now();
-        let answer = execute(&*snapshot, &region, &request.command, self.limits)
-            .unwrap_or_else(|error| fatal("reading", &error));
-        self.answers.answer_each([(request.token, answer, Way::Read { by_lease: false, begun })]);
+        let (token, begun) = (ready.request.token, BootClock.now());
+        let answer = store::serve(ready, self.limits).unwrap_or_else(|error| fatal("reading", &error));
+        self.answers.answer_each([(token, answer, Way::Read { by_lease: false, begun })]);
     }
 
     /// How the store is, for PD.

@@ -54,11 +54,11 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use store::{
     Dispatcher, PdAgent, ReadLimits, SnapshotBuilder, SnapshotReceiver, StoreIdent, TxnInput, TxnScheduler,
-    read_age, scheduler_of,
+    TxnShared, read_age, scheduler_of,
 };
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
-use tokio::sync::Semaphore;
+use tokio::sync::{Notify, Semaphore};
 use tracing::info;
 use transport::{Identity, Server, SnapshotOptions, StoreLinks};
 use types::{MonoTime, StoreId};
@@ -180,7 +180,10 @@ impl Started {
         let workers = Arc::new(Workers::new(store_config.workers));
         let addresses = Arc::new(Addresses::default());
         let links = Arc::new(links(identity, &settings, &outside, &workers, &addresses, runtime));
-        let dispatcher = Dispatcher::new(store_config.clone());
+        let wake = Arc::new(Notify::new());
+        let wakes = wake.clone();
+        let txn_shared = TxnShared::new(move || wakes.notify_one());
+        let dispatcher = Dispatcher::new(store_config.clone(), txn_shared.clone());
         let counters = Arc::new(Counters::default());
         let builder = SnapshotBuilder::new(
             engine.clone(),
@@ -198,7 +201,7 @@ impl Started {
             let scheduler = scheduler_of(token).expect("the token of a scheduler");
             told[scheduler].put_all(&mut vec![TxnInput::Answer { token, answer }]);
         });
-        let scheduler = |index| TxnScheduler::new(index, engine.clone(), meta.clone());
+        let scheduler = |index| TxnScheduler::new(index, engine.clone(), meta.clone(), txn_shared.clone());
         let hub = Arc::new(Hub {
             store_id,
             starts: age.starts,
@@ -208,6 +211,7 @@ impl Started {
                 bugs: store_config.record_bugs,
             },
             log: Mailbox::default(),
+            txn_shared: txn_shared.clone(),
             txns,
             schedulers: (0..store_config.workers).map(|index| Seat::new(scheduler(index))).collect(),
             desks: OnceLock::new(),
@@ -228,7 +232,10 @@ impl Started {
             )
             .telling(scheduled),
             links: links.clone(),
-            agent: Agent::new(PdAgent::new(store_id, store_config.store_heartbeat_interval)),
+            agent: Agent::new(
+                PdAgent::new(store_id, store_config.store_heartbeat_interval, txn_shared.oracle.clone()),
+                wake,
+            ),
             builder: Mutex::new(builder),
             disk: Arc::new(Disk::default()),
             pressure: PressureCache::default(),

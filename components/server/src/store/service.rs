@@ -10,7 +10,7 @@ use crate::measure::add;
 use engine_rocks::{RocksEngine, RocksSnapshot};
 use env::Clock as _;
 use parking_lot::Mutex;
-use raftstore::Input;
+use raftstore::{Input, ReadRequest};
 use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -59,7 +59,10 @@ impl StoreService {
         threads: usize,
         timeout: Duration,
     ) -> Self {
-        let reader = || Mutex::new(LocalReader::new(hub.engine.clone(), hub.meta.clone(), hub.limits));
+        let reader = || {
+            let (engine, meta) = (hub.engine.clone(), hub.meta.clone());
+            Mutex::new(LocalReader::new(engine, meta, hub.txn_shared.concurrency.clone(), hub.limits))
+        };
         let readers = (0..threads).map(|_| reader()).collect();
         Self { cluster_id, dispatcher, timeout, readers, disks: Mutex::default(), hub }
     }
@@ -101,7 +104,8 @@ impl StoreService {
                 }
                 // The clock of the batch will do for those who do not ask.
                 let begun = if timed { BootClock.now() } else { now };
-                let read = reader.read(&BootClock, request.region_id, request.epoch, &request.command);
+                let ReadRequest { region_id, epoch, command, refusal, .. } = &request;
+                let read = reader.read(&BootClock, *region_id, *epoch, command, refusal.as_deref());
                 match read.unwrap_or_else(|error| fatal("reading", &error)) {
                     Some(answer) => {
                         add(&hub.counters.reads_lease, 1);
@@ -148,6 +152,11 @@ impl Service for StoreService {
         let mut reader = self.readers[this_thread() % self.readers.len()].lock();
         transport::hold_wakes(|| {
             reader.begin_batch();
+            for request in batch.iter() {
+                if let RequestBody::Kv(request) = &request.body {
+                    self.dispatcher.announce(now, request);
+                }
+            }
             for request in batch.drain(..) {
                 self.handle(now, shard, request, &mut reader, &mut inputs, &mut txns);
             }

@@ -8,7 +8,7 @@ use crate::mailbox::{Drained, Mailbox};
 use crate::measure::add;
 use engine_rocks::RocksEngine;
 use env::Clock as _;
-use raftstore::{Background, Input};
+use raftstore::{Background, Input, ReadRequest};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use store::{Aside, AsideStep, LocalReader, SnapshotReceiver};
@@ -132,7 +132,8 @@ pub(crate) fn receive(hub: &Hub, mut receiver: SnapshotReceiver<RocksEngine>) {
 
 /// Serves the reads that take long.
 pub(crate) fn read(hub: &Hub) {
-    let mut reader = LocalReader::new(hub.engine.clone(), hub.meta.clone(), hub.limits);
+    let concurrency = hub.txn_shared.concurrency.clone();
+    let mut reader = LocalReader::new(hub.engine.clone(), hub.meta.clone(), concurrency, hub.limits);
     let mut reads = Vec::new();
     while hub.reads.drain(&mut reads, 1, None) != Drained::Closed {
         for pending in reads.drain(..) {
@@ -141,7 +142,8 @@ pub(crate) fn read(hub: &Hub) {
                 PendingRead::Local(request) => {
                     reader.begin_batch();
                     let begun = BootClock.now();
-                    let read = reader.read(&BootClock, request.region_id, request.epoch, &request.command);
+                    let ReadRequest { region_id, epoch, command, refusal, .. } = &request;
+                    let read = reader.read(&BootClock, *region_id, *epoch, command, refusal.as_deref());
                     match read.unwrap_or_else(|error| fatal("reading", &error)) {
                         Some(answer) => {
                             add(&hub.counters.reads_lease, 1);

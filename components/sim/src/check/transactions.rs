@@ -1,4 +1,4 @@
-//! INV-TXN-1, INV-TXN-2, INV-TXN-3, INV-TXN-7, INV-TXN-8, INV-TXN-9, INV-TXN-10: transactions are atomic, lose no update, and are
+//! INV-TXN-1, INV-TXN-2, INV-TXN-3, INV-TXN-4, INV-TXN-7, INV-TXN-8, INV-TXN-9, INV-TXN-10: transactions are atomic, lose no update, and are
 //! seen from their commit on.
 //!
 //! Fed with every batch that an applier writes, on any store. Replicas write the same records again, and a store that has
@@ -98,6 +98,7 @@ impl Transactions {
                     }
                     if lock.kind != LockKind::Pessimistic {
                         self.locks.insert((Bytes::copy_from_slice(key), lock.start_ts), lock.clone());
+                        self.all_may_be_locked(&lock)?;
                     }
                     now.insert(key, Some(lock));
                 }
@@ -119,6 +120,24 @@ impl Transactions {
             }
         }
         Ok(())
+    }
+
+    /// A transaction that commits once all of its keys are locked does so at the latest timestamp that one of them names; all
+    /// of them name one above what was read before.
+    fn all_may_be_locked(&mut self, lock: &Lock) -> Result<(), Broken> {
+        let (primary, start_ts) = (&lock.primary, lock.start_ts);
+        let Some(at_primary) = self.locks.get(&(primary.clone(), start_ts)) else { return Ok(()) };
+        let Some(secondaries) = at_primary.secondaries.as_ref().filter(|_| at_primary.async_commit) else {
+            return Ok(());
+        };
+        let mut commit_ts = at_primary.min_commit_ts;
+        for key in secondaries {
+            match self.locks.get(&(key.clone(), start_ts)) {
+                Some(lock) if lock.async_commit => commit_ts = commit_ts.max(lock.min_commit_ts),
+                Some(_) | None => return Ok(()),
+            }
+        }
+        self.commits_at(primary.clone(), start_ts, commit_ts)
     }
 
     fn record(&mut self, key: &Key, at: Timestamp, write: Write, lock: Option<&Lock>) -> Result<(), Broken> {
@@ -165,12 +184,19 @@ impl Transactions {
     ) -> Result<(), Broken> {
         let shown = escape_key(key);
         let lock = lock.filter(|lock| lock.start_ts == start_ts);
-        let min_commit_ts = lock.map(|lock| lock.min_commit_ts);
+        // Who commits in one phase has locked nothing, or only reserved it.
+        let is_locked = self.locks.contains_key(&(key.clone(), start_ts));
         require(
-            at > start_ts && min_commit_ts.is_some_and(|min_commit_ts| at >= min_commit_ts),
+            at > start_ts && lock.map_or(!is_locked, |lock| at >= lock.min_commit_ts),
             "INV-TXN-1 (commit timestamps)",
             || format!("{start_ts:?} commits {shown} at {at:?}; its lock: {lock:?}"),
         )?;
+        self.commits_at(key.clone(), start_ts, at)
+    }
+
+    /// It has committed then, as this key tells.
+    fn commits_at(&mut self, key: Key, start_ts: Timestamp, at: Timestamp) -> Result<(), Broken> {
+        let shown = escape_key(&key);
         match self.fates.entry(start_ts).or_insert(Fate::Committed(at)) {
             Fate::Committed(commit_ts) => require(*commit_ts == at, "INV-TXN-7 (all at once)", || {
                 format!("{start_ts:?} committed at {commit_ts:?}, and commits {shown} at {at:?}")
@@ -365,6 +391,35 @@ mod tests {
         let pushed = Lock { min_commit_ts: Timestamp(70), ..lock(60, "1") };
         broken(commit(&mut all, KEY, &pushed, 69), "INV-TXN-1 (commit timestamps)");
         broken(commit(&mut all, KEY, &lock(15, "2"), 20), "INV-TXN-3 (one record)");
+    }
+
+    /// All keys of a transaction are locked: it is committed, whoever may say so first, or never.
+    #[test]
+    fn a_transaction_whose_keys_are_all_locked_is_committed_then() {
+        let at_primary = Lock { async_commit: true, secondaries: Some(vec![OTHER.into()]), ..lock(10, "1") };
+        let other = Lock { async_commit: true, min_commit_ts: Timestamp(15), ..lock(10, "2") };
+        let mut all = Transactions::default();
+        apply(&mut all, &[], |batch| put_lock(batch, OTHER, &other)).unwrap();
+        assert_eq!(all.committed(), 0);
+        apply(&mut all, &[], |batch| put_lock(batch, KEY, &at_primary)).unwrap();
+        assert_eq!(all.committed(), 1);
+        let told = [(Timestamp(10), TxnOutcome::Committed(Timestamp(15)))];
+        assert_eq!(all.outcomes_are_right(&told), Ok(()));
+        broken(commit(&mut all.clone(), OTHER, &other, 16), "INV-TXN-7 (all at once)");
+        broken(roll_back(&mut all.clone(), KEY, 10), "INV-TXN-7 (all or nothing)");
+        commit(&mut all, KEY, &at_primary, 15).unwrap();
+        // One that is locked otherwise makes it one that commits in two phases.
+        let mut all = Transactions::default();
+        apply(&mut all, &[], |batch| put_lock(batch, KEY, &at_primary)).unwrap();
+        apply(&mut all, &[], |batch| put_lock(batch, OTHER, &lock(10, "2"))).unwrap();
+        assert_eq!(all.committed(), 0);
+        // And what was never locked is committed in one phase; what was is not.
+        let without_lock = |all: &mut Transactions, key: &[u8]| {
+            let write = Write { short_value: Some("1".into()), ..Write::new(WriteKind::Put, Timestamp(10)) };
+            apply(all, &[], |batch| put_write(batch, key, Timestamp(20), &write))
+        };
+        without_lock(&mut Transactions::default(), KEY).unwrap();
+        broken(without_lock(&mut all, KEY), "INV-TXN-1 (commit timestamps)");
     }
 
     #[test]

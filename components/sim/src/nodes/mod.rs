@@ -116,9 +116,7 @@ impl SeededBug {
         use client_core::SeededBug as Client;
         match self {
             Self::Records(_) => true,
-            Self::Store(bug) => {
-                matches!(bug, Store::CommandsUnlatched | Store::LatchesExpire | Store::DecidedInAnyTerm)
-            }
+            Self::Store(bug) => bug >= Store::CommandsUnlatched,
             Self::Client(bug) => bug >= Client::UnknownCommitRefused,
             _ => false,
         }

@@ -3,7 +3,7 @@
 use codec::ordered::read_ordered;
 use std::collections::BTreeSet;
 use types::{ENTRY_SIZE_MAX, KEY_SIZE_MAX, Key, Timestamp, VALUE_SIZE_MAX};
-use wire::txn::{Mutation, MutationKind, TxnCommand, TxnRead};
+use wire::txn::{CommitMode, Mutation, MutationKind, Prewrite, TxnCommand, TxnRead};
 
 /// What every key of a transaction begins with.
 pub(crate) const TXN_MODE: u8 = b'x';
@@ -21,6 +21,7 @@ pub(crate) fn check_command(command: &TxnCommand) -> Result<(), String> {
             check_key(&prewrite.primary)?;
             check_start(prewrite.start_ts)?;
             check_keys(prewrite.mutations.iter().map(|mutation| &mutation.key))?;
+            check_mode(prewrite)?;
             let bytes: usize = prewrite.mutations.iter().map(Mutation::size_bytes).sum();
             if bytes > ENTRY_SIZE_MAX / ENTRY_SHARE && prewrite.mutations.len() > 1 {
                 return Err(format!("a prewrite of {bytes} bytes is too large for one entry: split it"));
@@ -94,6 +95,47 @@ pub(crate) fn check_border(key: &Key) -> Result<(), String> {
     match key.first() == Some(&TXN_MODE) && !is_short {
         true => check_key(key).map_err(|_| "the border would lie between versions of a key".to_owned()),
         false => Ok(()),
+    }
+}
+
+/// Whether what a prewrite says of itself goes together.
+fn check_mode(prewrite: &Prewrite) -> Result<(), String> {
+    let writes = |mutation: &&Mutation| mutation.kind != MutationKind::CheckNotExists;
+    let is_here = prewrite.mutations.iter().filter(writes).any(|mutation| mutation.key == prewrite.primary);
+    match &prewrite.mode {
+        CommitMode::OnePhase if !is_here => {
+            Err("a transaction that commits in one phase has its primary among its keys".to_owned())
+        }
+        CommitMode::Async { secondaries } if !secondaries.is_empty() => match is_here {
+            false => Err("the other keys are told where the primary is, which is not among these".to_owned()),
+            true if secondaries.contains(&prewrite.primary) => {
+                Err("the primary is none of the other keys".to_owned())
+            }
+            true => check_keys(secondaries),
+        },
+        CommitMode::TwoPhase | CommitMode::OnePhase | CommitMode::Async { .. } => Ok(()),
+    }
+}
+
+/// The latest timestamp that a command names and that somebody must have been given.
+pub(crate) fn latest_named(command: &TxnCommand) -> Timestamp {
+    match command {
+        TxnCommand::Prewrite(Prewrite { start_ts, for_update_ts, min_commit_ts, .. }) => {
+            *start_ts.max(for_update_ts).max(min_commit_ts)
+        }
+        TxnCommand::Commit { start_ts, commit_ts, .. } => *start_ts.max(commit_ts),
+        TxnCommand::Resolve { start_ts, commit_ts, .. } => (*start_ts).max(commit_ts.unwrap_or_default()),
+        TxnCommand::Acquire(acquire) => acquire.start_ts.max(acquire.for_update_ts),
+        TxnCommand::CleanUp { start_ts, current_ts, .. } => *start_ts.max(current_ts),
+        TxnCommand::CheckStatus(asked) => {
+            // Who reads the newest there is names no time.
+            let reads_at = Some(asked.reads_at).filter(|at| *at != Timestamp(u64::MAX));
+            asked.start_ts.max(asked.current_ts).max(reads_at.unwrap_or_default())
+        }
+        TxnCommand::Rollback { start_ts, .. }
+        | TxnCommand::CheckSecondaries { start_ts, .. }
+        | TxnCommand::Heartbeat { start_ts, .. }
+        | TxnCommand::Release { start_ts, .. } => *start_ts,
     }
 }
 

@@ -3,17 +3,25 @@
 use txn::TxnError;
 use types::Key;
 use wire::kv::KvError;
-use wire::txn::{Conflict, LockInfo, LockKind, MutationKind, TxnFault, Version, VersionKind};
+use wire::txn::{CommitMode, Conflict, LockInfo, LockKind, MutationKind, TxnFault, Version, VersionKind};
 
-pub(crate) fn mutation(mutation: wire::txn::Mutation) -> txn::Mutation {
-    let kind = match mutation.kind {
-        MutationKind::Put(value) => txn::MutationKind::Put(value),
-        MutationKind::Insert(value) => txn::MutationKind::Insert(value),
+pub(crate) fn mode(mode: &CommitMode) -> txn::CommitMode {
+    match mode {
+        CommitMode::TwoPhase => txn::CommitMode::TwoPhase,
+        CommitMode::Async { secondaries } => txn::CommitMode::Async { secondaries: secondaries.clone() },
+        CommitMode::OnePhase => txn::CommitMode::OnePhase,
+    }
+}
+
+pub(crate) fn mutation(mutation: &wire::txn::Mutation) -> txn::Mutation {
+    let kind = match &mutation.kind {
+        MutationKind::Put(value) => txn::MutationKind::Put(value.clone()),
+        MutationKind::Insert(value) => txn::MutationKind::Insert(value.clone()),
         MutationKind::Delete => txn::MutationKind::Delete,
         MutationKind::Lock => txn::MutationKind::Lock,
         MutationKind::CheckNotExists => txn::MutationKind::CheckNotExists,
     };
-    txn::Mutation { key: mutation.key, kind, is_locked: mutation.is_reserved }
+    txn::Mutation { key: mutation.key.clone(), kind, is_locked: mutation.is_reserved }
 }
 
 pub(crate) fn lock_info(key: Key, lock: mvcc::Lock) -> LockInfo {
@@ -36,6 +44,18 @@ pub(crate) fn lock_info(key: Key, lock: mvcc::Lock) -> LockInfo {
     }
 }
 
+pub(crate) fn lock_infos(locks: Vec<(Key, mvcc::Lock)>) -> Vec<LockInfo> {
+    locks.into_iter().map(|(key, lock)| lock_info(key, lock)).collect()
+}
+
+/// What a reader is told who meets these; `None` if there are none.
+pub(crate) fn locks_in_the_way(locks: Vec<(Key, mvcc::Lock)>) -> Option<KvError> {
+    let fault = |locks| TxnFault::KeyIsLocked { locks };
+    Some(lock_infos(locks))
+        .filter(|locks| !locks.is_empty())
+        .map(|locks| KvError::Txn(Box::new(fault(locks))))
+}
+
 pub(crate) fn version(seen: mvcc::Version) -> Version {
     Version {
         kind: match seen.kind {
@@ -55,7 +75,7 @@ pub(crate) fn fault(error: TxnError) -> Result<KvError, engine::EngineError> {
     let fault = match error {
         TxnError::Engine(error) => return Err(error),
         TxnError::Invalid { message } => return Ok(KvError::InvalidRequest { message: message.to_owned() }),
-        TxnError::KeyIsLocked { key, lock } => TxnFault::KeyIsLocked { locks: vec![lock_info(key, *lock)] },
+        TxnError::KeyIsLocked { locks } => TxnFault::KeyIsLocked { locks: lock_infos(locks) },
         TxnError::WriteConflict { key, start_ts, conflict_start_ts, conflict_commit_ts, reason } => {
             let reason = match reason {
                 txn::Conflict::Optimistic => Conflict::Optimistic,

@@ -1,17 +1,14 @@
 //! What a command decides on a view of its region.
 
-use super::convert::{fault, lock_info, mutation};
+use super::convert::{fault, lock_info, mode, mutation};
 use bytes::Bytes;
 use engine::{EngineError, Op, Snapshot, WriteBatch};
 use mvcc::MvccReader;
 use raftstore::Change;
-use txn::{LockRequest, TxnError};
+use txn::{LockRequest, Prewritten, TxnError};
 use types::{Key, Region, Timestamp};
 use wire::kv::{KvError, KvReply};
-use wire::txn::{Acquire, LockInfo, Prewrite, Secondary, TxnCommand, TxnFault, TxnReply, TxnStatus};
-
-/// Locks that one refusal names.
-const LOCKS_MAX: usize = 256;
+use wire::txn::{Acquire, Prewrite, Secondary, TxnCommand, TxnReply, TxnStatus};
 
 /// What is to be written, if anything, and what the client is told once it is.
 pub(crate) struct Decision {
@@ -49,7 +46,8 @@ pub(crate) fn size_bytes(command: &TxnCommand) -> usize {
     }
 }
 
-/// Decides. Inner errors are the client's, and then nothing is to be written.
+/// Decides. Inner errors are the client's, and then nothing is to be written. A transaction commits without a second phase
+/// only with a `floor`: above all that was read at, given by who has shown its locks to readers.
 ///
 /// # Errors
 /// [`EngineError`] when the data cannot be read.
@@ -57,44 +55,27 @@ pub(crate) fn evaluate<S: Snapshot>(
     snapshot: &S,
     region: &Region,
     command: &TxnCommand,
+    floor: Option<Timestamp>,
     bugs: mvcc::Bugs,
 ) -> Result<Result<Decision, KvError>, EngineError> {
     if !keys_of(command).iter().all(|key| region.range.contains(key)) {
         return Ok(Err(KvError::KeyNotInRegion { region_id: region.id, range: region.range.clone() }));
     }
     let mut batch = WriteBatch::new();
-    match decide(&MvccReader::new(snapshot).breaking(bugs), command, &mut batch) {
+    match decide(&MvccReader::new(snapshot).breaking(bugs), command, floor, &mut batch) {
         Ok(reply) => Ok(Ok(Decision { changes: changes(&batch), reply: KvReply::Txn(Box::new(reply)) })),
-        Err(Stop::Locked(locks)) => Ok(Err(KvError::Txn(Box::new(TxnFault::KeyIsLocked { locks })))),
-        Err(Stop::Error(error)) => fault(error).map(Err),
-    }
-}
-
-/// Why nothing was decided.
-enum Stop {
-    Locked(Vec<LockInfo>),
-    Error(TxnError),
-}
-
-impl From<TxnError> for Stop {
-    fn from(error: TxnError) -> Self {
-        Self::Error(error)
-    }
-}
-
-impl From<EngineError> for Stop {
-    fn from(error: EngineError) -> Self {
-        Self::Error(error.into())
+        Err(error) => fault(error).map(Err),
     }
 }
 
 fn decide<S: Snapshot>(
     reader: &MvccReader<'_, S>,
     command: &TxnCommand,
+    floor: Option<Timestamp>,
     batch: &mut WriteBatch,
-) -> Result<TxnReply, Stop> {
+) -> Result<TxnReply, TxnError> {
     match command {
-        TxnCommand::Prewrite(prewrite) => return decide_prewrite(reader, prewrite, batch),
+        TxnCommand::Prewrite(prewrite) => return decide_prewrite(reader, prewrite, floor, batch),
         TxnCommand::Acquire(acquire) => return decide_acquire(reader, acquire, batch),
         TxnCommand::Commit { keys, start_ts, commit_ts } => {
             for key in keys {
@@ -156,49 +137,42 @@ fn decide<S: Snapshot>(
     Ok(TxnReply::Done)
 }
 
+/// `floor` as of [`evaluate`].
 fn decide_prewrite<S: Snapshot>(
     reader: &MvccReader<'_, S>,
     asked: &Prewrite,
+    floor: Option<Timestamp>,
     batch: &mut WriteBatch,
-) -> Result<TxnReply, Stop> {
+) -> Result<TxnReply, TxnError> {
     let shared = txn::Prewrite {
         primary: asked.primary.clone(),
         start_ts: asked.start_ts,
         ttl_ms: asked.ttl_ms,
         txn_size: asked.txn_size,
         for_update_ts: asked.for_update_ts,
-        min_commit_ts: asked.min_commit_ts,
+        min_commit_ts: asked.min_commit_ts.max(floor.unwrap_or_default()),
+        max_commit_ts: asked.max_commit_ts,
+        mode: if floor.is_some() { mode(&asked.mode) } else { txn::CommitMode::TwoPhase },
     };
-    let mut committed_at = None;
-    let mut locks = Locks::default();
-    for change in &asked.mutations {
-        let locked = txn::prewrite(reader, &shared, &mutation(change.clone()), batch);
-        committed_at = locks.pass(locked)?.flatten().or(committed_at);
-    }
-    locks.end()?;
-    Ok(TxnReply::Prewritten { committed_at })
+    let mutations: Vec<txn::Mutation> = asked.mutations.iter().map(mutation).collect();
+    let Prewritten { committed_at, min_commit_ts } = txn::prewrite(reader, &shared, &mutations, batch)?;
+    Ok(TxnReply::Prewritten { committed_at, min_commit_ts })
 }
 
 fn decide_acquire<S: Snapshot>(
     reader: &MvccReader<'_, S>,
     asked: &Acquire,
     batch: &mut WriteBatch,
-) -> Result<TxnReply, Stop> {
-    let mut values: Vec<Option<Bytes>> = Vec::with_capacity(asked.keys.len());
-    let mut locks = Locks::default();
-    for key in &asked.keys {
-        let request = LockRequest {
-            key: key.clone(),
-            primary: asked.primary.clone(),
-            start_ts: asked.start_ts,
-            for_update_ts: asked.for_update_ts,
-            ttl_ms: asked.ttl_ms,
-            must_be_new: asked.must_be_new,
-        };
-        values.extend(locks.pass(txn::acquire(reader, &request, batch))?);
-    }
-    locks.end()?;
-    Ok(TxnReply::Reserved { values })
+) -> Result<TxnReply, TxnError> {
+    let request = LockRequest {
+        keys: asked.keys.clone(),
+        primary: asked.primary.clone(),
+        start_ts: asked.start_ts,
+        for_update_ts: asked.for_update_ts,
+        ttl_ms: asked.ttl_ms,
+        must_be_new: asked.must_be_new,
+    };
+    Ok(TxnReply::Reserved { values: txn::acquire(reader, &request, batch)? })
 }
 
 fn decide_secondaries<S: Snapshot>(
@@ -206,7 +180,7 @@ fn decide_secondaries<S: Snapshot>(
     keys: &[Key],
     start_ts: Timestamp,
     batch: &mut WriteBatch,
-) -> Result<TxnReply, Stop> {
+) -> Result<TxnReply, TxnError> {
     let mut secondaries = Vec::with_capacity(keys.len());
     for key in keys {
         secondaries.push(match txn::check_secondary(reader, key, start_ts, batch)? {
@@ -216,31 +190,6 @@ fn decide_secondaries<S: Snapshot>(
         });
     }
     Ok(TxnReply::Secondaries(secondaries))
-}
-
-/// Gathers the locks that are in the way, so that the client can resolve all of them in one go.
-#[derive(Default)]
-struct Locks(Vec<LockInfo>);
-
-impl Locks {
-    /// What came of one key; `None` if another transaction has locked it.
-    fn pass<T>(&mut self, outcome: Result<T, TxnError>) -> Result<Option<T>, Stop> {
-        match outcome {
-            Ok(value) => Ok(Some(value)),
-            Err(TxnError::KeyIsLocked { key, lock }) => {
-                self.0.push(lock_info(key, *lock));
-                match self.0.len() < LOCKS_MAX {
-                    true => Ok(None),
-                    false => Err(Stop::Locked(std::mem::take(&mut self.0))),
-                }
-            }
-            Err(error) => Err(error.into()),
-        }
-    }
-
-    fn end(self) -> Result<(), Stop> {
-        if self.0.is_empty() { Ok(()) } else { Err(Stop::Locked(self.0)) }
-    }
 }
 
 /// A batch as it is proposed.

@@ -1,15 +1,40 @@
 //! Transactions on a store: which command runs when, on which view, and what becomes of it.
 //!
 //! A [`TxnScheduler`] gives commands their latches, a view of the region that its leader vouches for, and proposes what
-//! `txn` decides on it. Reads at a timestamp ([`read`]) need none of that: they go the way of raw reads.
+//! `txn` decides on it. Reads at a timestamp ([`read`]) need none of that: they go the way of raw reads. What both must know
+//! of each other, where a transaction commits without a second phase, is in [`TxnShared`].
 
 mod check;
 mod convert;
 mod evaluate;
+mod floor;
 mod read;
 mod scheduler;
 
-pub(crate) use check::{TXN_MODE, check_border, check_command, check_read};
+use crate::concurrency::ConcurrencyManager;
+use crate::oracle::Oracle;
+use std::sync::Arc;
+
+pub(crate) use check::{TXN_MODE, check_border, check_command, check_read, latest_named};
+pub(crate) use convert::locks_in_the_way;
 pub(crate) use evaluate::size_bytes;
 pub(crate) use read::read;
 pub use scheduler::{TxnEffects, TxnInput, TxnRequest, TxnScheduler, scheduler_of};
+
+/// What all threads of a store share of transactions.
+#[derive(Clone, Debug)]
+pub struct TxnShared {
+    /// What was read, and is about to be written.
+    pub concurrency: Arc<ConcurrencyManager>,
+    /// What time it is.
+    pub oracle: Arc<Oracle>,
+}
+
+impl TxnShared {
+    /// Nothing was read yet. `wake` is called, by any thread, when there is a question for the placement driver.
+    #[must_use]
+    pub fn new(wake: impl Fn() + Send + Sync + 'static) -> Self {
+        let concurrency = Arc::new(ConcurrencyManager::default());
+        Self { oracle: Arc::new(Oracle::new(concurrency.clone(), wake)), concurrency }
+    }
+}

@@ -1,6 +1,6 @@
 //! Reads at a timestamp, on a view of the engine.
 
-use super::convert::{lock_info, version};
+use super::convert::{lock_info, lock_infos, version};
 use crate::execute::ReadLimits;
 use bytes::Bytes;
 use engine::{EngineError, Snapshot};
@@ -42,7 +42,7 @@ pub(crate) fn read<S: Snapshot>(
         TxnRead::Locks { range: wanted, up_to, limit } => {
             let limit = if *limit == 0 { LOCKS_MAX } else { LOCKS_MAX.min(*limit as usize) };
             let page = reader.locks(&range.intersection(wanted), *up_to, limit)?;
-            let locks = page.locks.into_iter().map(|(key, lock)| lock_info(key, lock)).collect();
+            let locks = lock_infos(page.locks);
             Ok(KvReply::Txn(Box::new(TxnReply::Locks { locks, resume: page.resume })))
         }
         TxnRead::History { key } => {

@@ -9,10 +9,15 @@
 //! leader vouches for, by its lease or by a round with its quorum; what is decided on it is proposed in that term and
 //! under that version of the region or not at all (INV-TXN-5), because latches keep apart the commands of one leader only.
 //!
+//! A transaction that commits without a second phase does so above all that was read of its keys, and from before that is
+//! settled until the command is done its locks are shown to readers ([`super::floor`], INV-TXN-4).
+//!
 //! A client that gives up is told so at its deadline; its command, once proposed, goes on and keeps its latches. The
 //! scheduler belongs to a worker and sees the regions that the worker owns.
 
+use super::TxnShared;
 use super::evaluate::{Decision, evaluate, keys_of};
+use super::floor::{Floor, Floors};
 use crate::execute::ReadLimits;
 use crate::local_read::LocalReader;
 use crate::seeded_bug::{Bugs, SeededBug};
@@ -22,7 +27,7 @@ use raftstore::{Input, ReadRequest, ReadyRead, StoreMeta, Token, WriteItem};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use txn::{Claim, CommandId, Latches};
-use types::{Epoch, MonoTime, RegionId, Term};
+use types::{Epoch, Key, MonoTime, RegionId, Term, Timestamp};
 use wire::kv::{KvCommand, KvError, KvReply};
 use wire::txn::TxnCommand;
 
@@ -97,6 +102,8 @@ struct Running {
     epoch: Epoch,
     deadline: MonoTime,
     stage: Stage,
+    /// Keys whose locks readers are shown until the command is done.
+    shown: Vec<Key>,
 }
 
 /// Runs the commands of the regions that one worker owns.
@@ -104,6 +111,7 @@ pub struct TxnScheduler<E: Engine> {
     /// What its tokens begin with.
     token_base: Token,
     reader: LocalReader<E>,
+    floors: Floors,
     latches: Latches,
     running: BTreeMap<CommandId, Running>,
     /// Commands that hold all their latches and have no view yet.
@@ -119,12 +127,13 @@ pub struct TxnScheduler<E: Engine> {
 impl<E: Engine> TxnScheduler<E> {
     /// The scheduler of the worker with this number; without commands.
     #[must_use]
-    pub fn new(worker: usize, engine: E, meta: Arc<StoreMeta>) -> Self {
+    pub fn new(worker: usize, engine: E, meta: Arc<StoreMeta>, shared: TxnShared) -> Self {
         // It only takes views.
         let limits = ReadLimits { bytes_max: 0, pairs_max: 0, bugs: mvcc::Bugs::default() };
         Self {
             token_base: SCHEDULED | (worker as Token) << SCHEDULER_SHIFT,
-            reader: LocalReader::new(engine, meta, limits),
+            reader: LocalReader::new(engine, meta, shared.concurrency.clone(), limits),
+            floors: Floors::new(shared),
             latches: Latches::new(),
             running: BTreeMap::new(),
             latched: VecDeque::new(),
@@ -138,7 +147,8 @@ impl<E: Engine> TxnScheduler<E> {
 
     /// One that breaks rules on purpose.
     #[must_use]
-    pub fn breaking(self, bugs: Bugs, record_bugs: mvcc::Bugs) -> Self {
+    pub fn breaking(mut self, bugs: Bugs, record_bugs: mvcc::Bugs) -> Self {
+        self.floors.bugs = bugs;
         Self { bugs, record_bugs, ..self }
     }
 
@@ -188,21 +198,24 @@ impl<E: Engine> TxnScheduler<E> {
         }
         self.deadlines.insert((deadline, id));
         let stage = Stage::Latching(claim, command);
-        self.running.insert(id, Running { token: Some(token), region_id, epoch, deadline, stage });
+        let running = Running { token: Some(token), region_id, epoch, deadline, stage, shown: Vec::new() };
+        self.running.insert(id, running);
     }
 
     /// Gives views to all commands that have their latches: one of the engine for all of them, taken now.
     fn view_latched(&mut self, clock: &dyn Clock) -> Result<(), EngineError> {
         self.reader.begin_batch();
         for id in std::mem::take(&mut self.latched) {
-            let Some(running) = self.running.get(&id) else { continue };
-            let Stage::Latching(_, command) = &running.stage else {
+            let Some(running) = self.running.get_mut(&id) else { continue };
+            let Running { stage: Stage::Latching(_, command), region_id, epoch, shown, .. } = running else {
                 unreachable!("command {id} was to be given its first view")
             };
-            let decided = match self.reader.view(clock, running.region_id, running.epoch) {
+            let decided = match self.reader.view(clock, *region_id, *epoch) {
                 Some((snapshot, delegate)) => {
-                    let decision = evaluate(snapshot, &delegate.region, command, self.record_bugs)?;
-                    Some((decision, delegate.term))
+                    let (region, term) = (&delegate.region, delegate.term);
+                    let floor = self.floors.floor(self.token_base | id, region, term, command);
+                    let at = shown_by(floor, shown);
+                    Some((evaluate(snapshot, region, command, at, self.record_bugs)?, term))
                 }
                 None => None,
             };
@@ -228,6 +241,7 @@ impl<E: Engine> TxnScheduler<E> {
             region_id: running.region_id,
             epoch: running.epoch,
             command: KvCommand::Txn(command),
+            refusal: None,
             deadline: running.deadline,
         }));
     }
@@ -237,8 +251,12 @@ impl<E: Engine> TxnScheduler<E> {
         let KvCommand::Txn(command) = &request.command else {
             unreachable!("a scheduler asks for views for commands alone")
         };
-        let decision = evaluate(&*snapshot, &region, command, self.record_bugs)?;
-        self.on_decision(request.token & COMMAND_MASK, decision, term);
+        let id = request.token & COMMAND_MASK;
+        let running = self.running.get_mut(&id).expect("the worker answers each question once");
+        let floor = self.floors.floor(request.token, &region, term, command);
+        let at = shown_by(floor, &mut running.shown);
+        let decision = evaluate(&*snapshot, &region, command, at, self.record_bugs)?;
+        self.on_decision(id, decision, term);
         Ok(())
     }
 
@@ -285,6 +303,7 @@ impl<E: Engine> TxnScheduler<E> {
     fn end(&mut self, id: CommandId, answer: Result<KvReply, KvError>) {
         let running = self.running.remove(&id).expect("a command ends once");
         self.deadlines.remove(&(running.deadline, id));
+        self.floors.withdraw(self.token_base | id, running.shown);
         if let Some(token) = running.token {
             self.out.replies.push((token, answer));
         }
@@ -329,4 +348,11 @@ impl<E: Engine> TxnScheduler<E> {
             }
         }
     }
+}
+
+/// Notes what readers are shown, and gives back the floor itself.
+fn shown_by(floor: Option<Floor>, shown: &mut Vec<Key>) -> Option<Timestamp> {
+    let floor = floor?;
+    *shown = floor.shown;
+    Some(floor.at)
 }

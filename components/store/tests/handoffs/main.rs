@@ -7,12 +7,16 @@
 // The files below name the facts of a store as those of the crate `raftstore`; here that is us.
 extern crate self as raftstore;
 
+mod commit_at_once;
 mod credit;
 mod facts;
 mod reads;
 mod schedules;
 mod sync;
 
+#[path = "../../src/concurrency.rs"]
+#[expect(unreachable_pub, reason = "the product shows it to others")]
+mod concurrency;
 #[path = "../../src/inflight.rs"]
 #[expect(unreachable_pub, reason = "the product shows it to others")]
 mod inflight;

@@ -135,7 +135,7 @@ fn number(value: Option<Bytes>) -> u64 {
 
 impl Reader for LocalReader<MemEngine> {
     fn new(world: &World) -> Self {
-        Self::new(world.engine.clone(), world.meta.clone(), limits())
+        Self::new(world.engine.clone(), world.meta.clone(), Arc::default(), limits())
     }
 
     fn begin_batch(&mut self) {
@@ -144,7 +144,8 @@ impl Reader for LocalReader<MemEngine> {
 
     fn read(&mut self, world: &World) -> Option<u64> {
         let epoch = region(1).epoch;
-        let answer = Self::read(self, world, REGION, epoch, &KvCommand::Get { key: key() }).unwrap()?;
+        let get = KvCommand::Get { key: key() };
+        let answer = Self::read(self, world, REGION, epoch, &get, None).unwrap()?;
         let Ok(KvReply::Value(value)) = answer else { panic!("a get is answered by {answer:?}") };
         Some(number(value))
     }

@@ -11,3 +11,17 @@ impl<T> Mutex<T> {
         self.0.lock().expect("no thread dies in it")
     }
 }
+
+/// One that many may hold who only look.
+#[derive(Default, Debug)]
+pub(crate) struct RwLock<T>(shuttle::sync::RwLock<T>);
+
+impl<T> RwLock<T> {
+    pub(crate) fn read(&self) -> shuttle::sync::RwLockReadGuard<'_, T> {
+        self.0.read().expect("no thread dies in it")
+    }
+
+    pub(crate) fn write(&self) -> shuttle::sync::RwLockWriteGuard<'_, T> {
+        self.0.write().expect("no thread dies in it")
+    }
+}

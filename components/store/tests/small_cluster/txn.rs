@@ -5,24 +5,33 @@
 use super::*;
 use bytes::BytesMut;
 use codec::ordered::{put_ordered, read_ordered};
-use types::{KeyRange, Timestamp};
+use types::KeyRange;
 use wire::kv::KvCommand::{Txn, TxnRead as Read};
 use wire::txn::{
-    LockInfo, Mutation, MutationKind, Prewrite, ReadView, TxnCommand, TxnFault, TxnRead, TxnReply,
+    CommitMode, LockInfo, Mutation, MutationKind, Prewrite, ReadView, TxnCommand, TxnFault, TxnRead, TxnReply,
 };
 
-fn key(name: &str) -> Bytes {
+pub(crate) fn key(name: &str) -> Bytes {
     let mut out = BytesMut::new();
     put_ordered(&mut out, format!("x\0\0\0{name}").as_bytes());
     out.freeze()
 }
 
-fn put(name: &str, value: &str) -> Mutation {
+pub(crate) fn put(name: &str, value: &str) -> Mutation {
     let kind = MutationKind::Put(Bytes::copy_from_slice(value.as_bytes()));
     Mutation { key: key(name), kind, is_reserved: false }
 }
 
-fn prewrite(start_ts: u64, primary: &str, mutations: Vec<Mutation>) -> KvCommand {
+pub(crate) fn prewrite(start_ts: u64, primary: &str, mutations: Vec<Mutation>) -> KvCommand {
+    prewrite_as(CommitMode::TwoPhase, start_ts, primary, mutations)
+}
+
+pub(crate) fn prewrite_as(
+    mode: CommitMode,
+    start_ts: u64,
+    primary: &str,
+    mutations: Vec<Mutation>,
+) -> KvCommand {
     Txn(Box::new(TxnCommand::Prewrite(Prewrite {
         primary: key(primary),
         start_ts: Timestamp(start_ts),
@@ -30,26 +39,28 @@ fn prewrite(start_ts: u64, primary: &str, mutations: Vec<Mutation>) -> KvCommand
         txn_size: mutations.len() as u64,
         for_update_ts: Timestamp(0),
         min_commit_ts: Timestamp(0),
+        max_commit_ts: Timestamp(0),
+        mode,
         mutations,
     })))
 }
 
-fn commit(start_ts: u64, commit_ts: u64, names: &[&str]) -> KvCommand {
+pub(crate) fn commit(start_ts: u64, commit_ts: u64, names: &[&str]) -> KvCommand {
     let keys = names.iter().map(|name| key(name)).collect();
     let (start_ts, commit_ts) = (Timestamp(start_ts), Timestamp(commit_ts));
     Txn(Box::new(TxnCommand::Commit { keys, start_ts, commit_ts }))
 }
 
-fn locked() -> Result<KvReply, KvError> {
-    Ok(KvReply::Txn(Box::new(TxnReply::Prewritten { committed_at: None })))
+pub(crate) fn locked() -> Result<KvReply, KvError> {
+    Ok(KvReply::Txn(Box::new(TxnReply::Prewritten { committed_at: None, min_commit_ts: None })))
 }
 
-fn done() -> Result<KvReply, KvError> {
+pub(crate) fn done() -> Result<KvReply, KvError> {
     Ok(KvReply::Txn(Box::new(TxnReply::Done)))
 }
 
 /// The lock that a refusal names.
-fn lock_in(answer: Result<KvReply, KvError>) -> LockInfo {
+pub(crate) fn lock_in(answer: Result<KvReply, KvError>) -> LockInfo {
     match answer {
         Err(KvError::Txn(fault)) => match *fault {
             TxnFault::KeyIsLocked { mut locks } if locks.len() == 1 => locks.remove(0),
@@ -60,19 +71,19 @@ fn lock_in(answer: Result<KvReply, KvError>) -> LockInfo {
 }
 
 impl Cluster {
-    fn write_at(&mut self, start_ts: u64, commit_ts: u64, name: &str, value: &str) {
+    pub(crate) fn write_at(&mut self, start_ts: u64, commit_ts: u64, name: &str, value: &str) {
         let names = [name];
         assert_eq!(self.call(&key(name), prewrite(start_ts, name, vec![put(name, value)])), locked());
         assert_eq!(self.call(&key(name), commit(start_ts, commit_ts, &names)), done());
     }
 
-    fn read_at(&mut self, at: u64, name: &str) -> Result<KvReply, KvError> {
+    pub(crate) fn read_at(&mut self, at: u64, name: &str) -> Result<KvReply, KvError> {
         let view = ReadView { at: Timestamp(at), ..ReadView::default() };
         self.call(&key(name), Read(Box::new(TxnRead::Get { key: key(name), view })))
     }
 
     /// Sends a command to the leader of the key's region, and lets nobody run.
-    fn ask(&mut self, name: &str, command: KvCommand, deadline: Duration) -> u64 {
+    pub(crate) fn ask(&mut self, name: &str, command: KvCommand, deadline: Duration) -> u64 {
         let (region, leader) = self.region_of(&key(name));
         self.next_token += 1;
         let token = self.next_token;
@@ -82,7 +93,7 @@ impl Cluster {
         token
     }
 
-    fn lead(&mut self, to_store: StoreId) {
+    pub(crate) fn lead(&mut self, to_store: StoreId) {
         self.until("the store leads", |c| {
             let is_leader = c.leader_of(b"").store_id == to_store;
             if !is_leader {
@@ -93,11 +104,11 @@ impl Cluster {
     }
 }
 
-fn value(text: &str) -> Result<KvReply, KvError> {
+pub(crate) fn value(text: &str) -> Result<KvReply, KvError> {
     Ok(KvReply::Value(Some(Bytes::copy_from_slice(text.as_bytes()))))
 }
 
-const MINUTE: Duration = Duration::from_secs(60);
+pub(crate) const MINUTE: Duration = Duration::from_secs(60);
 
 /// Two keys are written in one transaction: who reads at its commit sees both, who reads before sees neither, and who meets
 /// its locks in between is told whose they are. Another replica that leads later says the same.

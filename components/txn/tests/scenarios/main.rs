@@ -1,8 +1,8 @@
 //! Stories of transactions as text: commands in order, and what each finds.
 //!
 //! ```text
-//! prewrite ts=10 primary=a [ttl=MS] [for-update=TS] [min-commit=TS]   lines: KEY put VALUE | insert VALUE |
-//!                                                         delete | lock | check-not-exists, and `locked` where it is
+//! prewrite ts=10 primary=a [ttl=MS] [for-update=TS] [min-commit=TS] [max-commit=TS] [async=(b,c)] [one-phase]
+//!     lines: KEY put VALUE | insert VALUE | delete | lock | check-not-exists, and `locked` where it is
 //! commit ts=10 at=20 keys=(a,b)          rollback ts=10 keys=a          clean-up ts=10 key=a now=MS
 //! status ts=10 primary=a now=MS [reads=TS] [rollback] [force] [pessimistic]      secondary ts=10 key=b
 //! heartbeat ts=10 primary=a ttl=MS     acquire ts=10 at=12 primary=a keys=a [new]     release ts=10 at=12 keys=a
@@ -19,8 +19,9 @@ use engine::{Engine, MemEngine, MemSnapshot, WriteBatch};
 use mvcc::{Direction, Lock, MvccReader, ReadError, ScanLimits, View, Write};
 use std::fmt::Write as _;
 use txn::{
-    CheckStatus, LockRequest, Mutation, MutationKind, Prewrite, Secondary, Status, TxnError, acquire,
-    check_secondary, check_status, clean_up, commit, heartbeat, prewrite, release, rollback,
+    CheckStatus, CommitMode, LockRequest, Mutation, MutationKind, Prewrite, Prewritten, Secondary, Status,
+    TxnError, acquire, check_secondary, check_status, clean_up, commit, heartbeat, prewrite, release,
+    rollback,
 };
 use types::{Key, KeyRange, Timestamp, escape_key};
 
@@ -99,6 +100,13 @@ fn lock_text(lock: &Lock) -> String {
     let kind = format!("{:?}", lock.kind).to_lowercase();
     let mut out = format!("{kind} by {}, primary {}", timestamp(lock.start_ts), name(&lock.primary));
     write!(out, ", commits at {} or later", timestamp(lock.min_commit_ts)).expect("text grows");
+    if lock.async_commit {
+        out.push_str(" with ");
+        match &lock.secondaries {
+            Some(keys) => out.push_str(&keys.iter().map(name).collect::<Vec<_>>().join(" and ")),
+            None => out.push_str("its primary"),
+        }
+    }
     if lock.for_update_ts > Timestamp(0) {
         write!(out, ", saw {}", timestamp(lock.for_update_ts)).expect("text grows");
     }
@@ -119,7 +127,10 @@ fn record_text(commit_ts: Timestamp, write: &Write) -> String {
 
 fn error_text(error: &TxnError) -> String {
     match error {
-        TxnError::KeyIsLocked { key, lock } => format!("KeyIsLocked {}: {}", name(key), lock_text(lock)),
+        TxnError::KeyIsLocked { locks } => {
+            let told = |(key, lock): &(Key, Lock)| format!("{}: {}", name(key), lock_text(lock));
+            format!("KeyIsLocked {}", locks.iter().map(told).collect::<Vec<_>>().join("; "))
+        }
         TxnError::WriteConflict { key, conflict_start_ts, conflict_commit_ts, reason, .. } => format!(
             "WriteConflict {} ({reason:?}): by {} at {}",
             name(key),
@@ -227,6 +238,15 @@ impl Story {
             txn_size: 0,
             for_update_ts: args.timestamp_or_zero("for-update")?,
             min_commit_ts: args.timestamp_or_zero("min-commit")?,
+            max_commit_ts: args.timestamp_or_zero("max-commit")?,
+            mode: match (args.find("async"), args.has("one-phase")) {
+                (Some(secondaries), false) => {
+                    CommitMode::Async { secondaries: secondaries.iter().map(|text| key(text)).collect() }
+                }
+                (None, true) => CommitMode::OnePhase,
+                (None, false) => CommitMode::TwoPhase,
+                (Some(_), true) => return Err("a transaction commits in one way".to_owned()),
+            },
         };
         let mut mutations = Vec::new();
         for line in args.0.input.lines() {
@@ -245,11 +265,13 @@ impl Story {
             };
             mutations.push(Mutation { key: key(words[0]), kind, is_locked: rest == ["locked"] });
         }
-        Ok(self.each(mutations, |reader, mutation, batch| {
-            let committed = prewrite(reader, &txn, &mutation, batch)?;
-            Ok(committed.map_or(String::new(), |at| {
-                format!("{} is committed at {}\n", name(&mutation.key), timestamp(at))
-            }))
+        Ok(self.each([()], |reader, (), batch| {
+            let Prewritten { committed_at, min_commit_ts } = prewrite(reader, &txn, &mutations, batch)?;
+            Ok(match (committed_at, min_commit_ts) {
+                (Some(at), _) => format!("committed at {}\n", timestamp(at)),
+                (None, Some(at)) => format!("commits with the others at {} or later\n", timestamp(at)),
+                (None, None) => String::new(),
+            })
         }))
     }
 
@@ -279,11 +301,14 @@ impl Story {
     fn acquire(&self, args: &Args<'_>) -> Result<String, String> {
         let (primary, start_ts) = (args.key("primary")?, args.timestamp("ts")?);
         let (for_update_ts, must_be_new) = (args.timestamp("at")?, args.has("new"));
-        Ok(self.each(args.keys()?, |reader, key, batch| {
-            let primary = primary.clone();
-            let request = LockRequest { key, primary, start_ts, for_update_ts, ttl_ms: 3000, must_be_new };
-            let value = acquire(reader, &request, batch)?;
-            Ok(format!("{} = {}\n", name(&request.key), value.as_ref().map_or("-".to_owned(), text)))
+        let keys = args.keys()?;
+        let request = LockRequest { keys, primary, start_ts, for_update_ts, ttl_ms: 3000, must_be_new };
+        Ok(self.each([()], |reader, (), batch| {
+            let values = acquire(reader, &request, batch)?;
+            let said = |(key, value): (&Key, &Option<Bytes>)| {
+                format!("{} = {}\n", name(key), value.as_ref().map_or("-".to_owned(), text))
+            };
+            Ok(request.keys.iter().zip(&values).map(said).collect())
         }))
     }
 

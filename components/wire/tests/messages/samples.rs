@@ -319,6 +319,7 @@ pub(crate) fn busy_reasons() -> Vec<BusyReason> {
         BusyReason::WriteStall,
         BusyReason::SlowDisk,
         BusyReason::RegionMoving,
+        BusyReason::Clock,
     ]
 }
 

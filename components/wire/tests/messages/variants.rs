@@ -46,7 +46,7 @@ fn every_variant_has_a_sample() {
     );
     covered!(
         samples::busy_reasons(),
-        wire::kv::BusyReason { ProposalQueue, Memory, WriteStall, SlowDisk, RegionMoving }
+        wire::kv::BusyReason { ProposalQueue, Memory, WriteStall, SlowDisk, RegionMoving, Clock }
     );
     covered!(
         samples::kv_errors(),
@@ -106,8 +106,10 @@ fn every_variant_has_a_sample() {
             PrimaryMismatch,
             PessimisticLockNotFound,
             Committed,
+            TimestampFromFuture,
         }
     );
+    covered!(samples::txn::commit_modes(), wire::txn::CommitMode { TwoPhase, Async, OnePhase });
     covered!(
         samples::txn::mutation_kinds(),
         wire::txn::MutationKind { Put, Insert, Delete, Lock, CheckNotExists }

@@ -1,7 +1,7 @@
 //! A bank: money is moved between accounts by many at once while everything goes wrong, and none is made or lost, in
 //! any snapshot. Each transfer leaves a record of itself, so that what its client was told can be compared with the truth.
 
-use super::{options, seconds};
+use super::{options, protocol, seconds};
 use crate::cluster::{Cluster, Weather};
 use crate::ms;
 use crate::txn_store::locks_in;
@@ -103,7 +103,12 @@ fn run(seed: u64, weather: Weather, options: Options) -> (usize, usize) {
     let world = World::new(seed);
     let cluster = Cluster::new(&world, &[]);
     cluster.cut_txn(&["030", "060"]);
-    let core = || cluster.core(options.clone()).txn();
+    // Each client commits in a way of its own.
+    let mut clients = 0;
+    let mut core = || {
+        clients += 1;
+        cluster.core(options.clone()).txn().with_protocol(protocol(seed + clients))
+    };
     let (clock, end, told) = (world.clone(), cluster.clone(), Told::default());
     let patient = core().with_deadline(seconds(120));
     let tellers: Vec<_> = (0..TELLERS)

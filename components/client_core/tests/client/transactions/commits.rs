@@ -175,7 +175,7 @@ fn who_was_taken_for_abandoned_is_told_so() {
                 && let Some(engine) = engine.take()
             {
                 let command = TxnCommand::Rollback { keys: keys.clone(), start_ts: *start_ts };
-                crate::txn_store::execute(&engine, command).unwrap();
+                crate::txn_store::execute(&engine, command, None).unwrap();
             }
             None
         });

@@ -1,11 +1,11 @@
 //! A client dies between any two of its requests, and others find all of its transaction, or nothing.
 
-use super::{all, client, mortal, now, seconds, set, three_regions};
-use crate::cluster::Weather;
+use super::{all, client, mortal, now, protocol, seconds, set, three_regions};
+use crate::cluster::{Cluster, Weather};
 use crate::ms;
 use crate::txn_store::locks_in;
 use crate::world::World;
-use client_core::{Error, Keyspace, TxnClient};
+use client_core::{CommitProtocol, Error, Keyspace, TxnClient};
 use env::Dice;
 use futures_util::future::{Either, select};
 use types::{Key, Timestamp};
@@ -26,10 +26,20 @@ async fn write(txn: TxnClient, pessimistic: bool, value: Vec<u8>) -> Result<Opti
 }
 
 /// Dies with the request after so many; true if it came to its end before.
-fn dies_after(seed: u64, requests: usize, pessimistic: bool, weather: Weather) -> bool {
+fn dies_after(
+    seed: u64,
+    requests: usize,
+    pessimistic: bool,
+    protocol: CommitProtocol,
+    weather: Weather,
+) -> bool {
     let world = World::new(seed);
-    let cluster = three_regions(&world);
+    let cluster = match protocol {
+        CommitProtocol::OnePhase => Cluster::new(&world, &[]),
+        _ => three_regions(&world),
+    };
     let (process, dying) = mortal(&cluster);
+    let dying = dying.with_protocol(protocol);
     let reader = client(&cluster).with_deadline(seconds(60));
     let (clock, end, mut dice) = (world.clone(), cluster.clone(), world.dice("test"));
     // Some values stand in their locks, others beside them.
@@ -66,7 +76,10 @@ fn dies_after(seed: u64, requests: usize, pessimistic: bool, weather: Weather) -
         assert_eq!(same.batch_get(super::KEYS).await.unwrap(), found);
         clock.sleep(seconds(60)).await;
         let later = now(&other).await;
-        let is_same = later == found || matches!(told, Some(Err(Error::Undetermined { .. })));
+        // What locks nothing on its way may come after who looked first.
+        let is_on_its_way = protocol == CommitProtocol::OnePhase && told.is_none() && later == new;
+        let is_same =
+            later == found || is_on_its_way || matches!(told, Some(Err(Error::Undetermined { .. })));
         assert!(is_same, "seed {seed}, {requests} requests: {found:?} became {later:?}");
         assert_eq!(same.batch_get(super::KEYS).await.unwrap(), found);
         // And they may write.
@@ -83,11 +96,17 @@ fn after_a_crash_at_any_step_everybody_finds_all_or_nothing() {
     for seed in 0..10 {
         for pessimistic in [false, true] {
             let mut requests = 0;
-            while !dies_after(seed, requests, pessimistic, Weather::default()) {
+            let way = protocol(seed);
+            while !dies_after(seed, requests, pessimistic, way, Weather::default()) {
                 requests += 1;
                 assert!(requests < 50, "it never comes to its end");
             }
-            assert!(requests >= 4, "three keys are locked and one is committed");
+            let (least, why) = match way {
+                CommitProtocol::TwoPhase => (4, "three keys are locked and one is committed"),
+                CommitProtocol::AsyncCommit => (3, "three keys are locked"),
+                CommitProtocol::OnePhase => (1, "all are written"),
+            };
+            assert!(requests >= least, "{requests} requests: {why}");
         }
     }
 }
@@ -97,7 +116,7 @@ fn after_a_crash_while_regions_change_and_requests_are_lost_or_late_everybody_fi
     let weather = Weather { network: 100, busy: 50, undetermined: 50, late: 50, change: 300 };
     for seed in 100..160 {
         for requests in 0..8 {
-            dies_after(seed, requests, seed % 2 == 0, weather);
+            dies_after(seed, requests, seed % 2 == 0, protocol(seed / 2), weather);
         }
     }
 }

@@ -178,7 +178,7 @@ fn a_lock_that_names_a_key_whose_own_lock_names_another_is_decided_there() {
         lock(&engine, "c", "c", start_ts);
         let commit_ts = txn.timestamp().await.unwrap();
         let commit = TxnCommand::Commit { keys: vec![key("c")], start_ts, commit_ts };
-        crate::txn_store::execute(&engine, commit).unwrap();
+        crate::txn_store::execute(&engine, commit, None).unwrap();
         assert_eq!(now(&txn).await, all("new"));
         clock.sleep(seconds(1)).await;
     });

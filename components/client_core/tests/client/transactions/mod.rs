@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "what cannot be done fails the test")]
 
 mod anomalies;
+mod at_once;
 mod bank;
 mod commits;
 mod crashes;
@@ -16,7 +17,7 @@ use crate::cluster::{Cluster, Fate};
 use crate::process::Process;
 use crate::world::World;
 use bytes::Bytes;
-use client_core::{Options, TxnClient};
+use client_core::{CommitProtocol, Options, TxnClient};
 use std::time::Duration;
 use wire::kv::{KvCommand, KvRequest};
 use wire::txn::TxnCommand;
@@ -39,14 +40,24 @@ fn three_regions(world: &World) -> Cluster {
     cluster
 }
 
+/// A client whose transactions commit in two phases.
 fn client(cluster: &Cluster) -> TxnClient {
-    cluster.core(options()).txn()
+    cluster.core(options()).txn().with_protocol(CommitProtocol::TwoPhase)
+}
+
+/// In every way, by turns.
+fn protocol(number: u64) -> CommitProtocol {
+    match number % 3 {
+        0 => CommitProtocol::OnePhase,
+        1 => CommitProtocol::AsyncCommit,
+        _ => CommitProtocol::TwoPhase,
+    }
 }
 
 /// A client whose process can be ended.
 fn mortal(cluster: &Cluster) -> (Process, TxnClient) {
     let process = Process::new(cluster);
-    let txn = process.core(options()).txn();
+    let txn = process.core(options()).txn().with_protocol(CommitProtocol::TwoPhase);
     (process, txn)
 }
 

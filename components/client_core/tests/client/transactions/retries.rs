@@ -94,7 +94,9 @@ fn after_an_unknown_outcome_nothing_is_begun_again() {
     let txn = cluster.core(options()).txn().with_deadline(seconds(2));
     let runs = Arc::new(AtomicUsize::new(0));
     let counted = Arc::clone(&runs);
-    script(&cluster, |command| matches!(command, TxnCommand::Commit { .. }).then_some(Fate::AnswerLost));
+    let commits =
+        |command: &TxnCommand| matches!(command, TxnCommand::Commit { .. } | TxnCommand::Prewrite(_));
+    script(&cluster, move |command| commits(command).then_some(Fate::AnswerLost));
     world.run(async move {
         let result = txn
             .run(|mut mine| {

@@ -5,8 +5,8 @@ use bytes::Bytes;
 use types::{Key, KeyRange, Timestamp};
 use wire::kv::Scan;
 use wire::txn::{
-    Acquire, CheckStatus, Conflict, LockInfo, LockKind, Mutation, MutationKind, Prewrite, ReadView,
-    Secondary, TxnCommand, TxnFault, TxnItem, TxnRead, TxnReply, TxnStatus, Version, VersionKind,
+    Acquire, CheckStatus, CommitMode, Conflict, LockInfo, LockKind, Mutation, MutationKind, Prewrite,
+    ReadView, Secondary, TxnCommand, TxnFault, TxnItem, TxnRead, TxnReply, TxnStatus, Version, VersionKind,
 };
 
 const START: Timestamp = Timestamp(1_000);
@@ -27,12 +27,16 @@ pub(crate) fn mutation_kinds() -> Vec<MutationKind> {
     ]
 }
 
+pub(crate) fn commit_modes() -> Vec<CommitMode> {
+    vec![CommitMode::TwoPhase, CommitMode::Async { secondaries: keys() }, CommitMode::OnePhase]
+}
+
 pub(crate) fn commands() -> Vec<TxnCommand> {
-    let mutations = mutation_kinds()
+    let mutations: Vec<_> = mutation_kinds()
         .into_iter()
         .map(|kind| Mutation { key: key("k"), is_reserved: matches!(kind, MutationKind::Delete), kind })
         .collect();
-    vec![
+    let prewrite = |mode| {
         TxnCommand::Prewrite(Prewrite {
             primary: key("p"),
             start_ts: START,
@@ -40,8 +44,13 @@ pub(crate) fn commands() -> Vec<TxnCommand> {
             txn_size: 5,
             for_update_ts: Timestamp(1_500),
             min_commit_ts: Timestamp(1_501),
-            mutations,
-        }),
+            max_commit_ts: Timestamp(9_000),
+            mode,
+            mutations: mutations.clone(),
+        })
+    };
+    let mut commands: Vec<TxnCommand> = commit_modes().into_iter().map(prewrite).collect();
+    commands.extend([
         TxnCommand::Commit { keys: keys(), start_ts: START, commit_ts: COMMIT },
         TxnCommand::Rollback { keys: keys(), start_ts: START },
         TxnCommand::CleanUp { key: key("k"), start_ts: START, current_ts: Timestamp(3_000) },
@@ -67,7 +76,8 @@ pub(crate) fn commands() -> Vec<TxnCommand> {
             must_be_new: true,
         }),
         TxnCommand::Release { keys: keys(), start_ts: START, for_update_ts: Timestamp(1_500) },
-    ]
+    ]);
+    commands
 }
 
 fn view() -> ReadView {
@@ -141,8 +151,9 @@ pub(crate) fn replies() -> Vec<TxnReply> {
     };
     let mut replies = vec![
         TxnReply::Done,
-        TxnReply::Prewritten { committed_at: None },
-        TxnReply::Prewritten { committed_at: Some(COMMIT) },
+        TxnReply::Prewritten { committed_at: None, min_commit_ts: None },
+        TxnReply::Prewritten { committed_at: None, min_commit_ts: Some(COMMIT) },
+        TxnReply::Prewritten { committed_at: Some(COMMIT), min_commit_ts: None },
         TxnReply::Secondaries(secondaries()),
         TxnReply::TimeToLive { ttl_ms: 40_000 },
         TxnReply::Reserved { values: vec![None, Some(value.clone())] },
@@ -178,6 +189,7 @@ pub(crate) fn faults() -> Vec<TxnFault> {
         TxnFault::PrimaryMismatch { lock: lock(LockKind::Put) },
         TxnFault::PessimisticLockNotFound { key: k(), start_ts },
         TxnFault::Committed { key: k(), start_ts, commit_ts: COMMIT },
+        TxnFault::TimestampFromFuture { named: Timestamp(1 << 60), latest: Timestamp(1 << 50) },
     ];
     faults.extend(conflicts().into_iter().map(|reason| TxnFault::WriteConflict {
         key: k(),
