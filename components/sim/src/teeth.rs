@@ -64,6 +64,10 @@ pub const NOT_ALONE: &[(SeededBug, &str)] = &[
         "A scheduler would have to stand still between its view and what it proposes while leadership goes elsewhere, is used \
          there, and comes back: that is one turn here, and long only where threads are.",
     ),
+    (
+        SeededBug::Store(store::SeededBug::ViewBeforeAnnouncement),
+        "Of two reads that share a view the second would have to be announced after a whole transaction has come and gone          since the first: seldom here, and the Store room's `handoffs` show it.",
+    ),
 ];
 
 /// All that is broken in turn: every rule that can be seen alone, and those that cover for each other together.
@@ -118,7 +122,8 @@ mod tests {
         let left: Vec<_> = SeededBug::all().into_iter().filter(|bug| !is_broken(*bug)).collect();
         let raft =
             [raft::SeededBug::CommitBeyondProven, raft::SeededBug::CompactUnapplied].map(SeededBug::Raft);
-        let stores = [SeededBug::Store(store::SeededBug::DecidedInAnyTerm)];
+        let stores = [store::SeededBug::DecidedInAnyTerm, store::SeededBug::ViewBeforeAnnouncement];
+        let stores = stores.map(SeededBug::Store);
         let expected: Vec<_> = stores.into_iter().chain(raft).collect();
         assert_eq!(left, expected);
         assert!(bugs.len() >= 25);

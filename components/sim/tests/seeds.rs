@@ -24,7 +24,7 @@ fn long_seeds_pass() {
     let reports = all_pass(0..40, &RunOptions::default());
     let done: u64 = reports.iter().map(|report| report.tally.done).sum();
     assert!(done > 4_000, "runs in which little happens prove little: {done} operations");
-    // Some points need a coincidence: these runs have most, a few more have the others.
+    // Some points need a coincidence, or transactions: these runs have most, a few more have the others.
     let fired = |reports: &[Report]| {
         let points = reports.iter().flat_map(|report| &report.points);
         points.filter(|(_, count)| **count > 0).map(|(name, _)| *name).collect::<BTreeSet<_>>()
@@ -34,7 +34,8 @@ fn long_seeds_pass() {
     while met.len() < POINTS.len()
         && let Some(seed) = more.next()
     {
-        met.extend(fired(&all_pass(seed..seed + 1, &RunOptions::default())));
+        let options = RunOptions { transactions: true, ..RunOptions::default() };
+        met.extend(fired(&all_pass(seed..seed + 1, &options)));
     }
     let silent: Vec<_> = POINTS.iter().filter(|point| !met.contains(point.name)).collect();
     assert!(silent.is_empty(), "never fired: {silent:?}");
