@@ -30,7 +30,7 @@ env::seeded_bugs! {
     /// A value that stands in its lock is not kept.
     ShortValueDropped,
     // ---- the end of others ----
-    /// A lock is rolled back and nothing says so.
+    /// A transaction is rolled back on a key and nothing says so.
     RollbackWithoutRecord,
     /// An abandoned transaction is said to be rolled back, and is left as it is.
     ExpiredNotRolledBack,

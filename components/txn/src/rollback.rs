@@ -40,9 +40,6 @@ pub(crate) fn roll_back_lock<S: Snapshot>(
         delete_value(batch, key, lock.start_ts);
     }
     delete_lock(batch, key);
-    if reader.breaks(SeededBug::RollbackWithoutRecord) {
-        return Ok(());
-    }
     forbid(reader, key, lock.start_ts, batch)
 }
 
@@ -54,6 +51,9 @@ fn forbid<S: Snapshot>(
     start_ts: Timestamp,
     batch: &mut WriteBatch,
 ) -> Result<(), TxnError> {
+    if reader.breaks(SeededBug::RollbackWithoutRecord) {
+        return Ok(());
+    }
     let record = match reader.write_at(key, start_ts)? {
         // Somebody has committed at that very timestamp: one record says both.
         Some(committed) => Write { overlapped_rollback: true, ..committed },
