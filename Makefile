@@ -84,11 +84,12 @@ bench: setup # Measure, in release: make bench SUITE=quick
 bench-raft: # Measure the Raft core beside raft-rs, doing the same work in turns: make bench-raft ARGS=--quick
 	cd tests/raft-bench && cargo run --release --locked -- --results ../../bench-results $(ARGS)
 
-bench-peers: setup # Measure beside etcd, PostgreSQL and the bare disk, and write docs/performance.md: make bench-peers ARGS='--rounds 3'
+bench-peers: setup # Measure beside etcd, PostgreSQL and the bare disk, then our suites, and write docs/performance.md and the README's table: make bench-peers ARGS='--rounds 3'
 	tests/peer-bench/setup
 	cargo build --release --locked -p flotilla-cmd
 	binary=$$(realpath $(or $(CARGO_TARGET_DIR),target))/release/flotilla && cd tests/peer-bench && cargo run --release --locked -- \
-		--flotilla $$binary --results ../../bench-results --page ../../docs/performance.md $(ARGS)
+		--flotilla $$binary --results ../../bench-results --page ../../docs/performance.md --readme ../../README.md \
+		--suites ycsb,tails,regions $(ARGS)
 
 nemesis: setup # Kill, freeze and cut off real stores while a bank and lists are written, then judge both: make nemesis MINUTES=10
 	FLOTILLA_NEMESIS_MINUTES=$(or $(MINUTES),10) cargo test --release --locked -p flotilla-tests --test process -- --exact nemesis::nemesis --nocapture

@@ -3,7 +3,8 @@
 //! A row is one description of work (`workload.rs`) that several drivers do (`driver.rs`: `ours.rs`, `etcd.rs`,
 //! `postgres.rs`), one after another within each round. Beside them stands what the storage alone would cost (`floor.rs`). What
 //! comes of it are ratios of medians, and processor time per operation with the generator's part in it (`figures.rs`), as
-//! lines, as a table and as a page (`page.rs`). Start with `workload.rs`.
+//! lines, as a table and as a page (`page.rs`), which the README quotes (`readme.rs`). Our own suites (`suites.rs`) follow. Start
+//! with `workload.rs`.
 
 mod clock;
 mod driver;
@@ -17,6 +18,8 @@ mod ours;
 mod page;
 mod postgres;
 mod processes;
+mod readme;
+mod suites;
 mod workload;
 
 use anyhow::{Context as _, ensure};
@@ -27,6 +30,7 @@ use page::Story;
 use std::io::Write as _;
 use std::path::PathBuf;
 use std::time::Duration;
+use suites::{Plan, Row, Suite};
 use workload::{DataSet, WORKLOADS, Workload};
 
 /// Between two measurements, for what the last one has left to do.
@@ -64,6 +68,18 @@ struct Options {
     /// Write the page there, if all rows were measured for everybody.
     #[arg(long, value_name = "FILE")]
     page: Option<PathBuf>,
+    /// Quote the page there, between its two marks.
+    #[arg(long, value_name = "FILE", requires = "page")]
+    readme: Option<PathBuf>,
+    /// Suites of our own that are run behind the rows, and told of on the page.
+    #[arg(long, value_delimiter = ',')]
+    suites: Vec<Suite>,
+    /// How often each of their rows is measured.
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
+    suite_rounds: u32,
+    /// Into how many regions the suite `regions` cuts the data, ascending.
+    #[arg(long, value_delimiter = ',', default_value = "1,100,1000")]
+    regions: Vec<u64>,
     /// Where the servers keep their data while it runs; a disk, not memory.
     #[arg(long, value_name = "DIRECTORY")]
     scratch: Option<PathBuf>,
@@ -128,10 +144,12 @@ fn main() -> anyhow::Result<()> {
         others: Vec::new(),
         stolen: Vec::new(),
         batches: Vec::new(),
+        suites: Vec::new(),
     };
     let drivers = bench.start(scratch.path())?;
     let machine = machine::line(scratch.path())?;
     let described = bench.run(drivers, scratch.path())?;
+    bench.suites()?;
     bench.report(machine, described)
 }
 
@@ -143,6 +161,7 @@ struct Bench {
     stolen: Vec<f64>,
     /// Floors that were given batches as ours were, and how large.
     batches: Vec<(&'static str, u64)>,
+    suites: Vec<(Suite, Vec<Row>)>,
 }
 
 impl Bench {
@@ -295,8 +314,18 @@ impl Bench {
         Ok(())
     }
 
+    /// Runs our own suites, when nobody else is there any more.
+    fn suites(&mut self) -> anyhow::Result<()> {
+        let Options { suite_rounds, regions, flotilla, results, .. } = &self.options;
+        let plan = Plan { rounds: *suite_rounds, regions: regions.clone() };
+        for suite in &self.options.suites {
+            self.suites.push((*suite, suites::run(*suite, &plan, flotilla, results)?));
+        }
+        Ok(())
+    }
+
     fn report(self, machine: String, drivers: Vec<String>) -> anyhow::Result<()> {
-        let Self { options, figures, others, stolen, batches } = self;
+        let Self { options, figures, others, stolen, batches, suites } = self;
         println!("{}", page::table(&figures));
         println!("\n{}", page::aims(&figures));
         println!("{machine}");
@@ -328,10 +357,15 @@ impl Bench {
             others: Spread::of(others),
             stolen: Spread::of(stolen),
             batches,
+            suites,
         };
         std::fs::write(&path, page::page(&figures, &story))
             .with_context(|| format!("writing {}", path.display()))?;
         println!("wrote {}", path.display());
+        if let Some(path) = options.readme {
+            readme::quote(&path, &page::quotation(&figures, &story))?;
+            println!("quoted in {}", path.display());
+        }
         Ok(())
     }
 }

@@ -1,6 +1,7 @@
 //! What was measured, as the table that is printed and as the page that is kept.
 
 use crate::figures::{FLOOR, Figures, Metric, OURS, Spread};
+use crate::suites::{Row, Suite};
 use comfy_table::Table;
 use std::fmt::Write as _;
 
@@ -63,6 +64,99 @@ pub(crate) struct Story {
     pub(crate) stolen: Option<Spread>,
     /// Floors whose batches are those of our stores, and how large.
     pub(crate) batches: Vec<(&'static str, u64)>,
+    /// Our own suites.
+    pub(crate) suites: Vec<(Suite, Vec<Row>)>,
+}
+
+/// What we want of rows of our own suites, as a ratio to the row that each stands beside.
+struct SuiteAim {
+    row: &'static str,
+    what: &'static str,
+    ratio: f64,
+    /// The ratio is to be at least that; otherwise below.
+    is_floor: bool,
+}
+
+const fn tail(row: &'static str) -> SuiteAim {
+    SuiteAim { row, what: "p99.9 to the undisturbed p99", ratio: 5.0, is_floor: false }
+}
+
+const SUITE_AIMS: [SuiteAim; 4] = [
+    tail("put_at_2000.region_splits.p99.9"),
+    tail("put_at_2000.leader_moves.p99.9"),
+    tail("put_at_2000.snapshot_is_sent.p99.9"),
+    SuiteAim {
+        row: "put_512c_1000_regions.throughput",
+        what: "throughput to that of one region",
+        ratio: 0.5,
+        is_floor: true,
+    },
+];
+
+/// The aims for our own suites that were measured.
+fn suite_aims(suites: &[(Suite, Vec<Row>)]) -> String {
+    let mut out = String::new();
+    for aim in &SUITE_AIMS {
+        let found = suites.iter().flat_map(|(_, rows)| rows).find(|row| row.row == aim.row);
+        let Some((row, ratio)) = found.and_then(|row| Some((row, row.ratio?))) else { continue };
+        let is_met = if aim.is_floor { ratio >= aim.ratio } else { ratio < aim.ratio };
+        let _ = writeln!(
+            out,
+            "| `{}` | {}, {} | {} ({}–{}) | – | {} | {} {} × | {} |",
+            row.row,
+            aim.what,
+            row.unit,
+            number(row.value),
+            number(row.min),
+            number(row.max),
+            number(ratio),
+            if aim.is_floor { "at least" } else { "below" },
+            number(aim.ratio),
+            if is_met { "met" } else { "missed" }
+        );
+    }
+    out
+}
+
+/// Our own suites' rows.
+fn suite_tables(suites: &[(Suite, Vec<Row>)]) -> String {
+    let mut out = String::new();
+    for (suite, rows) in suites {
+        let _ = write!(
+            out,
+            "\n### {}\n\n| row | median (min–max) | unit | times |\n|---|---|---|---|\n",
+            suite.title()
+        );
+        for row in rows {
+            let beside = row.ratio.zip(row.peer.as_deref());
+            let times =
+                beside.map_or_else(String::new, |(ratio, peer)| format!("{} × `{peer}`", number(ratio)));
+            let (value, min, max) = (number(row.value), number(row.min), number(row.max));
+            let _ = writeln!(out, "| `{}` | {value} ({min}–{max}) | {} | {times} |", row.row, row.unit);
+        }
+    }
+    out
+}
+
+/// What the README says of the page: where and when, and the aims.
+pub(crate) fn quotation(figures: &Figures, story: &Story) -> String {
+    format!(
+        "Measured on {}, {} rounds; machine: {}{}.\n\n{}{}",
+        story.day,
+        story.rounds,
+        story.machine,
+        if story.is_shared() { ", which others used at the same time" } else { ", otherwise quiet" },
+        aims(figures),
+        suite_aims(&story.suites)
+    )
+}
+
+impl Story {
+    /// Others have used so much of the machine that figures may suffer.
+    fn is_shared(&self) -> bool {
+        self.others.is_some_and(|others| others.median > 0.1 || others.max > 0.25)
+            || self.stolen.is_some_and(|stolen| stolen.median > 0.03 || stolen.max > 0.1)
+    }
 }
 
 /// About three figures.
@@ -206,17 +300,16 @@ pub(crate) fn page(figures: &Figures, story: &Story) -> String {
     let _ = write!(
         out,
         "# Performance: beside others, and beside the disk\n\n\
-         Written by `make bench-peers` on {day}; the next run overwrites it. Its rows are also in `bench-results/peers.jsonl`.\n\n\
+         Written by `make bench-peers` on {day}; the next run overwrites it. Its rows are also in `bench-results/*.jsonl`.\n\
+         What was made of such figures, and the doubts about them, is in [performance-notes.md](performance-notes.md).\n\n\
          **Machine:** {machine}.\n\n"
     );
-    let is_shared = story.others.is_some_and(|others| others.median > 0.1 || others.max > 0.25)
-        || story.stolen.is_some_and(|stolen| stolen.median > 0.03 || stolen.max > 0.1);
     let _ = write!(
         out,
         "**{}** While a row was measured, {} of all processor time went to processes that were not part of that row (the \
          other peers' idle servers included), and the host took {} away from this machine. Rates and latencies suffer \
          from that most, and processor time per operation too: whoever shares a core's caches needs more of it.\n\n",
-        if is_shared { "The machine was shared." } else { "The machine was otherwise quiet." },
+        if story.is_shared() { "The machine was shared." } else { "The machine was otherwise quiet." },
         percent(story.others),
         percent(story.stolen)
     );
@@ -229,7 +322,12 @@ pub(crate) fn page(figures: &Figures, story: &Story) -> String {
     for driver in &story.drivers {
         let _ = writeln!(out, "- {driver}.");
     }
-    let _ = write!(out, "\n## Against the aims\n\n{}\n## Every row\n\n", aims(figures));
+    let _ = write!(
+        out,
+        "\n## Against the aims\n\n{}{}\n## Every row\n\n",
+        aims(figures),
+        suite_aims(&story.suites)
+    );
     out.push_str("| row | who |");
     for (name, ..) in COLUMNS {
         let _ = write!(out, " {name} |");
@@ -251,6 +349,10 @@ pub(crate) fn page(figures: &Figures, story: &Story) -> String {
     }
     for (name, batch) in &story.batches {
         let _ = writeln!(out, "\n`{name}`: {batch} puts in each batch");
+    }
+    if !story.suites.is_empty() {
+        out.push_str("\n## Our own suites\n\nThey run behind the rows above, when no peer is up any more.\n");
+        out.push_str(&suite_tables(&story.suites));
     }
     out.push_str(METHOD);
     out
@@ -328,6 +430,15 @@ mod tests {
 
     #[test]
     fn the_page_tells_what_was_measured_and_where() {
+        let regions = Row {
+            row: "put_512c_1000_regions.throughput".to_owned(),
+            value: 40.0,
+            unit: "op/s".to_owned(),
+            min: 30.0,
+            max: 50.0,
+            peer: Some("put_512c_1_regions.throughput".to_owned()),
+            ratio: Some(0.4),
+        };
         let story = Story {
             day: "2026-01-02".to_owned(),
             machine: "2 cores".to_owned(),
@@ -338,12 +449,24 @@ mod tests {
             others: Spread::of([0.5]),
             stolen: None,
             batches: vec![("floor_as_c256_x3", 107)],
+            suites: vec![(Suite::Regions, vec![regions])],
         };
         let page = page(&figures(), &story);
         assert!(page.contains("**The machine was shared.**"), "{page}");
         assert!(page.contains(
             "| `put_128_c64` | ours | 1000 (1000–1000) | – | – | – | 100 (100–100) | 75.0 | 25.0 (25 %) |"
         ));
+        let cells = "40.0 (30.0–50.0)";
+        assert!(
+            page.contains(&format!("| {cells} | op/s | 0.40 × `put_512c_1_regions.throughput` |")),
+            "{page}"
+        );
+        let quotation = quotation(&figures(), &story);
+        assert!(quotation.contains("machine: 2 cores, which others used"), "{quotation}");
+        assert!(
+            quotation.contains(&format!("{cells} | – | 0.40 | at least 0.50 × | missed |")),
+            "{quotation}"
+        );
         assert!(!table(&figures()).to_string().is_empty());
     }
 }

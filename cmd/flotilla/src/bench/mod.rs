@@ -16,6 +16,7 @@ mod workload;
 
 use crate::connect::Remote;
 use crate::outcome::{Outcome, Usage};
+use crate::settings::Setting;
 use anyhow::Context as _;
 use clap::{ArgGroup, Args};
 use history::History;
@@ -25,7 +26,7 @@ use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
-use suite::Suite;
+use suite::{Plan, Suite};
 use workload::Workload;
 
 /// Measures a cluster: one workload on the cluster that is there, or a suite on one of its own.
@@ -42,6 +43,15 @@ pub(crate) struct Bench {
     /// Where a suite appends its results.
     #[arg(long, value_name = "DIRECTORY", default_value = "bench-results")]
     results: PathBuf,
+    /// How often each row of a suite is measured, instead of what the suite says.
+    #[arg(long, requires = "suite", value_parser = clap::value_parser!(u32).range(1..=1000))]
+    rounds: Option<u32>,
+    /// How many regions the suite `regions` cuts the data into, one after the other; each number larger than the one before.
+    #[arg(long, requires = "suite", value_delimiter = ',', default_value = "1,100,1000,10000", value_parser = clap::value_parser!(u64).range(1..=10_000))]
+    regions: Vec<u64>,
+    /// A setting of the suite's stores, as `raft.heartbeat_ticks=1`; may be given many times.
+    #[arg(long, requires = "suite", value_name = "KEY=VALUE")]
+    set: Vec<Setting>,
     /// Run this on the cluster at --pd; its keys begin with `bench/` and stay.
     #[arg(long, group = "what")]
     workload: Option<Workload>,
@@ -111,7 +121,8 @@ fn parse_duration(text: &str) -> Result<Duration, String> {
 /// Runs it.
 pub(crate) async fn run(bench: Bench) -> anyhow::Result<Outcome> {
     if let Some(suite) = bench.suite {
-        suite::run(suite, &bench.results, bench.json).await?;
+        let plan = Plan { rounds: bench.rounds, regions: bench.regions, settings: bench.set };
+        suite::run(suite, &plan, &bench.results, bench.json).await?;
         return Ok(Outcome::Done);
     }
     let workload = bench.workload.expect("clap asks for one of the two");

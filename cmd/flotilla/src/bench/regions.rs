@@ -16,8 +16,6 @@ use types::{Key, KeyRange};
 const VALUE_SIZE: usize = 128;
 const KEYS: u64 = 100_000;
 const CLIENTS: usize = 512;
-/// How many regions, one after the other.
-const COUNTS: [u64; 4] = [1, 100, 1000, 10_000];
 /// Cutting takes no longer than this; what then is not reached is left out.
 const SPLIT_TIMEOUT: Duration = Duration::from_secs(240);
 /// Keys of one order to cut.
@@ -26,8 +24,8 @@ const SPLIT_BATCH: usize = 50;
 const SPREAD_TIMEOUT: Duration = Duration::from_secs(30);
 const LOOK_INTERVAL: Duration = Duration::from_millis(200);
 
-/// Measures all counts on one cluster.
-pub(super) async fn measure(timing: Timing, cluster: &Cluster) -> anyhow::Result<Vec<Row>> {
+/// Measures with so many regions, ascending, on one cluster.
+pub(super) async fn measure(timing: Timing, counts: &[u64], cluster: &Cluster) -> anyhow::Result<Vec<Row>> {
     let client = cluster.remote().connect().await?;
     wait_replicated(&client).await?;
     let raw = client.raw();
@@ -41,7 +39,7 @@ pub(super) async fn measure(timing: Timing, cluster: &Cluster) -> anyhow::Result
     };
     fill(&raw, &load, None).await?;
     let mut rounds = Rounds::default();
-    for count in COUNTS {
+    for &count in counts {
         let begin = clock::now();
         if !cut(&client, count, begin + SPLIT_TIMEOUT).await? {
             eprintln!(

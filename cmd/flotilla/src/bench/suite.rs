@@ -8,6 +8,8 @@ use super::workload::Workload;
 use super::{regions, tails, txn};
 use crate::clock;
 use crate::playground::{Cluster, ClusterOptions};
+use crate::settings::Setting;
+use anyhow::ensure;
 use clap::ValueEnum;
 use client::RawClient;
 use std::num::NonZeroU32;
@@ -66,16 +68,30 @@ impl Suite {
     }
 }
 
+/// What whoever runs a suite may say of it.
+#[derive(Clone, Default, Debug)]
+pub(super) struct Plan {
+    /// How often each row is measured; `None` leaves it to the suite.
+    pub(super) rounds: Option<u32>,
+    /// How many regions [`Suite::Regions`] makes; ascending.
+    pub(super) regions: Vec<u64>,
+    /// Settings of the stores.
+    pub(super) settings: Vec<Setting>,
+}
+
 /// Runs the suite, prints it, and appends it to `results/<suite>.jsonl`.
-pub(super) async fn run(suite: Suite, results: &Path, json: bool) -> anyhow::Result<()> {
-    let timing = suite.timing();
+pub(super) async fn run(suite: Suite, plan: &Plan, results: &Path, json: bool) -> anyhow::Result<()> {
+    let mut timing = suite.timing();
+    timing.rounds = plan.rounds.map_or(timing.rounds, |rounds| rounds as usize);
+    ensure!(plan.regions.is_sorted(), "regions are not joined again: give --regions in ascending order");
+    let options =
+        ClusterOptions { stores: STORES, store_settings: plan.settings.clone(), ..ClusterOptions::default() };
     let rows = match suite {
-        Suite::Tails => tails::run(timing).await?,
+        Suite::Tails => tails::run(timing, options).await?,
         Suite::Quick | Suite::Full | Suite::Ycsb | Suite::Regions | Suite::Txn => {
-            let options = ClusterOptions { stores: STORES, ..ClusterOptions::default() };
             with_cluster(&options, async |cluster| match suite {
                 Suite::Ycsb => ycsb(timing, cluster).await,
-                Suite::Regions => regions::measure(timing, cluster).await,
+                Suite::Regions => regions::measure(timing, &plan.regions, cluster).await,
                 Suite::Txn => txn::suite::measure(timing, cluster).await,
                 _ => measure(timing, cluster).await,
             })

@@ -61,12 +61,11 @@ impl Event {
 }
 
 /// Measures all of it, on clusters of its own.
-pub(super) async fn run(timing: Timing) -> anyhow::Result<Vec<Row>> {
+pub(super) async fn run(timing: Timing, options: ClusterOptions) -> anyhow::Result<Vec<Row>> {
     let mut rounds = Rounds::default();
-    let options = ClusterOptions { stores: STORES, ..ClusterOptions::default() };
+    let mut options = ClusterOptions { stores: STORES, ..options };
     with_cluster(&options, async |cluster| events(timing, cluster, &mut rounds).await).await?;
-    let options =
-        ClusterOptions { store_settings: vec![SMALL_BUFFER.parse().map_err(anyhow::Error::msg)?], ..options };
+    options.store_settings.push(SMALL_BUFFER.parse().map_err(anyhow::Error::msg)?);
     with_cluster(&options, async |cluster| compactions(timing, cluster, &mut rounds).await).await?;
     Ok(rounds.rows())
 }
