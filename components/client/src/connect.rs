@@ -2,7 +2,9 @@
 
 use crate::pd::PdClient;
 use crate::ports::{TokioRpc, TokioSpawn, TokioTimers};
-use client_core::{Admin, Cluster, Core, Error, InvalidArgument, Keyspace, Ports, RawClient, TxnClient};
+use client_core::{
+    Admin, ClientStats, Cluster, Core, Error, InvalidArgument, Keyspace, Ports, RawClient, TxnClient,
+};
 use env::SplitMix;
 use parking_lot::RwLock;
 use std::collections::BTreeMap;
@@ -192,6 +194,13 @@ impl Client {
     #[must_use]
     pub fn admin(&self) -> Admin {
         self.core.admin()
+    }
+
+    /// What this client and its clones have counted: waits by their reason, and looks into the region cache. A program that
+    /// has metrics of its own appends it as text.
+    #[must_use]
+    pub fn stats(&self) -> ClientStats {
+        self.core.stats()
     }
 
     /// The cluster, as it was when we connected.

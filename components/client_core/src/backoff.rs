@@ -24,9 +24,33 @@ pub(crate) enum Class {
     Locked,
 }
 
-const CLASSES: usize = 8;
-
 impl Class {
+    /// Every one, in order.
+    pub(crate) const ALL: [Self; 8] = [
+        Self::LeaderNamed,
+        Self::NoLeader,
+        Self::RegionChanged,
+        Self::RegionMissing,
+        Self::Busy,
+        Self::Unreachable,
+        Self::Pd,
+        Self::Locked,
+    ];
+
+    /// Its name among metrics.
+    pub(crate) const fn label(self) -> &'static str {
+        match self {
+            Self::LeaderNamed => "leader_named",
+            Self::NoLeader => "no_leader",
+            Self::RegionChanged => "region_changed",
+            Self::RegionMissing => "region_missing",
+            Self::Busy => "busy",
+            Self::Unreachable => "unreachable",
+            Self::Pd => "pd",
+            Self::Locked => "locked",
+        }
+    }
+
     /// The first wait and the longest, in milliseconds; and how many attempts are made at once before that.
     const fn curve(self) -> (u64, u64, u32) {
         match self {
@@ -46,7 +70,7 @@ impl Class {
 /// The waits of one call so far, by class.
 #[derive(Clone, Default, Debug)]
 pub(crate) struct Backoff {
-    failures: [u32; CLASSES],
+    failures: [u32; Class::ALL.len()],
 }
 
 impl Backoff {

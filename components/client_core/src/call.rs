@@ -157,6 +157,7 @@ impl Core {
             return Err(call.expired());
         }
         if !wait.is_zero() {
+            self.shared.counts.note_wait(class, wait);
             self.shared.timers.sleep(wait).await;
         }
         Ok(())

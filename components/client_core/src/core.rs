@@ -9,6 +9,7 @@ use crate::oracle::Oracle;
 use crate::port::{Ports, Rpc, Spawn, Timers};
 use crate::raw::RawClient;
 use crate::region_cache::RegionCache;
+use crate::stats::{ClientStats, Counts};
 use crate::store_book::StoreBook;
 use crate::txn::{Decided, TxnClient};
 use env::Dice;
@@ -54,6 +55,7 @@ pub(crate) struct CoreState {
     pub(crate) decided: Mutex<Decided>,
     /// How many removals of others' locks are under way for readers.
     pub(crate) removals: AtomicUsize,
+    pub(crate) counts: Counts,
 }
 
 impl Core {
@@ -72,6 +74,7 @@ impl Core {
             oracle: Mutex::default(),
             decided: Mutex::default(),
             removals: AtomicUsize::new(0),
+            counts: Counts::default(),
             options,
         };
         Self { shared: Arc::new(shared) }
@@ -99,6 +102,12 @@ impl Core {
     #[must_use]
     pub fn txn_in(&self, keyspace: Keyspace) -> Option<TxnClient> {
         keyspace.is_transactional().then(|| TxnClient::new(self.clone(), keyspace))
+    }
+
+    /// What all handles together have counted.
+    #[must_use]
+    pub fn stats(&self) -> ClientStats {
+        self.shared.counts.stats()
     }
 
     /// Regions, stores and what moves them.

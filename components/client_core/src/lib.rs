@@ -33,6 +33,7 @@ mod region_cache;
 mod router;
 mod scan;
 mod seeded_bug;
+mod stats;
 mod store_book;
 mod txn;
 
@@ -45,6 +46,7 @@ pub use crate::port::{Ports, Rpc, RpcError, Spawn, Timers};
 pub use crate::raw::{CallTrace, RawClient, Swap};
 pub use crate::scan::{Scan, ScanOptions};
 pub use crate::seeded_bug::{Bugs, SeededBug};
+pub use crate::stats::ClientStats;
 pub use crate::txn::{Attempt, CommitProtocol, KeyHistory, Snapshot, Transaction, TxnClient, TxnError};
 pub use wire::kv::KvPair;
 pub use wire::trace::{Span, Stage, Trace};

@@ -55,13 +55,17 @@ impl Core {
 
     /// The same, if it is known already.
     pub(crate) fn cached_region_at(&self, key: &[u8]) -> Option<Route> {
-        self.shared.regions.lock().at(key)
+        let known = self.shared.regions.lock().at(key);
+        self.shared.counts.note_look(known.is_some());
+        known
     }
 
     /// The region that holds the keys just below `end`; an empty `end` is the end of all keys.
     pub(crate) async fn region_before(&self, call: &mut Call, end: &Key) -> Result<Route, Error> {
         loop {
-            if let Some(route) = self.shared.regions.lock().before(end) {
+            let known = self.shared.regions.lock().before(end);
+            self.shared.counts.note_look(known.is_some());
+            if let Some(route) = known {
                 return Ok(route);
             }
             self.look_up(call, Wanted::RegionBefore(end.clone()), Joining::Same).await?;

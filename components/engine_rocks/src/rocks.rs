@@ -47,6 +47,10 @@ pub struct RocksEngine {
     inner: Arc<Inner>,
 }
 
+/// What counts the keys that iterators came to and gave.
+const ITERATED: [Ticker; 3] =
+    [Ticker::NumberDbSeekFound, Ticker::NumberDbNextFound, Ticker::NumberDbPrevFound];
+
 impl RocksEngine {
     /// Opens the engine in the directory `path`, which is made if it does not exist. What was synced before is there;
     /// of what was not, a prefix.
@@ -112,6 +116,8 @@ impl RocksEngine {
             syncs: inner.syncs.load(Ordering::Relaxed),
             block_cache_bytes: inner.cache.get_usage() as u64,
             block_cache_pinned_bytes: inner.cache.get_pinned_usage() as u64,
+            iterated_keys: ITERATED.iter().map(|ticker| inner.options.get_ticker_count(*ticker)).sum(),
+            iterated_past: inner.options.get_ticker_count(Ticker::NumberIterSkip),
             block_cache_hits: inner.options.get_ticker_count(Ticker::BlockCacheHit),
             block_cache_misses: inner.options.get_ticker_count(Ticker::BlockCacheMiss),
             stalled_micros: inner.options.get_ticker_count(Ticker::StallMicros),

@@ -19,6 +19,10 @@ pub struct EngineStats {
     pub block_cache_hits: u64,
     /// Looks that found nothing.
     pub block_cache_misses: u64,
+    /// Keys that iterators came to and gave, since the engine was opened.
+    pub iterated_keys: u64,
+    /// Records that they stepped over: older versions and removals.
+    pub iterated_past: u64,
     /// Microseconds for which writes were slowed or stopped.
     pub stalled_micros: u64,
     /// Write-ahead log files on disk.

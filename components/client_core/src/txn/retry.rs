@@ -120,6 +120,7 @@ impl TxnClient {
             if ends_at.since(self.core.now()) <= wait {
                 return Err(error);
             }
+            self.core.shared.counts.note_wait(Class::Locked, wait);
             self.core.shared.timers.sleep(wait).await;
         }
     }

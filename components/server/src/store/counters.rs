@@ -239,6 +239,9 @@ pub(crate) struct Counters {
     pub(crate) snapshots_sent: AtomicU64,
     pub(crate) snapshots_failed: AtomicU64,
     pub(crate) snapshots_received: AtomicU64,
+    /// Bytes of those that were sent or received whole.
+    pub(crate) snapshot_bytes_sent: Sizes,
+    pub(crate) snapshot_bytes_received: Sizes,
     /// Current.
     pub(crate) snapshots_sending: AtomicU64,
     /// Current.

@@ -1,15 +1,17 @@
 //! The disk under a store: how much is left, and the room that is kept.
 
 use super::hub::Hub;
-use crate::ServerError;
 use crate::mailbox::{Drained, Mailbox};
-use crate::measure::get;
+use crate::measure::{Durations, get};
+use crate::{BootClock, ServerError};
 use engine_rocks::EngineStats;
+use env::Clock as _;
 use parking_lot::Mutex;
 use raftstore::Input;
 use rustix::fs::{FallocateFlags, fallocate, statvfs};
 use std::fs::{File, OpenOptions};
 use std::io;
+use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -18,6 +20,10 @@ use wire::store::DiskState;
 
 /// How often the disk is looked at.
 const LOOK_INTERVAL: Duration = Duration::from_secs(2);
+/// A look whose write and sync took longer counts against the disk.
+const SLOW_PROBE: Duration = Duration::from_millis(250);
+/// What is written to see how long it takes.
+const PROBE_BYTES: [u8; 512] = [0; 512];
 /// The part of the reserve that the placeholder takes.
 const PLACEHOLDER_PART: u64 = 4;
 
@@ -82,6 +88,37 @@ fn make_placeholder(path: &Path, bytes: u64) -> io::Result<()> {
     Ok(())
 }
 
+/// How slow the disk has been of late: one is well, a hundred is as bad as it gets. Each slow look doubles it, and each good
+/// one takes a tenth of what it is above one, so that it rises within half a minute and falls over one.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub(crate) struct SlowScore(f64);
+
+impl Default for SlowScore {
+    fn default() -> Self {
+        Self(1.0)
+    }
+}
+
+impl SlowScore {
+    fn note(self, is_slow: bool) -> Self {
+        Self(if is_slow { (self.0 * 2.0).min(100.0) } else { 1.0 + (self.0 - 1.0) * 0.9 })
+    }
+
+    pub(crate) fn get(self) -> f64 {
+        self.0
+    }
+}
+
+/// How long it takes to write a little to the disk and to sync it, in a file of its own.
+fn probe(data_dir: &Path) -> io::Result<Duration> {
+    let file =
+        OpenOptions::new().write(true).create(true).truncate(false).open(data_dir.join("disk_probe"))?;
+    let begun = BootClock.now();
+    file.write_all_at(&PROBE_BYTES, 0)?;
+    file.sync_data()?;
+    Ok(BootClock.now().since(begun))
+}
+
 /// Looks at the disk and at the engine every few seconds.
 pub(crate) struct Watch {
     pub(crate) data_dir: PathBuf,
@@ -90,6 +127,9 @@ pub(crate) struct Watch {
     pub(crate) stop: Mailbox<()>,
     /// The engine's numbers as of the last look.
     pub(crate) engine: Mutex<Option<EngineStats>>,
+    /// How long probes of the disk took, whatever the store itself has written.
+    pub(crate) probes: Durations,
+    pub(crate) slow_score: Mutex<SlowScore>,
 }
 
 impl Watch {
@@ -109,6 +149,12 @@ impl Watch {
         let used = stats.wal_bytes + stats.families.iter().map(|family| family.sst_bytes).sum::<u64>();
         hub.disk.used_bytes.store(used, Ordering::Relaxed);
         *self.engine.lock() = Some(stats);
+        // On a full disk there may be no room for it, which is told below.
+        if let Ok(took) = probe(&self.data_dir) {
+            self.probes.observe(took);
+            let mut score = self.slow_score.lock();
+            *score = score.note(took > SLOW_PROBE);
+        }
         let space = match Space::of(&self.data_dir) {
             Ok(space) => space,
             Err(error) => return warn!(%error, "the disk does not say how much space is left"),
@@ -140,6 +186,27 @@ mod tests {
             [state(100), state(99), state(50), state(49)],
             [DiskState::Ok, DiskState::Low, DiskState::Low, DiskState::Full]
         );
+    }
+
+    /// A disk that stalls once is soon forgiven; one that goes on is told apart within half a minute of looks.
+    #[test]
+    fn the_score_rises_with_slow_looks_and_falls_with_good_ones() {
+        let after =
+            |looks: &[bool]| looks.iter().fold(SlowScore::default(), |score, slow| score.note(*slow)).get();
+        assert_eq!(after(&[false; 5]), 1.0);
+        assert_eq!(after(&[true]), 2.0);
+        assert_eq!(after(&[true; 7]), 100.0);
+        assert!(after(&[[true; 7].as_slice(), &[false; 30]].concat()) < 10.0);
+    }
+
+    #[test]
+    fn a_probe_leaves_one_small_file() {
+        let dir = tempfile::tempdir().expect("a directory");
+        for _ in 0..2 {
+            assert!(probe(dir.path()).expect("the disk is well") > Duration::ZERO);
+        }
+        assert_eq!(dir.path().join("disk_probe").metadata().expect("it is there").len(), 512);
+        assert!(probe(&dir.path().join("nowhere")).is_err());
     }
 
     #[test]

@@ -37,6 +37,7 @@ use self::stop::Threads;
 use self::turns::Desk;
 use crate::config::{advertised, resolve, status_advertised};
 use crate::mailbox::Mailbox;
+use crate::measure::Durations;
 use crate::seat::Seat;
 use crate::status::{Page, Readiness};
 use crate::{BootClock, Hooks, ReadyInfo, ServerError, Shutdown, StoreConfig};
@@ -261,6 +262,8 @@ impl Started {
             reserve_bytes: config.reserve_space.0,
             stop: Mailbox::default(),
             engine: Mutex::new(None),
+            probes: Durations::default(),
+            slow_score: Mutex::default(),
         });
         watch.look(&hub);
 

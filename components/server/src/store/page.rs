@@ -144,6 +144,10 @@ impl Page for StorePage {
         if let Some(stats) = &*running.watch.engine.lock() {
             engine_metrics(exposition, stats);
         }
+        let help = "A little written to the disk and synced, every few seconds; a rise means a slow disk, whatever the store does.";
+        exposition.durations("flotilla_store_disk_probe_seconds", help, &[], &running.watch.probes);
+        let help = "How slow the disk has been of late: one is well, a hundred is as bad as it gets; above ten for minutes means a failing disk.";
+        exposition.gauge("flotilla_store_slow_score", help, &[], running.watch.slow_score.lock().get());
         transport_metrics(exposition, &[("server", &running.served), ("client", &hub.sender.counters)]);
     }
 }
@@ -200,6 +204,12 @@ fn store_metrics(e: &mut Exposition, hub: &Hub) {
         [("sending", &hub.counters.snapshots_sending), ("receiving", &hub.counters.snapshots_arriving)]
     {
         e.gauge("flotilla_snapshots_running", help, &[("direction", direction)], get(count) as f64);
+    }
+    let help = "Bytes of a region snapshot that was sent whole, or taken in whole.";
+    for (direction, sizes) in
+        [("sent", &hub.counters.snapshot_bytes_sent), ("received", &hub.counters.snapshot_bytes_received)]
+    {
+        e.sizes("flotilla_snapshot_bytes", help, &[("direction", direction)], sizes);
     }
     let help = "Region snapshots, by what became of them.";
     for (event, count) in [
@@ -465,6 +475,10 @@ fn engine_metrics(e: &mut Exposition, stats: &EngineStats) {
     let help = "Looks into the block cache; misses are read from files.";
     for (result, count) in [("hit", stats.block_cache_hits), ("miss", stats.block_cache_misses)] {
         e.counter("flotilla_rocksdb_block_cache_requests_total", help, &[DB, ("result", result)], count);
+    }
+    let help = "Records that iterators gave, and those that they stepped over, old versions and removals; many of these make scans slow.";
+    for (kind, count) in [("processed", stats.iterated_keys), ("skipped", stats.iterated_past)] {
+        e.counter("flotilla_scan_keys_total", help, &[("kind", kind)], count);
     }
     let help =
         "Time for which RocksDB has slowed or stopped writes; any at all means that admission came too late.";

@@ -2,16 +2,16 @@
 
 use super::agent::Addresses;
 use super::hub::Hub;
-use crate::measure::add;
+use crate::measure::{add, get};
 use engine_rocks::RocksSnapshot;
 use raftstore::{Input, SendSnapshot};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use store::SnapshotSource;
 use tracing::{info, warn};
 use transport::{Counters, Identity, Settings, SnapshotOptions, Target, send_snapshot};
 use types::StoreId;
-use wire::store::SnapshotKey;
+use wire::store::{SnapshotKey, SnapshotPiece};
 
 /// How many may wait for each that is sent: every one of them holds a view of the engine.
 const WAITING_PER_SLOT: usize = 4;
@@ -68,13 +68,22 @@ async fn transfer(hub: &Hub, to: StoreId, mut source: SnapshotSource<RocksSnapsh
         warn!(region_id, to_store = to.get(), "a snapshot is not sent: nobody knows the store's address");
         return false;
     };
-    let pieces =
-        || source.next_piece().unwrap_or_else(|error| crate::logging::fatal("reading a region", &error));
+    let bytes = AtomicU64::new(0);
+    let pieces = || {
+        let piece = source.next_piece();
+        let piece = piece.unwrap_or_else(|error| crate::logging::fatal("reading a region", &error));
+        if let Some(SnapshotPiece::Chunk { pairs, .. }) = &piece {
+            let sizes = pairs.iter().map(|(key, value)| (key.len() + value.len()) as u64);
+            add(&bytes, sizes.sum());
+        }
+        piece
+    };
     let target = Target::store(to, address);
     let sent =
         send_snapshot(&target, sender.identity, &sender.settings, &sender.counters, &sender.options, pieces);
     match sent.await {
         Ok(()) => {
+            hub.counters.snapshot_bytes_sent.observe(get(&bytes));
             info!(region_id, index, to_store = to.get(), "sent a snapshot");
             true
         }

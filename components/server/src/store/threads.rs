@@ -111,6 +111,7 @@ pub(crate) fn receive(hub: &Hub, mut receiver: SnapshotReceiver<RocksEngine>) {
                     let received = received.unwrap_or_else(|error| fatal("storing a snapshot", &error));
                     if let Some(snapshot) = received.snapshot {
                         add(&hub.counters.snapshots_received, 1);
+                        hub.counters.snapshot_bytes_received.observe(snapshot.size_bytes);
                         hub.workers.input(snapshot.key.region_id, Input::SnapshotReceived(snapshot));
                     }
                     match received.verdict {
