@@ -7,11 +7,12 @@ use super::counters::{Counters, Said};
 use super::gather::Gather;
 use super::log::Logged;
 use super::pressure::PressureCache;
+use super::scheduling::Scheduling;
 use super::stages::Way;
 use super::turns::Desk;
 use crate::BootClock;
 use crate::logging::fatal;
-use crate::mailbox::{Drained, Mailbox};
+use crate::mailbox::Mailbox;
 use crate::measure::{add, get};
 use crate::seat::{Next, Seat};
 use engine_rocks::{RocksEngine, RocksSnapshot};
@@ -23,10 +24,8 @@ use raftstore::{
 };
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
 use store::{
-    ReadLimits, SnapshotBuilder, TxnEffects, TxnInput, TxnScheduler, TxnShared, is_waited_for,
-    region_addressed, scheduler_of,
+    ReadLimits, SnapshotBuilder, TxnInput, TxnShared, is_waited_for, region_addressed, scheduler_of,
 };
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
@@ -44,11 +43,11 @@ const SHORT_READ: usize = 256;
 /// processors are few, to wake its thread for a few of them takes longer. Many are applied while this thread goes on.
 const APPLIED_AT_ONCE_BYTES: usize = 4 << 10;
 /// Inputs of one turn, at most: a turn must be short against a tick.
-const TURN_INPUTS_MAX: usize = 4096;
+pub(crate) const TURN_INPUTS_MAX: usize = 4096;
+/// How often a scheduler looks whether a client's time is over.
+pub(crate) const SCHEDULER_TICK: std::time::Duration = std::time::Duration::from_millis(100);
 /// Tasks of one batch of an applier, at most: answers wait for all of it.
 const APPLY_TASKS_MAX: usize = 1024;
-/// How often a scheduler looks whether a client's time is over.
-const SCHEDULER_TICK: Duration = Duration::from_millis(100);
 
 /// The workers, as seen from other threads.
 pub(crate) struct Workers {
@@ -108,9 +107,6 @@ pub(crate) enum PendingRead {
     Ready(ReadyRead<RocksSnapshot>),
 }
 
-/// What waits for the schedulers of transactions, by worker.
-pub(crate) type TxnInboxes = Vec<Mailbox<TxnInput<RocksSnapshot>>>;
-
 /// A snapshot that arrives.
 pub(crate) enum Arriving {
     Piece(SnapshotPiece, Receipt),
@@ -158,9 +154,7 @@ pub(crate) struct Hub {
     pub(crate) log: Mailbox<Logged>,
     /// What readers and transactions know of each other.
     pub(crate) txn_shared: TxnShared,
-    /// For the schedulers, by worker.
-    pub(crate) txns: Arc<TxnInboxes>,
-    pub(crate) schedulers: Vec<Seat<TxnScheduler<RocksEngine>>>,
+    pub(crate) scheduling: Scheduling<RocksEngine>,
     /// What the workers' turns are taken with; there once the regions were taken up.
     pub(crate) desks: OnceLock<Vec<Seat<Desk<RocksEngine>>>>,
     /// When turns are taken for what arrives, by worker.
@@ -270,8 +264,8 @@ impl Hub {
         if inputs.is_empty() {
             return;
         }
-        self.txns[worker].put_all(inputs);
-        self.schedule(worker);
+        self.scheduling.inboxes[worker].put_all(inputs);
+        self.scheduling.help(worker, &self.answers, &self.workers.inboxes[worker]);
         if !self.workers.inboxes[worker].is_empty() && self.gather[worker].is_now() {
             self.help(worker, true);
         }
@@ -280,39 +274,8 @@ impl Hub {
     /// Takes the turns of the schedulers for which something waits, if nobody else does, and what they bring to their
     /// workers; `applies` as in [`Hub::route`].
     pub(crate) fn schedule_waiting(self: &Arc<Self>, applies: bool) {
-        for worker in 0..self.txns.len() {
-            if !self.txns[worker].is_empty() {
-                self.schedule(worker);
-                self.help(worker, applies);
-            }
-        }
-    }
-
-    fn schedule(self: &Arc<Self>, worker: usize) {
-        let inbox = &self.workers.inboxes[worker];
-        self.schedulers[worker].help(&self.txns[worker], |scheduler| {
-            self.schedule_some(worker, scheduler, |inputs| inbox.put_all(inputs))
-        });
-    }
-
-    /// A scheduler's turn, by whoever has its seat; `tell` brings the worker what it is asked.
-    pub(crate) fn schedule_some(
-        &self,
-        worker: usize,
-        scheduler: &mut TxnScheduler<RocksEngine>,
-        tell: impl Fn(&mut Vec<Input>),
-    ) -> Next {
-        let mut taken = Vec::new();
-        if self.txns[worker].drain(&mut taken, TURN_INPUTS_MAX, Some(Duration::ZERO)) == Drained::Closed {
-            return Next::End;
-        }
-        let turn = scheduler.turn(&BootClock, taken);
-        let TxnEffects { replies, mut inputs } = turn.unwrap_or_else(|error| fatal("reading", &error));
-        transport::hold_wakes(|| self.answers.answer_all(replies));
-        if !inputs.is_empty() {
-            tell(&mut inputs);
-        }
-        Next::Rest(Some(SCHEDULER_TICK))
+        self.scheduling
+            .help_waiting(&self.answers, &self.workers.inboxes, |worker| self.help(worker, applies));
     }
 
     /// Hands a turn's effects to those whom they concern. The log comes first, since it takes longest. A little that is
@@ -339,7 +302,9 @@ impl Hub {
         });
         for ready in reads {
             match scheduler_of(ready.request.token) {
-                Some(scheduler) => self.txns[scheduler].put_all(&mut vec![TxnInput::View(ready)]),
+                Some(scheduler) => {
+                    self.scheduling.inboxes[scheduler].put_all(&mut vec![TxnInput::View(ready)])
+                }
                 None if is_short(&ready.request.command) => self.serve(ready),
                 None => self.reads.push(PendingRead::Ready(ready)),
             }
@@ -433,7 +398,7 @@ impl Hub {
     /// Takes no more work from anywhere but the workers.
     pub(crate) fn close_aside(&self) {
         self.log.close();
-        self.txns.iter().for_each(Mailbox::close);
+        self.scheduling.inboxes.iter().for_each(Mailbox::close);
         self.appliers.iter().for_each(Mailbox::close);
         self.slow.close();
         self.quick.close();

@@ -13,6 +13,7 @@ mod hub;
 mod log;
 mod page;
 mod pressure;
+mod scheduling;
 mod service;
 mod snapshots;
 mod stages;
@@ -27,9 +28,10 @@ use self::answers::{Answers, Scheduled};
 use self::counters::Counters;
 use self::disk::Watch;
 use self::gather::Gather;
-use self::hub::{Disk, Hub, TxnInboxes, Workers};
+use self::hub::{Disk, Hub, Workers};
 use self::page::{Running, StorePage};
 use self::pressure::PressureCache;
+use self::scheduling::{Scheduling, TxnInboxes};
 use self::service::StoreService;
 use self::snapshots::SendOptions;
 use self::stages::Stopwatch;
@@ -195,7 +197,8 @@ impl Started {
         let age = read_age(&engine).map_err(|error| unusable(&error))?;
         // What a restart has found is durable.
         counters.log_mark.store(age.log_mark, Ordering::Relaxed);
-        let txns: Arc<TxnInboxes> = Arc::new((0..store_config.workers).map(|_| Mailbox::default()).collect());
+        let txns: Arc<TxnInboxes<_>> =
+            Arc::new((0..store_config.workers).map(|_| Mailbox::default()).collect());
         let told = txns.clone();
         // Whoever answers looks into these inboxes afterwards.
         let scheduled: Scheduled = Box::new(move |token, answer| {
@@ -213,8 +216,7 @@ impl Started {
             },
             log: Mailbox::default(),
             txn_shared: txn_shared.clone(),
-            txns,
-            schedulers: (0..store_config.workers).map(|index| Seat::new(scheduler(index))).collect(),
+            scheduling: Scheduling::new(txns, hub::TURN_INPUTS_MAX, Some(hub::SCHEDULER_TICK), scheduler),
             desks: OnceLock::new(),
             gather: (0..store_config.workers).map(|_| Gather::default()).collect(),
             appliers: (0..store_config.appliers).map(|_| Mailbox::default()).collect(),
@@ -286,7 +288,7 @@ impl Started {
             let own = hub.clone();
             threads.spawn(format!("apply-{index}"), move || threads::apply(&own, index))?;
         }
-        for index in 0..hub.schedulers.len() {
+        for index in 0..hub.workers.inboxes.len() {
             let own = hub.clone();
             threads.spawn(format!("txn-{index}"), move || threads::schedule(&own, index))?;
         }

@@ -148,7 +148,7 @@ impl Service for StoreService {
         let hub = &self.hub;
         let shard = hub.answers.shard();
         let mut inputs: Vec<Vec<Input>> = hub.workers.inboxes.iter().map(|_| Vec::new()).collect();
-        let mut txns: Vec<Vec<_>> = hub.txns.iter().map(|_| Vec::new()).collect();
+        let mut txns: Vec<Vec<_>> = hub.scheduling.inboxes.iter().map(|_| Vec::new()).collect();
         let mut reader = self.readers[this_thread() % self.readers.len()].lock();
         transport::hold_wakes(|| {
             reader.begin_batch();

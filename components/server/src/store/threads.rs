@@ -60,10 +60,7 @@ pub(crate) fn apply(hub: &Arc<Hub>, index: usize) {
 
 /// Takes the turns of a worker's scheduler that nobody else takes.
 pub(crate) fn schedule(hub: &Arc<Hub>, index: usize) {
-    let inbox = &hub.workers.inboxes[index];
-    hub.schedulers[index].attend(&hub.txns[index], |scheduler| {
-        hub.schedule_some(index, scheduler, |inputs| inbox.push_all(inputs))
-    });
+    hub.scheduling.attend(index, &hub.answers, &hub.workers.inboxes[index]);
 }
 
 /// Does tasks one after another, each to its end.

@@ -1,4 +1,4 @@
-//! What the threads of a process hand to one another: the mailbox, the seat beside it, the log, what is applied, answers, timestamps, and
+//! What the threads of a process hand to one another: the mailbox, the seat beside it, the log, what is applied, answers, commands of transactions, timestamps, and
 //! the end. The files of the product are compiled here a second time, over types whose every step a scheduler decides,
 //! and run in many orders, with queues of length one.
 //!
@@ -13,6 +13,7 @@ mod end;
 mod logged;
 mod mailboxes;
 mod pd_process;
+mod scheduled;
 #[path = "../../../store/tests/handoffs/schedules.rs"]
 mod schedules;
 mod seats;

@@ -12,6 +12,8 @@ pub(crate) mod counters;
 pub(crate) mod ending;
 #[path = "../../src/store/log.rs"]
 pub(crate) mod log;
+#[path = "../../src/store/scheduling.rs"]
+pub(crate) mod scheduling;
 #[path = "../../src/store/stages.rs"]
 #[expect(dead_code, reason = "nobody reads here")]
 pub(crate) mod stages;

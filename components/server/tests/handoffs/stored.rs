@@ -29,7 +29,7 @@ use wire::pd::{PdReply, PdRequest, StoreInfo};
 const CLIENTS: u64 = 2;
 const WRITES: u64 = 2;
 
-fn config() -> Config {
+pub(crate) fn config() -> Config {
     let mut config = Config::default();
     // Credit for one task at a time.
     config.raftstore.unpersisted_bytes_max = 1;
@@ -38,7 +38,7 @@ fn config() -> Config {
 }
 
 /// A disk with a store's first region.
-fn joined() -> (MemEngine, StoreIdent) {
+pub(crate) fn joined() -> (MemEngine, StoreIdent) {
     let engine = MemEngine::new();
     let (mut join, mut step) = Join::new(engine.clone(), StoreInfo::default()).unwrap();
     let mut next_id = 1;
@@ -61,7 +61,7 @@ fn joined() -> (MemEngine, StoreIdent) {
 }
 
 /// Passes its answer on to whoever waits.
-struct Caller(Arc<Mailbox<KvResponse>>);
+pub(crate) struct Caller(pub(crate) Arc<Mailbox<KvResponse>>);
 
 impl Respond for Caller {
     fn respond(self, response: &KvResponse) {
@@ -121,7 +121,10 @@ impl Stage {
 }
 
 /// The worker and the applier of a store that leads its region.
-fn leading(disk: &Disk, ident: &StoreIdent) -> (Worker<Disk>, Applier<Disk>, Region) {
+pub(crate) fn leading(
+    disk: &Disk,
+    ident: &StoreIdent,
+) -> (Worker<Disk>, Applier<Disk>, Arc<StoreMeta>, Region) {
     let config = config();
     let meta = Arc::new(StoreMeta::new());
     let share = WorkerShare { index: 0, count: 1 };
@@ -144,7 +147,7 @@ fn leading(disk: &Disk, ident: &StoreIdent) -> (Worker<Disk>, Applier<Disk>, Reg
             // What became durable in the last of these turns is told in the first of the others.
             let effects = worker.turn(BootClock.now(), &mut inputs);
             assert!(effects.log.is_empty() && effects.apply.is_empty(), "a leader with nothing to do");
-            return (worker, applier, region);
+            return (worker, applier, meta, region);
         }
         pass(worker.next_deadline().since(BootClock.now()));
         effects = worker.turn(BootClock.now(), &mut inputs);
@@ -199,7 +202,7 @@ fn put(client: u64, write: u64) -> WriteItem {
 fn run(writer: Writer) {
     let (engine, ident) = joined();
     let disk = Disk::over(engine);
-    let (worker, applier, region) = leading(&disk, &ident);
+    let (worker, applier, _, region) = leading(&disk, &ident);
     let stage = Arc::new(Stage {
         disk: disk.clone(),
         inbox: [Mailbox::default()],
