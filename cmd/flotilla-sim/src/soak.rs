@@ -51,8 +51,17 @@ struct Sum {
 }
 
 fn fold(sum: &mut Depths, more: &Depths, how: fn(u64, u64) -> u64) {
-    let Depths { elections, regions, member_changes, entries, transactions, rollbacks, stores_retired, told } =
-        sum;
+    let Depths {
+        elections,
+        regions,
+        member_changes,
+        entries,
+        transactions,
+        rollbacks,
+        collected,
+        stores_retired,
+        told,
+    } = sum;
     let Told { snapshots, leases_expired, compactions, sleeps, sleeps_lost } = told;
     *elections = how(*elections, more.elections);
     *regions = how(*regions, more.regions);
@@ -60,6 +69,7 @@ fn fold(sum: &mut Depths, more: &Depths, how: fn(u64, u64) -> u64) {
     *entries = how(*entries, more.entries);
     *transactions = how(*transactions, more.transactions);
     *rollbacks = how(*rollbacks, more.rollbacks);
+    *collected = how(*collected, more.collected);
     *stores_retired = how(*stores_retired, more.stores_retired);
     *snapshots = how(*snapshots, more.told.snapshots);
     *leases_expired = how(*leases_expired, more.told.leases_expired);
@@ -68,7 +78,7 @@ fn fold(sum: &mut Depths, more: &Depths, how: fn(u64, u64) -> u64) {
     *sleeps_lost = how(*sleeps_lost, more.told.sleeps_lost);
 }
 
-fn rows(depths: &Depths) -> [(&'static str, u64); 12] {
+fn rows(depths: &Depths) -> [(&'static str, u64); 13] {
     [
         ("elections", depths.elections),
         ("regions", depths.regions),
@@ -76,6 +86,7 @@ fn rows(depths: &Depths) -> [(&'static str, u64); 12] {
         ("entries applied", depths.entries),
         ("transactions", depths.transactions),
         ("rollbacks", depths.rollbacks),
+        ("old versions removed", depths.collected),
         ("stores taken out", depths.stores_retired),
         ("snapshots", depths.told.snapshots),
         ("leases expired", depths.told.leases_expired),

@@ -3,7 +3,8 @@
 use crate::pd::PdClient;
 use crate::ports::{TokioRpc, TokioSpawn, TokioTimers};
 use client_core::{
-    Admin, ClientStats, Cluster, Core, Error, InvalidArgument, Keyspace, Ports, RawClient, TxnClient,
+    Admin, ClientStats, Cluster, Collector, Core, Error, InvalidArgument, Keyspace, Ports, RawClient,
+    TxnClient,
 };
 use env::SplitMix;
 use parking_lot::RwLock;
@@ -201,6 +202,12 @@ impl Client {
     #[must_use]
     pub fn stats(&self) -> ClientStats {
         self.core.stats()
+    }
+
+    /// What removes old versions; the placement driver's process runs one.
+    #[must_use]
+    pub fn collector(&self) -> Collector {
+        self.core.collector()
     }
 
     /// The cluster, as it was when we connected.

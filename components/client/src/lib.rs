@@ -30,9 +30,9 @@ pub use bytes::Bytes;
 /// Deadlines and bounds of calls.
 pub use client_core::Options as CallOptions;
 pub use client_core::{
-    Admin, Attempt, CallTrace, Cause, ClientStats, Cluster, CommitProtocol, Core, Error, Incomplete,
-    InvalidArgument, KeyHistory, Keyspace, KvPair, LockInfo, LockKind, RawClient, Scan, ScanOptions,
-    Snapshot, Span, Stage, Swap, Trace, Transaction, TxnClient, TxnError, Version, VersionKind,
+    Admin, Attempt, CallTrace, Cause, ClientStats, Cluster, Collected, Collector, CommitProtocol, Core,
+    Error, Incomplete, InvalidArgument, KeyHistory, Keyspace, KvPair, LockInfo, LockKind, RawClient, Scan,
+    ScanOptions, Snapshot, Span, Stage, Swap, Trace, Transaction, TxnClient, TxnError, Version, VersionKind,
 };
 pub use transport::Settings;
-pub use types::{Key, KeyRange, Region, RegionId, StoreId, Timestamp};
+pub use types::{Key, KeyRange, Region, RegionId, SafePoints, StoreId, Timestamp};

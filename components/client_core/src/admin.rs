@@ -10,7 +10,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 use types::{ClusterId, Key, KeyRange, LogIndex, Region, RegionId, StoreId, Timestamp};
 use wire::kv::{KvCommand, KvReply};
-use wire::pd::{OperatorStatus, Order, PdReply, PdRequest, RegionRoute, StoreMode, StoreStatus};
+use wire::pd::{GcStatus, OperatorStatus, Order, PdReply, PdRequest, RegionRoute, StoreMode, StoreStatus};
 
 /// How many regions one request to the placement driver brings.
 const REGIONS_PAGE: u32 = 1000;
@@ -115,6 +115,41 @@ impl Admin {
     /// asked for again.
     pub async fn set_store_mode(&self, store_id: StoreId, mode: StoreMode) -> Result<(), Error> {
         self.ask(PdRequest::SetStoreMode { store_id, mode }, done).await
+    }
+
+    /// How far the removal of old versions is.
+    ///
+    /// # Errors
+    /// Those of reads.
+    pub async fn gc(&self) -> Result<GcStatus, Error> {
+        self.ask(PdRequest::GetGc, |reply| match reply {
+            PdReply::Gc(status) => Some(status),
+            _ => None,
+        })
+        .await
+    }
+
+    /// Keeps the versions from `at` on for so long, in the name of a service; asked again in time, for longer.
+    ///
+    /// # Errors
+    /// [`TxnError::BelowSafePoint`](crate::TxnError::BelowSafePoint) if they may be gone already. Others leave open whether it
+    /// was done: it may be asked for again.
+    pub async fn hold_safe_point(
+        &self,
+        name: impl Into<String>,
+        at: Timestamp,
+        ttl: Duration,
+    ) -> Result<(), Error> {
+        let ttl_ms = u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX);
+        self.ask(PdRequest::HoldSafePoint { name: name.into(), at, ttl_ms }, done).await
+    }
+
+    /// A service needs nothing any more.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`] if none of that name does.
+    pub async fn release_safe_point(&self, name: impl Into<String>) -> Result<(), Error> {
+        self.ask(PdRequest::ReleaseSafePoint { name: name.into() }, done).await
     }
 
     /// A timestamp, later than any that was given before this call. As the placement driver gives it: it is asked for this one

@@ -11,7 +11,7 @@ use crate::raw::RawClient;
 use crate::region_cache::RegionCache;
 use crate::stats::{ClientStats, Counts};
 use crate::store_book::StoreBook;
-use crate::txn::{Decided, TxnClient};
+use crate::txn::{Collector, Decided, TxnClient};
 use env::Dice;
 use futures_util::future::{BoxFuture, Shared};
 use parking_lot::Mutex;
@@ -108,6 +108,12 @@ impl Core {
     #[must_use]
     pub fn stats(&self) -> ClientStats {
         self.shared.counts.stats()
+    }
+
+    /// What removes old versions, wherever it runs.
+    #[must_use]
+    pub fn collector(&self) -> Collector {
+        Collector::new(self.clone())
     }
 
     /// Regions, stores and what moves them.

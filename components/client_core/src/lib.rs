@@ -47,7 +47,9 @@ pub use crate::raw::{CallTrace, RawClient, Swap};
 pub use crate::scan::{Scan, ScanOptions};
 pub use crate::seeded_bug::{Bugs, SeededBug};
 pub use crate::stats::ClientStats;
-pub use crate::txn::{Attempt, CommitProtocol, KeyHistory, Snapshot, Transaction, TxnClient, TxnError};
+pub use crate::txn::{
+    Attempt, Collected, Collector, CommitProtocol, KeyHistory, Snapshot, Transaction, TxnClient, TxnError,
+};
 pub use wire::kv::KvPair;
 pub use wire::trace::{Span, Stage, Trace};
 pub use wire::txn::{LockInfo, LockKind, Version, VersionKind};

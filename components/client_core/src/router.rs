@@ -7,6 +7,7 @@ use crate::error::{Cause, Error, InvalidArgument};
 use crate::port::{Rpc, RpcError};
 use crate::region_cache::Route;
 use crate::store_book::Entry;
+use crate::txn::TxnError;
 use futures_util::FutureExt;
 use futures_util::future::{Either, select};
 use std::sync::Arc;
@@ -235,6 +236,9 @@ pub(crate) async fn pd_once(
         PdError::InvalidRequest { message } | PdError::StoreRejected { message } => {
             PdFailure::Never(InvalidArgument::Refused { message }.into())
         }
+        PdError::BelowSafePoint { at, safe_point } => {
+            PdFailure::Never(TxnError::BelowSafePoint { at, safe_point }.into())
+        }
         error @ (PdError::AlreadyBootstrapped | PdError::StaleRegion { .. }) => {
             PdFailure::Never(Error::UnexpectedAnswer { message: format!("{error:?} to a question") })
         }
@@ -254,5 +258,6 @@ pub(crate) const fn unexpected(reply: &PdReply) -> &'static str {
         PdReply::SplitIds(_) => "the placement driver answered with ids for a split",
         PdReply::Timestamp(_) => "the placement driver answered with a timestamp",
         PdReply::Operators(_) => "the placement driver answered with operators",
+        PdReply::Gc(_) => "the placement driver answered with what is done about old versions",
     }
 }

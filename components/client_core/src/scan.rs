@@ -7,7 +7,7 @@ use crate::error::Error;
 use crate::keyspace::Keyspace;
 use crate::region_cache::Route;
 use crate::seeded_bug::SeededBug;
-use crate::txn::{ReadingAt, Seen, TxnError};
+use crate::txn::{ReadingAt, Seen, faulted_read};
 use bytes::{BufMut, Bytes, BytesMut};
 use futures_util::Stream;
 use futures_util::future::BoxFuture;
@@ -329,9 +329,7 @@ impl Core {
                 self.meet_as_reader(call, keyspace, seen, locks).await?;
                 return Ok(None);
             }
-            (_, TxnAttempt::Faulted(TxnFault::TimestampFromFuture { named, latest })) => {
-                return Err(TxnError::TimestampFromFuture { named, latest }.into());
-            }
+            (Source::At(_), TxnAttempt::Faulted(fault)) => return Err(faulted_read(fault)),
             (_, TxnAttempt::Faulted(_)) => None,
             (Source::Raw, TxnAttempt::Answered(KvReply::Page { pairs, resume })) => {
                 Some(Piece { pairs, locks: Vec::new(), resume })

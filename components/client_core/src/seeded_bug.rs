@@ -24,4 +24,6 @@ env::seeded_bugs! {
     OwnWritesUnscanned,
     /// What a transaction has reserved it sees as it was when it began.
     ReservedReadAsItWas,
+    /// Versions are removed though old locks were not resolved.
+    OldLocksLeft,
 }

@@ -18,6 +18,7 @@
 //! have decided on. Start with [`MvccReader`]; [`put_lock`] and its neighbours write.
 
 mod error;
+mod gc;
 mod inspect;
 mod key;
 mod lock;
@@ -27,6 +28,7 @@ mod seeded_bug;
 mod write;
 
 pub use error::ReadError;
+pub use gc::{GcLimits, GcStep};
 pub use inspect::{LockPage, Version};
 pub use key::{versioned, without_timestamp};
 pub use lock::{Lock, LockKind, delete_lock, put_lock};

@@ -38,4 +38,8 @@ env::seeded_bugs! {
     UnknownNotForbidden,
     /// Readers are told that a transaction commits later, and it is not.
     MinimumNotPushed,
+    /// Who reads below the safe point is served from what is left.
+    ReadsBelowSafePoint,
+    /// Versions are removed that are above the safe point.
+    VersionsGoTooSoon,
 }

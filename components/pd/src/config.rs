@@ -64,6 +64,10 @@ pub struct Config {
     pub retry_after: Duration,
     /// How often the log is told how far the disks of stores have come.
     pub mark_interval: Duration,
+    /// How long versions live at least after they were replaced.
+    pub gc_life_time: Duration,
+    /// The safe point rises by so much at least: each time every region with keys of transactions is told.
+    pub gc_interval: Duration,
     /// How many ended operators are remembered.
     pub history_max: usize,
     /// Rules that are broken on purpose.
@@ -105,6 +109,8 @@ impl Default for Config {
             slow_step_timeout_per_mib: Duration::from_secs(1),
             retry_after: Duration::from_secs(30),
             mark_interval: Duration::from_secs(3),
+            gc_life_time: Duration::from_secs(10 * 60),
+            gc_interval: Duration::from_secs(2 * 60),
             history_max: 256,
             bugs: crate::Bugs::default(),
             #[cfg(feature = "seeded_bugs")]
@@ -119,7 +125,7 @@ impl Config {
     /// # Errors
     /// What is wrong, naming the setting, for whoever wrote it.
     pub fn validate(&self) -> Result<(), String> {
-        let rules: [(bool, &str); 12] = [
+        let rules: [(bool, &str); 13] = [
             (self.replicas >= 1 && self.replicas <= 9, "replicas must lie in 1..=9"),
             (!self.disconnected_after.is_zero(), "disconnected_after must not be zero"),
             (self.down_after > self.disconnected_after, "down_after must exceed disconnected_after"),
@@ -134,6 +140,7 @@ impl Config {
             (self.id_window >= 1 && self.id_count_max >= 1, "id_window and id_count_max must not be zero"),
             (self.split_count_max >= 1, "split_count_max must not be zero"),
             (self.log_entries_max >= 1, "log_entries_max must not be zero"),
+            (!self.gc_interval.is_zero(), "gc_interval must not be zero"),
             (self.space_reserve_percent < 100, "space_reserve_percent must be less than 100"),
         ];
         match rules.iter().find(|(holds, _)| !holds) {

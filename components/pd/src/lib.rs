@@ -15,6 +15,7 @@
 mod config;
 mod directory;
 mod error;
+mod gc;
 mod group;
 mod ids;
 mod operator;

@@ -11,8 +11,8 @@ use engine::{Engine, WriteBatch};
 use env::{Dice as _, SplitMix, sim_point};
 use raft::{ConfState, EntryId, Message, Role};
 use std::collections::BTreeMap;
-use types::{ClusterId, LogIndex, MonoTime, PeerId, StoreId, Term};
-use wire::pd::{PdError, PdRequest, PdResponse, StoreMode};
+use types::{ClusterId, LogIndex, MonoTime, PeerId, StoreId, Term, Timestamp};
+use wire::pd::{GcStage, PdError, PdRequest, PdResponse, StoreMode};
 
 pub use crate::group::WriteToken;
 
@@ -126,6 +126,12 @@ pub struct PdStatus {
     pub heartbeats_invalid: u64,
     /// Requests that wait for the log.
     pub requests_waiting: usize,
+    /// Nobody is to read below this any more.
+    pub gc_guarded: Timestamp,
+    /// Versions below this may be gone.
+    pub gc_removable: Timestamp,
+    /// What is being done about them.
+    pub gc_stage: GcStage,
 }
 
 /// One member of the placement driver.
@@ -263,6 +269,11 @@ impl<E: Engine> Pd<E> {
             requests_waiting: self.waiting.len(),
             ..PdStatus::default()
         };
+        if let Some(gc) = state.gc() {
+            status.gc_guarded = gc.guarded.common;
+            status.gc_removable = gc.removable.common;
+            status.gc_stage = gc.stage;
+        }
         if let Service::Leading(lead) = &self.service {
             let (started, finished) = lead.operators.totals();
             status.is_serving = true;
@@ -545,11 +556,15 @@ impl<E: Engine> Pd<E> {
         {
             let ended = lead.schedule(self.group.state(), self.now, &self.config);
             let marks = lead.new_marks(self.group.state(), self.now, &self.config);
+            let gc = lead.gc_is_due(self.group.state(), self.now, &self.config);
             for store_id in ended {
                 self.propose(&Command::Retire { store_id }, Waiting::Nobody);
             }
             if !marks.is_empty() {
                 self.propose(&Command::Marks { marks }, Waiting::Nobody);
+            }
+            if let Some(command) = gc {
+                self.propose(&command, Waiting::Nobody);
             }
         }
     }

@@ -17,4 +17,6 @@ env::seeded_bugs! {
     DiskAgeUnchecked,
     /// A store whose id has ended may come back with it.
     RetiredStoreReturns,
+    /// Versions are given up that a service has asked to keep.
+    SafePointIgnoresServices,
 }

@@ -11,8 +11,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 use types::{Epoch, KeyRange, MonoTime, PeerId, Region, RegionId, StoreId, Term};
 use wire::pd::{
-    Instruction, Order, PdError, PdReply, PdRequest, PdResponse, RegionHeartbeat, SplitIds, Step, StoreInfo,
-    StoreMode, StoreState, StoreStats, StoreStatus,
+    GcStage, GcStatus, Instruction, Order, PdError, PdReply, PdRequest, PdResponse, RegionHeartbeat,
+    SplitIds, Step, StoreInfo, StoreMode, StoreState, StoreStats, StoreStatus,
 };
 
 /// An answer about regions stops growing at this size, well below the largest frame.
@@ -101,6 +101,8 @@ pub(crate) struct Lead {
     tso_queue: VecDeque<(u64, u32)>,
     pub(crate) heartbeats_stale: u64,
     pub(crate) heartbeats_invalid: u64,
+    /// What was seen last to be done about old versions, and since when.
+    gc_seen: ((u64, GcStage), MonoTime),
 }
 
 impl Lead {
@@ -126,6 +128,7 @@ impl Lead {
             tso_queue: VecDeque::new(),
             heartbeats_stale: 0,
             heartbeats_invalid: 0,
+            gc_seen: ((0, GcStage::Idle), now),
         }
     }
 
@@ -216,6 +219,17 @@ impl Lead {
                 true => Ok(PdReply::Done),
                 false => Err(invalid(format!("no operator runs on region {region_id}"))),
             },
+            PdRequest::GetGc => Ok(PdReply::Gc(self.gc_status(state, config, now))),
+            PdRequest::HoldSafePoint { ttl_ms: 0, .. } => Err(invalid("a safe point is held for some time")),
+            PdRequest::HoldSafePoint { name, at, ttl_ms } => {
+                let expires_ms = self.oracle.now().physical_ms().saturating_add(ttl_ms);
+                return Answer::Propose(Command::HoldSafePoint { name, at, expires_ms });
+            }
+            PdRequest::ReleaseSafePoint { name } => {
+                return Answer::Propose(Command::ReleaseSafePoint { name });
+            }
+            PdRequest::GcResolved { round } => return Answer::Propose(Command::GcResolved { round }),
+            PdRequest::GcCollected { round } => return Answer::Propose(Command::GcCollected { round }),
         };
         Answer::Now(result.into())
     }
@@ -290,6 +304,38 @@ impl Lead {
             (log_mark > known).then_some(LogMark { store_id: *id, log_mark })
         });
         heard.collect()
+    }
+
+    fn gc_status(&self, state: &State, config: &Config, now: MonoTime) -> GcStatus {
+        let gc = state.gc().cloned().unwrap_or_default();
+        let time = self.oracle.now();
+        GcStatus {
+            round: gc.round,
+            stage: gc.stage,
+            stage_age_ms: now.since(self.gc_seen.1).as_millis() as u64,
+            services: gc.holders(time.physical_ms()),
+            guarded: gc.guarded,
+            removable: gc.removable,
+            life_ms: config.gc_life_time.as_millis() as u64,
+            interval_ms: config.gc_interval.as_millis() as u64,
+            now: time,
+        }
+    }
+
+    /// The command by which the safe point rises, if it is time: if it would rise by enough, and the last round is done.
+    pub(crate) fn gc_is_due(&mut self, state: &State, now: MonoTime, config: &Config) -> Option<Command> {
+        let gc = state.gc().cloned().unwrap_or_default();
+        if self.gc_seen.0 != (gc.round, gc.stage) {
+            self.gc_seen = ((gc.round, gc.stage), now);
+        }
+        if gc.stage != GcStage::Idle || !state.is_bootstrapped() {
+            return None;
+        }
+        let now_ms = self.oracle.now().physical_ms();
+        let life_ms = config.gc_life_time.as_millis() as u64;
+        let rise = gc.next(now_ms, life_ms, false).common.physical_ms() - gc.guarded.common.physical_ms();
+        let is_due = rise >= config.gc_interval.as_millis() as u64;
+        is_due.then_some(Command::AdvanceGc { now_ms, life_ms })
     }
 
     /// Begins what people ask for, if nothing speaks against it.

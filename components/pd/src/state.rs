@@ -8,6 +8,7 @@
 //!                  "pd/store/" id u64 BE  StoreRecord
 //! ```
 
+use crate::gc::{GcState, Service};
 use crate::seeded_bug::SeededBug;
 use crate::{Bugs, Error};
 use bytes::Bytes;
@@ -15,7 +16,7 @@ use codec::{Decode as _, Encode as _, codec_enum, codec_struct};
 use engine::{Cf, Engine, Snapshot as _, WriteBatch};
 use raft::{ConfState, EntryId};
 use std::collections::BTreeMap;
-use types::{ClusterId, KeyRange, PeerRole, Region, StoreId};
+use types::{ClusterId, KeyRange, PeerRole, Region, StoreId, Timestamp};
 use wire::pd::{PdError, StoreInfo, StoreMode};
 
 /// One entry of the group's log.
@@ -38,6 +39,16 @@ pub(crate) enum Command {
     Retire { store_id: StoreId },
     /// The disks of stores have come so far.
     Marks { marks: Vec<LogMark> },
+    /// The safe point may rise: it is this time, and versions are to live so long.
+    AdvanceGc { now_ms: u64, life_ms: u64 },
+    /// Old locks are resolved in all regions.
+    GcResolved { round: u64 },
+    /// Old versions are removed from all regions.
+    GcCollected { round: u64 },
+    /// A service needs versions from `at` on, until it is that time.
+    HoldSafePoint { name: String, at: Timestamp, expires_ms: u64 },
+    /// A service needs nothing any more.
+    ReleaseSafePoint { name: String },
 }
 codec_enum!(Command {
     1 = Init { cluster_id },
@@ -48,6 +59,11 @@ codec_enum!(Command {
     6 = SetMode { store_id, mode, others_min },
     7 = Retire { store_id },
     8 = Marks { marks },
+    9 = AdvanceGc { now_ms, life_ms },
+    10 = GcResolved { round },
+    11 = GcCollected { round },
+    12 = HoldSafePoint { name, at, expires_ms },
+    13 = ReleaseSafePoint { name },
 });
 
 /// How often a store has written to its logs, durably.
@@ -111,6 +127,8 @@ struct Meta {
     id_bound: u64,
     /// Timestamps up to this physical part are handed out or reserved.
     tso_upper_ms: u64,
+    /// `None` before the first command that concerns it.
+    gc: Option<GcState>,
 }
 codec_struct!(Meta {
     applied,
@@ -120,7 +138,8 @@ codec_struct!(Meta {
     bootstrap,
     bootstrap_store,
     id_bound,
-    tso_upper_ms
+    tso_upper_ms,
+    gc,
 });
 
 /// The whole state as a snapshot carries it to another member.
@@ -208,6 +227,15 @@ impl State {
 
     pub(crate) fn tso_upper_ms(&self) -> u64 {
         self.meta.tso_upper_ms
+    }
+
+    /// What there is to know of old versions; `None` before anything has concerned them.
+    pub(crate) fn gc(&self) -> Option<&GcState> {
+        self.meta.gc.as_ref()
+    }
+
+    fn gc_mut(&mut self) -> &mut GcState {
+        self.meta.gc.get_or_insert_default()
     }
 
     pub(crate) fn stores(&self) -> &BTreeMap<StoreId, StoreRecord> {
@@ -314,6 +342,30 @@ impl State {
                 self.meta.tso_upper_ms = before_ms.max(upper_ms);
                 Outcome::Tso { before_ms, upper_ms: self.meta.tso_upper_ms }
             }
+            Some(Command::AdvanceGc { now_ms, life_ms }) => {
+                let ignores_services = self.bugs.has(SeededBug::SafePointIgnoresServices);
+                self.gc_mut().advance(now_ms, life_ms, ignores_services);
+                Outcome::Done
+            }
+            Some(Command::GcResolved { round }) => {
+                self.gc_mut().resolved(round);
+                Outcome::Done
+            }
+            Some(Command::GcCollected { round }) => {
+                self.gc_mut().collected(round);
+                Outcome::Done
+            }
+            Some(Command::HoldSafePoint { name, at, expires_ms }) => {
+                let held = self.gc_mut().hold(Service { name, at, expires_ms });
+                held.map_or_else(Outcome::Refused, |()| Outcome::Done)
+            }
+            Some(Command::ReleaseSafePoint { name }) => match self.gc_mut().release(&name) {
+                true => Outcome::Done,
+                false => {
+                    let message = format!("no service {name:?} holds the safe point");
+                    Outcome::Refused(PdError::InvalidRequest { message })
+                }
+            },
         };
         batch.put(Cf::Default, META_KEY, &self.meta.to_bytes());
         outcome
@@ -471,6 +523,7 @@ impl State {
             .collect();
         assert_eq!(addresses, self.addresses, "the index of addresses is that of the stores");
         assert!(self.meta.id_bound >= 1, "ids begin at one");
+        self.meta.gc.iter().for_each(GcState::check_invariants);
         assert!(self.meta.bootstrap.is_some() || self.stores.is_empty(), "stores join after the bootstrap");
     }
 }

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use codec::{Decode as _, Encode as _};
 use engine::{Cf, Engine as _, MemEngine, WriteBatch};
 use raft::{ConfState, EntryId};
-use types::{ClusterId, Epoch, KeyRange, LogIndex, Peer, PeerId, Region, RegionId, StoreId, Term};
+use types::{ClusterId, Epoch, KeyRange, LogIndex, Peer, PeerId, Region, RegionId, StoreId, Term, Timestamp};
 use wire::pd::{StoreInfo, StoreMode};
 
 fn info(id: u64, address: &str) -> StoreInfo {
@@ -38,6 +38,9 @@ fn commands() -> Vec<Command> {
         Command::SetMode { store_id: StoreId(5), mode: StoreMode::LeadingNone, others_min: 1 },
         Command::SetMode { store_id: StoreId(7), mode: StoreMode::Draining, others_min: 2 },
         Command::Retire { store_id: StoreId(7) },
+        Command::HoldSafePoint { name: "backup".to_owned(), at: Timestamp::compose(50, 1), expires_ms: 2000 },
+        Command::AdvanceGc { now_ms: 1000, life_ms: 900 },
+        Command::GcResolved { round: 1 },
     ]
 }
 

@@ -79,6 +79,11 @@ impl Oracle {
         Some(Timestamp::compose(self.physical_ms, self.logical - 1))
     }
 
+    /// What time it is: no timestamp that is handed out later has an earlier physical part.
+    pub(crate) const fn now(&self) -> Timestamp {
+        Timestamp::compose(self.physical_ms, 0)
+    }
+
     /// The bound that should be committed next, if it is time: less than half of the window is left.
     pub(crate) fn wanted_upper_ms(&self, window: Duration) -> Option<u64> {
         let window_ms = window.as_millis() as u64;

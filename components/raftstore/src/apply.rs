@@ -8,7 +8,8 @@ use crate::effects::Token;
 use crate::membership::{self, ChangeError};
 use crate::meta::StoreMeta;
 use crate::records::{
-    self, ApplyRecord, LOG_START, PeerState, RegionRecord, RemovedPeer, put_apply, put_region, region_record,
+    self, ApplyRecord, GcRecord, LOG_START, PeerState, RegionRecord, RemovedPeer, gc_record, put_apply,
+    put_gc, put_region, region_record,
 };
 use crate::seeded_bug::{Bugs, SeededBug};
 use crate::stages::EntryTimes;
@@ -18,9 +19,10 @@ use engine::{Cf, Engine, EngineError, WriteBatch};
 use raft::{ConfChange, ConfChangeKind, Entries, Entry, EntryId, EntryKind};
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use types::{Key, KeyRange, LogIndex, Peer, PeerId, PeerRole, Region, RegionId};
+use types::{Key, KeyRange, LogIndex, Peer, PeerId, PeerRole, Region, RegionId, Timestamp};
 use wire::kv::{KvError, KvReply, WriteOp};
 use wire::pd::SplitIds;
+use wire::txn::TxnFault;
 
 /// Who awaits the outcome of an entry, in the order of its items.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -133,6 +135,8 @@ pub struct ApplyBatch {
 struct ApplyRegion {
     record: RegionRecord,
     apply: ApplyRecord,
+    /// As in the engine with the open batch; `None` if nobody has asked yet.
+    gc: Option<GcRecord>,
     /// We were removed, or told to stop: entries that still come are not ours to apply.
     removed: bool,
 }
@@ -169,7 +173,7 @@ impl<E: Engine> Applier<E> {
         for task in tasks {
             match task {
                 ApplyTask::Register { record, apply } => {
-                    let region = ApplyRegion { record, apply, removed: false };
+                    let region = ApplyRegion { record, apply, gc: None, removed: false };
                     self.regions.insert(region.record.region.id, region);
                 }
                 ApplyTask::Confirmed { region_id, peer_id } => {
@@ -322,9 +326,9 @@ impl<E: Engine> Turn<'_, E> {
                 assert!(tokens.is_empty() || tokens.len() == items.len(), "one token for each item, or none");
                 let mut tokens = tokens.iter();
                 for item in items {
-                    let reply = self.write(&item)?;
+                    let reply = self.write(region, &item)?;
                     if let Some(token) = tokens.next() {
-                        self.out.replies.push((*token, Ok(reply)));
+                        self.out.replies.push((*token, reply));
                     }
                 }
                 Ok(None)
@@ -358,13 +362,18 @@ impl<E: Engine> Turn<'_, E> {
         }
     }
 
-    fn write(&mut self, item: &WriteItem) -> Result<KvReply, EngineError> {
-        match item {
+    /// Applies one item. The outer result is the engine's; the inner one is the same on every replica.
+    fn write(
+        &mut self,
+        region: &mut ApplyRegion,
+        item: &WriteItem,
+    ) -> Result<Result<KvReply, KvError>, EngineError> {
+        Ok(Ok(match item {
             WriteItem::Ops(ops) => {
                 for op in ops {
                     self.op(op);
                 }
-                Ok(KvReply::Written)
+                KvReply::Written
             }
             WriteItem::CompareAndSwap { key, expected, new } => {
                 let previous = self.read(key)?;
@@ -375,15 +384,57 @@ impl<E: Engine> Turn<'_, E> {
                         None => self.delete(key),
                     }
                 }
-                Ok(KvReply::Swapped { succeeded, previous })
+                KvReply::Swapped { succeeded, previous }
             }
             WriteItem::Changes(changes) => {
                 for change in changes {
                     self.change(change)?;
                 }
-                Ok(KvReply::Written)
+                KvReply::Written
             }
-        }
+            WriteItem::OfTxn { start_ts, gets_locks, changes } => {
+                if let Some(safe_point) = self.guards_against(region, *start_ts, *gets_locks, changes)? {
+                    let fault = TxnFault::BelowSafePoint { at: *start_ts, safe_point };
+                    return Ok(Err(KvError::Txn(Box::new(fault))));
+                }
+                for change in changes {
+                    self.change(change)?;
+                }
+                KvReply::Written
+            }
+            WriteItem::Guard(raised) => {
+                let region_id = region.record.region.id;
+                let gc = self.gc_of(region)?;
+                if gc.raise(raised) {
+                    put_gc(&mut self.out.batch, region_id, gc);
+                }
+                KvReply::Written
+            }
+        }))
+    }
+
+    /// Up to when old versions of the region's keys may be gone, as of all that was applied so far.
+    fn gc_of<'r>(&self, region: &'r mut ApplyRegion) -> Result<&'r mut GcRecord, EngineError> {
+        let found = match region.gc.take() {
+            Some(found) => found,
+            // Whatever is in the open batch of it was put there by way of this.
+            None => gc_record(&self.engine.snapshot(), region.record.region.id)?,
+        };
+        Ok(region.gc.insert(found))
+    }
+
+    /// The safe point of a key that a transaction must not write any more that began then (INV-TXN-13).
+    fn guards_against(
+        &self,
+        region: &mut ApplyRegion,
+        start_ts: Timestamp,
+        gets_locks: bool,
+        changes: &[Change],
+    ) -> Result<Option<Timestamp>, EngineError> {
+        let gc = self.gc_of(region)?;
+        let safe_points = if gets_locks { &gc.guarded } else { &gc.removed };
+        let points = changes.iter().map(|change| safe_points.of_key(change.key()));
+        Ok(points.filter(|safe_point| start_ts <= *safe_point).max())
     }
 
     fn change(&mut self, change: &Change) -> Result<(), EngineError> {
@@ -446,6 +497,7 @@ impl<E: Engine> Turn<'_, E> {
         keys: &[Key],
         ids: &[SplitIds],
     ) -> Result<Result<(RegionChange, Vec<Region>), String>, EngineError> {
+        let gc = self.gc_of(region)?.clone();
         let parent = &region.record.region;
         let pieces = match cut(parent, keys, ids) {
             Ok(pieces) => pieces,
@@ -476,6 +528,7 @@ impl<E: Engine> Turn<'_, E> {
                         removed: Vec::new(),
                     };
                     put_region(&mut self.out.batch, &record);
+                    put_gc(&mut self.out.batch, child.id, &gc);
                     let apply = ApplyRecord { applied: LOG_START, truncated: LOG_START };
                     if !self.bugs.has(SeededBug::SplitChildNotRecorded) {
                         put_apply(&mut self.out.batch, child.id, apply);

@@ -215,3 +215,51 @@ fn answers_know_how_their_entry_came_here() {
     assert_eq!(times, [(0, first), (2, first + 2)]);
     assert_eq!(batch.replies.len(), 3);
 }
+
+fn guard(guarded: u64, removed: u64) -> WriteItem {
+    let common = |at| types::SafePoints::common(Timestamp(at));
+    WriteItem::Guard(GcRecord { guarded: common(guarded), removed: common(removed) })
+}
+
+fn of_txn(start_ts: u64, gets_locks: bool) -> WriteItem {
+    let change = Change::Put { family: Cf::Lock as u8, key: "x\0\0\0k".into(), value: "lock".into() };
+    WriteItem::OfTxn { start_ts: Timestamp(start_ts), gets_locks, changes: vec![change] }
+}
+
+/// A command that was decided before its region was guarded, and comes behind the guard in the log, has no effect if its
+/// transaction began by then: whoever looks for old locks after the guard finds all there will ever be (INV-TXN-13).
+#[test]
+fn what_was_decided_before_a_guard_does_not_pass_it() {
+    let engine = MemEngine::new();
+    let mut applier = applier(&engine, 3);
+    let items = vec![of_txn(20, true), guard(20, 10), of_txn(20, true), of_txn(21, true), of_txn(20, false)];
+    let late = vec![of_txn(10, false), guard(15, 5)];
+    let batch = applier.apply(vec![task(vec![write(items), write(late)])]).expect("readable");
+    let answers: Vec<bool> = batch.replies.iter().map(|(_, answer)| answer.is_ok()).collect();
+    assert_eq!(answers, [true, true, false, true, true, false, true]);
+    let fault = TxnFault::BelowSafePoint { at: Timestamp(20), safe_point: Timestamp(20) };
+    assert_eq!(batch.replies[2].1, Err(KvError::Txn(Box::new(fault))));
+    engine.write(&batch.batch).expect("no fault was injected");
+    let WriteItem::Guard(raised) = guard(20, 10) else { unreachable!("made so") };
+    assert_eq!(gc_record(&engine.snapshot(), REGION), Ok(raised), "an earlier guard changes nothing");
+}
+
+/// The pieces of a region refuse what it has refused, and so does who gets it by a snapshot.
+#[test]
+fn a_guard_is_inherited_by_pieces_and_sent_with_snapshots() {
+    let engine = MemEngine::new();
+    let mut applier = applier(&engine, 3);
+    let child = SplitIds { region_id: RegionId(50), peer_ids: vec![PeerId(51), PeerId(52)] };
+    let split = Command::Split { epoch: region().epoch, keys: vec!["m".into()], ids: vec![child] };
+    let split = (EntryKind::Normal, split.to_bytes(), 1);
+    let batch = applier.apply(vec![task(vec![write(vec![guard(20, 10)]), split])]).expect("readable");
+    engine.write(&batch.batch).expect("no fault was injected");
+    let WriteItem::Guard(raised) = guard(20, 10) else { unreachable!("made so") };
+    assert_eq!(gc_record(&engine.snapshot(), RegionId(50)), Ok(raised.clone()));
+    let (record, apply) = records::records_in(&engine.snapshot(), REGION).expect("readable").expect("there");
+    let sent = records::raft_snapshot(&record, apply, &raised);
+    assert_eq!(records::beside_in(&sent).map(|beside| beside.gc), Ok(raised));
+    // As an earlier version sends it.
+    let earlier = raft::Snapshot { data: record.removed.to_bytes(), ..sent };
+    assert_eq!(records::beside_in(&earlier).map(|beside| beside.gc), Ok(GcRecord::default()));
+}

@@ -1,10 +1,11 @@
 //! What a region's log entries say.
 
+use crate::records::GcRecord;
 use bytes::Bytes;
 use codec::{codec_enum, codec_struct};
 use engine::Cf;
 use raft::EntryId;
-use types::{Epoch, Key, Peer};
+use types::{Epoch, Key, Peer, Timestamp};
 use wire::kv::WriteOp;
 use wire::pd::SplitIds;
 
@@ -59,8 +60,26 @@ pub enum WriteItem {
     },
     /// What a command of a transaction has decided on a view of the region: all of it, in order.
     Changes(Vec<Change>),
+    /// The same, unless the transaction is too old for it, see [`GcRecord`].
+    OfTxn {
+        /// When the transaction began.
+        start_ts: Timestamp,
+        /// It gets locks: then it must not have begun by what the region guards against. Otherwise its records must not be
+        /// gone.
+        gets_locks: bool,
+        /// What the command has decided.
+        changes: Vec<Change>,
+    },
+    /// Old versions of the region's keys may go: nothing that would need them comes any more.
+    Guard(GcRecord),
 }
-codec_enum!(WriteItem { 1 = Ops(ops), 2 = CompareAndSwap { key, expected, new }, 3 = Changes(changes) });
+codec_enum!(WriteItem {
+    1 = Ops(ops),
+    2 = CompareAndSwap { key, expected, new },
+    3 = Changes(changes),
+    4 = OfTxn { start_ts, gets_locks, changes },
+    5 = Guard(record),
+});
 
 /// One change of a record, in a family of the region's data.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -115,7 +134,10 @@ impl WriteItem {
         ENVELOPE
             + match self {
                 Self::Ops(ops) => ops.iter().map(|op| op.size_bytes() + ENVELOPE).sum(),
-                Self::Changes(changes) => changes.iter().map(|change| change.size_bytes() + ENVELOPE).sum(),
+                Self::Guard(record) => record.guarded.own.len() * ENVELOPE,
+                Self::Changes(changes) | Self::OfTxn { changes, .. } => {
+                    changes.iter().map(|change| change.size_bytes() + ENVELOPE).sum()
+                }
                 Self::CompareAndSwap { key, expected, new } => {
                     let len = |value: &Option<Bytes>| value.as_ref().map_or(0, Bytes::len);
                     key.len() + len(expected) + len(new)

@@ -13,8 +13,8 @@
 use crate::apply::ApplyTask;
 use crate::peer::{PeerState, Phase, Turn};
 use crate::records::{
-    PeerState as State, RegionRecord, delete_apply, delete_data, delete_uninitialized, forget_region,
-    put_region,
+    GcRecord, PeerState as State, RegionRecord, delete_apply, delete_data, delete_uninitialized,
+    forget_region, put_gc, put_region,
 };
 use crate::seeded_bug::{Bugs, SeededBug};
 use engine::{Engine, WriteBatch};
@@ -84,6 +84,7 @@ impl<E: Engine> PeerState<E> {
         tombstone(&mut log.batch, self.region.id, self.region.epoch, self.me.id, bugs);
         delete_apply(&mut log.batch, self.region.id);
         delete_uninitialized(&mut log.batch, self.region.id);
+        put_gc(&mut log.batch, self.region.id, &GcRecord::default());
         raft_log::destroy(self.region.id, &mut log.batch);
         log.must_sync = true;
         log.persisted.destroyed.push(self.region.id);

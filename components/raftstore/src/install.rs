@@ -15,8 +15,8 @@ use crate::effects::{Background, ReceivedSnapshot, SnapshotData};
 use crate::membership::{conf_state, same_members};
 use crate::peer::{PeerState, Phase, Turn};
 use crate::records::{
-    ApplyRecord, PeerState as State, RegionRecord, RemovedPeer, delete_data, delete_uninitialized, put_apply,
-    put_region, removed_in,
+    ApplyRecord, Beside, PeerState as State, RegionRecord, beside_in, delete_data, delete_uninitialized,
+    put_apply, put_gc, put_region,
 };
 use crate::seeded_bug::{Bugs, SeededBug};
 use engine::{Cf, Engine};
@@ -27,7 +27,7 @@ use wire::store::{RaftMessage, SnapshotKey, StoreMessage};
 /// A snapshot on its way into a peer.
 pub(crate) struct Install {
     region: Region,
-    removed: Vec<RemovedPeer>,
+    beside: Beside,
     data: SnapshotData,
     size_bytes: u64,
     keys: u64,
@@ -78,10 +78,10 @@ impl<E: Engine> PeerState<E> {
         self.fail_waiting(turn, &error);
         // The snapshot jumps over them: whether they are part of it cannot be told.
         self.abandon_proposals(turn, position.index);
-        let removed = append.snapshot.as_deref().map(removed_in);
-        let removed = removed.expect("Raft takes a snapshot").expect("checked when its first piece came");
+        let beside = append.snapshot.as_deref().map(beside_in);
+        let beside = beside.expect("Raft takes a snapshot").expect("checked when its first piece came");
         let write = Some((append, messages_after));
-        let install = Install { region, removed, data, size_bytes, keys, position, write, destroy: None };
+        let install = Install { region, beside, data, size_bytes, keys, position, write, destroy: None };
         self.phase = Phase::Installing(Box::new(install));
         if self.is_initialized() && !turn.shared.config.bugs.has(SeededBug::InstallWithoutStop) {
             // Entries on their way to the data must not arrive after the snapshot's.
@@ -113,6 +113,7 @@ impl<E: Engine> PeerState<E> {
         put_region(&mut log.batch, &record);
         let apply = ApplyRecord { applied: install.position, truncated: install.position };
         put_apply(&mut log.batch, self.region.id, apply);
+        put_gc(&mut log.batch, self.region.id, &install.beside.gc);
         delete_uninitialized(&mut log.batch, self.region.id);
         self.raft.storage_mut().append(&append, &mut log.batch);
         log.must_sync = true;
@@ -141,7 +142,7 @@ impl<E: Engine> PeerState<E> {
             return;
         }
         let Phase::Installing(install) = std::mem::replace(&mut self.phase, Phase::Normal) else { return };
-        let Install { region, removed, size_bytes, keys, position, destroy, .. } = *install;
+        let Install { region, beside, size_bytes, keys, position, destroy, .. } = *install;
         self.region = region;
         if let Some(me) = self.region.peer(self.me.id) {
             self.me = *me;
@@ -153,7 +154,7 @@ impl<E: Engine> PeerState<E> {
         self.applying.handed = position.index;
         self.applying.collected = position.index.next();
         self.applying.splits.clear();
-        self.removed = removed;
+        self.removed = beside.removed;
         turn.out.apply.push(self.registration());
         turn.shared.meta.release(self.region.id);
         turn.shared.meta.end_uninitialized(self.region.id);
@@ -206,7 +207,8 @@ impl<E: Engine> PeerState<E> {
         let files = files.iter().map(|(cf, name)| (Cf::ALL[usize::from(*cf) % Cf::ALL.len()], name.clone()));
         let install = Install {
             region: self.region.clone(),
-            removed: self.removed.clone(),
+            // What else the snapshot said was written with the record.
+            beside: Beside { removed: self.removed.clone(), ..Beside::default() },
             data: SnapshotData::Files(files.collect()),
             size_bytes: 0,
             keys: 0,
@@ -239,7 +241,7 @@ impl Install {
                 State::Applying { files: files.iter().map(|(cf, name)| (*cf as u8, name.clone())).collect() }
             }
         };
-        RegionRecord { state, region: self.region.clone(), peer_id, removed: self.removed.clone() }
+        RegionRecord { state, region: self.region.clone(), peer_id, removed: self.beside.removed.clone() }
     }
 }
 
@@ -262,8 +264,8 @@ pub fn check_snapshot(key: SnapshotKey, region: &Region, message: &RaftMessage) 
     let Body::Snapshot { snapshot } = &message.message.body else {
         return Err("its message carries no snapshot");
     };
-    if removed_in(snapshot).is_err() {
-        return Err("its list of removed peers cannot be decoded");
+    if beside_in(snapshot).is_err() {
+        return Err("what it says beside its data cannot be decoded");
     }
     let meta = &snapshot.meta;
     let same = (region.id, message.region_id) == (key.region_id, key.region_id)

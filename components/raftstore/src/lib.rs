@@ -51,9 +51,9 @@ pub use membership::{ChangeError, apply_change, conf_state};
 pub use meta::{Delegate, StoreMeta};
 pub use raft::Snapshot as RaftSnapshot;
 pub use records::{
-    ApplyRecord, LOG_START, PeerState, RegionRecord, RemovedPeer, UninitializedPeer, all_regions,
-    delete_data, forget_region, put_apply, put_region, raft_snapshot, records_in, region_record,
-    uninitialized_peers,
+    ApplyRecord, GcRecord, LOG_START, PeerState, RegionRecord, RemovedPeer, UninitializedPeer, all_regions,
+    delete_data, forget_region, gc_record, gc_record_of, is_gc_record, put_apply, put_gc, put_region,
+    raft_snapshot, records_in, region_record, uninitialized_peers,
 };
 pub use recover::{RecoverError, Recovered, RecoveredRegion, recover};
 pub use seeded_bug::{Bugs, SeededBug};

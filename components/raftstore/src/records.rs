@@ -4,6 +4,7 @@
 //! 0x03 | region u64 BE | 0x01    RegionRecord: descriptor, our peer, its state
 //! 0x03 | region u64 BE | 0x02    ApplyRecord: how far the log is applied and compacted
 //! 0x03 | region u64 BE | 0x03    UninitializedPeer: our peer has a term and a vote, and nothing else yet
+//! 0x03 | region u64 BE | 0x04    GcRecord: up to when old versions of the region's keys may be gone
 //! ```
 //!
 //! All in the `raft` column family; the first byte keeps them apart from the logs (see `raft_log::keys`).
@@ -11,7 +12,7 @@
 use codec::{Decode, DecodeError, Encode, codec_enum, codec_struct};
 use engine::{Cf, Engine, EngineError, Snapshot, WriteBatch};
 use raft::EntryId;
-use types::{Epoch, KeyRange, LogIndex, Peer, PeerId, Region, RegionId, Term};
+use types::{Epoch, KeyRange, LogIndex, Peer, PeerId, Region, RegionId, SafePoints, Term};
 
 /// First byte of all region records.
 pub(crate) const REGION_PREFIX: u8 = 0x03;
@@ -19,6 +20,7 @@ pub(crate) const REGION_PREFIX: u8 = 0x03;
 const RECORD: u8 = 0x01;
 const APPLY: u8 = 0x02;
 const UNINITIALIZED: u8 = 0x03;
+const GC: u8 = 0x04;
 
 /// Where every log begins: a region that is made by the bootstrap or by a split starts as if this entry had been
 /// applied and compacted. So a peer with an empty log can never be caught up by entries alone and takes a snapshot.
@@ -84,6 +86,27 @@ pub struct UninitializedPeer {
 }
 codec_struct!(UninitializedPeer { region_id, peer_id });
 
+/// Up to when old versions of a region's keys may be gone. It stands in the engine beside the versions, so whoever has a view
+/// of the one has it of the other; and it comes to all replicas, to pieces of the region, and with its snapshots.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub struct GcRecord {
+    /// Nobody reads below this any more, and no transaction that began by then gets locks here. Invariant: nowhere below
+    /// `removed`.
+    pub guarded: SafePoints,
+    /// Versions may be gone that are not the newest ones by then.
+    pub removed: SafePoints,
+}
+codec_struct!(GcRecord { guarded, removed });
+
+impl GcRecord {
+    /// Rises wherever `other` is higher. Returns whether anything has changed.
+    pub fn raise(&mut self, other: &Self) -> bool {
+        let guarded = self.guarded.raise(&other.guarded);
+        let removed = self.removed.raise(&other.removed);
+        self.guarded.raise(&self.removed) || guarded || removed
+    }
+}
+
 fn key(region_id: RegionId, kind: u8) -> [u8; 10] {
     let mut key = [REGION_PREFIX; 10];
     key[1..9].copy_from_slice(&region_id.get().to_be_bytes());
@@ -99,6 +122,40 @@ pub fn put_region(batch: &mut WriteBatch, record: &RegionRecord) {
 /// Appends a region's apply record to `batch`.
 pub fn put_apply(batch: &mut WriteBatch, region_id: RegionId, record: ApplyRecord) {
     batch.put(Cf::Raft, &key(region_id, APPLY), &record.to_bytes());
+}
+
+/// Appends up to when old versions of a region's keys may be gone to `batch`.
+pub fn put_gc(batch: &mut WriteBatch, region_id: RegionId, record: &GcRecord) {
+    match *record == GcRecord::default() {
+        true => batch.delete(Cf::Raft, &key(region_id, GC)),
+        false => batch.put(Cf::Raft, &key(region_id, GC), &record.to_bytes()),
+    }
+}
+
+/// True for the key of a [`GcRecord`], for checkers.
+#[must_use]
+pub fn is_gc_record(key: &[u8]) -> bool {
+    gc_record_of(key).is_some()
+}
+
+/// The region whose [`GcRecord`] has this key, for checkers.
+#[must_use]
+pub fn gc_record_of(key: &[u8]) -> Option<RegionId> {
+    match key {
+        [REGION_PREFIX, id @ .., GC] => Some(RegionId(u64::from_be_bytes(id.try_into().ok()?))),
+        _ => None,
+    }
+}
+
+/// Up to when old versions of a region's keys may be gone in this view.
+///
+/// # Errors
+/// [`EngineError`]; [`EngineError::Corrupt`] when it cannot be decoded.
+pub fn gc_record<S: Snapshot>(snapshot: &S, region_id: RegionId) -> Result<GcRecord, EngineError> {
+    match snapshot.get(Cf::Raft, &key(region_id, GC))? {
+        Some(bytes) => decode("garbage collection record", region_id, &bytes),
+        None => Ok(GcRecord::default()),
+    }
 }
 
 /// Appends the removal of a region's apply record to `batch`.
@@ -121,6 +178,7 @@ pub fn forget_region(batch: &mut WriteBatch, region_id: RegionId) {
     batch.delete(Cf::Raft, &key(region_id, RECORD));
     delete_apply(batch, region_id);
     delete_uninitialized(batch, region_id);
+    put_gc(batch, region_id, &GcRecord::default());
     raft_log::destroy(region_id, batch);
 }
 
@@ -167,21 +225,40 @@ pub fn records_in<S: Snapshot>(
     }
 }
 
-/// What Raft sends for a region as it is in these records; region and data travel apart. With it go the removed peers that
-/// are not known to be gone: whoever leads next, from this snapshot, must go on asking for them.
-#[must_use]
-pub fn raft_snapshot(record: &RegionRecord, apply: ApplyRecord) -> raft::Snapshot {
-    let conf_state = crate::membership::conf_state(&record.region);
-    let meta = raft::SnapshotMeta { index: apply.applied.index, term: apply.applied.term, conf_state };
-    raft::Snapshot { meta, data: record.removed.to_bytes() }
+/// What a snapshot says of its region beside the descriptor and the data.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub(crate) struct Beside {
+    /// Removed peers that are not known to be gone: whoever leads next, from this snapshot, must go on asking for them.
+    pub(crate) removed: Vec<RemovedPeer>,
+    /// As of the region.
+    pub(crate) gc: GcRecord,
 }
 
-/// The removed peers that a snapshot of [`raft_snapshot`] tells of.
+/// What Raft sends for a region as it is in these records; region and data travel apart. With it goes what the next leader
+/// must know.
+#[must_use]
+pub fn raft_snapshot(record: &RegionRecord, apply: ApplyRecord, gc: &GcRecord) -> raft::Snapshot {
+    let conf_state = crate::membership::conf_state(&record.region);
+    let meta = raft::SnapshotMeta { index: apply.applied.index, term: apply.applied.term, conf_state };
+    let mut data = bytes::BytesMut::new();
+    record.removed.encode(&mut data);
+    gc.encode(&mut data);
+    raft::Snapshot { meta, data: data.freeze() }
+}
+
+/// What a snapshot of [`raft_snapshot`] tells.
 ///
 /// # Errors
 /// [`DecodeError`] when it is none.
-pub(crate) fn removed_in(snapshot: &raft::Snapshot) -> Result<Vec<RemovedPeer>, DecodeError> {
-    Vec::from_bytes(&snapshot.data)
+pub(crate) fn beside_in(snapshot: &raft::Snapshot) -> Result<Beside, DecodeError> {
+    let mut reader = codec::Reader::new(&snapshot.data);
+    let removed = Vec::decode(&mut reader)?;
+    // Earlier versions collected no garbage.
+    let gc = if reader.is_at_end() { GcRecord::default() } else { GcRecord::decode(&mut reader)? };
+    match reader.is_at_end() {
+        true => Ok(Beside { removed, gc }),
+        false => Err(DecodeError::TrailingBytes { left: reader.remaining() }),
+    }
 }
 
 /// All regions that an engine knows of, in order of their ids, with their apply records (tombstones have none).

@@ -218,7 +218,8 @@ fn needs_space(item: &WriteItem) -> bool {
     match item {
         WriteItem::Ops(ops) => ops.iter().any(|op| matches!(op, WriteOp::Put { .. })),
         WriteItem::CompareAndSwap { new, .. } => new.is_some(),
-        WriteItem::Changes(changes) => changes.iter().any(takes_a_lock),
+        WriteItem::Changes(changes) | WriteItem::OfTxn { changes, .. } => changes.iter().any(takes_a_lock),
+        WriteItem::Guard(_) => false,
     }
 }
 
@@ -231,7 +232,10 @@ fn item_inside(item: &WriteItem, range: &KeyRange) -> bool {
     match item {
         WriteItem::Ops(ops) => ops.iter().all(|op| op_inside(op, range)),
         WriteItem::CompareAndSwap { key, .. } => range.contains(key),
-        WriteItem::Changes(changes) => changes.iter().all(|change| range.contains(change.key())),
+        WriteItem::Changes(changes) | WriteItem::OfTxn { changes, .. } => {
+            changes.iter().all(|change| range.contains(change.key()))
+        }
+        WriteItem::Guard(_) => true,
     }
 }
 

@@ -10,7 +10,9 @@ use crate::executor::Handle;
 use crate::fields::{Fields, Unreadable, duration_text};
 use crate::workload::Session;
 use bytes::Bytes;
-use client_core::{CommitProtocol, Error, Keyspace, ScanOptions, Snapshot, Transaction, TxnClient};
+use client_core::{
+    Admin, CommitProtocol, Error, Keyspace, ScanOptions, Snapshot, Transaction, TxnClient, TxnError,
+};
 use env::{Dice, SplitMix};
 use futures_util::future::{Either, select};
 use parking_lot::Mutex;
@@ -26,6 +28,8 @@ const DEPOSIT: i64 = 100;
 const PAUSE_MAX: Duration = Duration::from_millis(300);
 /// An auditor who reads one account after another rests up to this long in between.
 const AUDITOR_REST_MAX: Duration = Duration::from_millis(500);
+/// For so long an auditor has versions kept.
+const HOLD: Duration = Duration::from_secs(5);
 /// Reads that are kept for the end of the run.
 const READS_MAX: usize = 50_000;
 
@@ -88,11 +92,14 @@ pub struct Books {
     pub outcomes: Vec<(Timestamp, TxnOutcome)>,
     /// Counts of all accounts.
     pub audits: u64,
+    /// Who came too late for what they wanted to see or write.
+    pub too_late: u64,
 }
 
 /// A teller, who is an auditor too.
 pub(crate) struct Teller {
     pub(crate) client: TxnClient,
+    pub(crate) admin: Admin,
     pub(crate) session: Arc<Mutex<Session>>,
     pub(crate) handle: Handle,
     pub(crate) process: u64,
@@ -107,14 +114,18 @@ impl Teller {
             let rest = self.dice.duration(Duration::ZERO, rest_max);
             self.handle.sleep(rest).await;
             // Whatever fails is tried by somebody again: what counts is what was seen.
-            let _ = match self.dice.below(20) {
+            let done = match self.dice.below(20) {
                 0..=8 => self.transfer(Way::Optimistic).await,
                 9..=12 => self.transfer(Way::Pessimistic).await,
                 13 => self.transfer(Way::WalksAway).await,
                 14..=16 => self.audit().await,
-                17..=18 => self.audit_slowly().await,
+                17 => self.audit_slowly().await,
+                18 => self.audit_what_is_held().await,
                 _ => self.audit_the_past().await,
             };
+            if matches!(done, Err(Error::Txn(TxnError::BelowSafePoint { .. }))) {
+                self.session.lock().books.too_late += 1;
+            }
         }
     }
 
@@ -322,6 +333,29 @@ impl Teller {
         let ago = 1 + self.dice.below(3_000);
         let at = Timestamp::compose(now.physical_ms().saturating_sub(ago).max(1), now.logical());
         self.count_at_once(self.client.snapshot(at)).await
+    }
+
+    /// Counts what there was when it asked for that to be kept, some time later.
+    async fn audit_what_is_held(&mut self) -> Result<(), Error> {
+        let at = self.client.timestamp().await?;
+        let name = format!("auditor-{}", self.process);
+        self.admin.hold_safe_point(name.clone(), at, HOLD).await?;
+        let rest = self.dice.duration(Duration::ZERO, HOLD);
+        self.handle.sleep(rest).await;
+        let counted = self.count_at_once(self.client.snapshot(at)).await;
+        if let Err(Error::Txn(TxnError::BelowSafePoint { safe_point, .. })) = &counted {
+            let now = self.client.timestamp().await?;
+            let held_ms = u64::try_from(HOLD.as_millis()).expect("short");
+            if now.physical_ms() < at.physical_ms() + held_ms {
+                let facts =
+                    format!("{at:?} was held, and is refused by {now:?}: the safe point is {safe_point:?}");
+                let broken = Broken { invariant: "INV-PD-SAFEPOINT (what is held stays)", facts };
+                self.session.lock().broken.get_or_insert(broken);
+            }
+        }
+        // Otherwise its time runs out.
+        let _ = self.admin.release_safe_point(name).await;
+        counted
     }
 
     async fn count_at_once(&mut self, snapshot: Snapshot) -> Result<(), Error> {

@@ -13,7 +13,7 @@ use crate::observer::Observer;
 use crate::time::SimTime;
 use crate::workload::{Change, Generator, Operation, Request, Session};
 use bytes::Bytes;
-use client_core::{Admin, Core, Error, RawClient, ScanOptions};
+use client_core::{Admin, Collector, Core, Error, RawClient, ScanOptions};
 use codec::frame::Frame;
 use env::{Dice, SplitMix};
 use parking_lot::Mutex;
@@ -84,6 +84,9 @@ impl Node for ClientNode {
                 let process = session.new_process(world.node());
                 let dice = dice.fork(&format!("process {process}"));
                 handle.spawn(author(&core, &self.session, &handle, process, dice).run());
+            }
+            if tellers > 0 {
+                handle.spawn(collect(core.collector(), Arc::clone(&self.session), handle.clone()));
             }
             handle.spawn(ask_timestamps(
                 core.clone(),
@@ -168,6 +171,9 @@ impl Node for ClientNode {
 
 /// After so many operations a run has seen what a rate like this can show; the rest of it need not cost as much.
 const OPERATIONS_MANY: usize = 4_000;
+
+/// Who removes old versions looks so often whether there is something to do.
+const COLLECTOR_REST: Duration = Duration::from_millis(200);
 
 /// One process: makes requests one after another, and records what it asks and gets.
 struct Task {
@@ -442,7 +448,17 @@ fn teller(
     process: u64,
     dice: SplitMix,
 ) -> Teller {
-    Teller { client: core.txn(), session: Arc::clone(session), handle: handle.clone(), process, dice }
+    let (client, admin) = (core.txn(), core.admin());
+    Teller { client, admin, session: Arc::clone(session), handle: handle.clone(), process, dice }
+}
+
+/// Old versions are removed while clients work: by several at once, each of which may die at any moment.
+async fn collect(collector: Collector, session: Arc<Mutex<Session>>, handle: Handle) {
+    while !session.lock().is_over {
+        // What fails is begun again by somebody.
+        let _ = collector.work().await;
+        handle.sleep(COLLECTOR_REST).await;
+    }
 }
 
 fn author(

@@ -78,6 +78,8 @@ pub struct Depths {
     pub transactions: u64,
     /// Transactions that were rolled back.
     pub rollbacks: u64,
+    /// Records of old versions that were removed, each counted once.
+    pub collected: u64,
     /// Stores that were taken out of service for good.
     pub stores_retired: u64,
     /// What the stores told.
@@ -95,6 +97,7 @@ impl Observer {
             entries: self.applied.count(),
             transactions: self.transactions.committed(),
             rollbacks: self.transactions.rolled_back(),
+            collected: self.transactions.collected(),
             stores_retired: self.stores.count(),
             told: self.told,
         }

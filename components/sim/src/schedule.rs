@@ -104,6 +104,7 @@ impl Schedule {
             if lists.chance(2, 3) {
                 workload.lists = ListsConfig::draw(&mut lists);
             }
+            setup.shorten_lives(&mut root.fork("gc"));
             // Versions make many pieces of a snapshot: some of them must arrive whole.
             setup.links.damage_one_in *= 200;
         }

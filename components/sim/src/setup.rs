@@ -95,6 +95,23 @@ impl Setup {
         Ok(())
     }
 
+    /// What earlier schedules have not: versions lived for ever then, as far as a run could see.
+    fn amend_gc(&mut self, fields: &mut Fields<'_>) -> Result<(), Unreadable> {
+        if fields.has("gc-life-time") {
+            self.pd.gc_life_time = fields.duration("gc-life-time")?;
+        }
+        if fields.has("gc-interval") {
+            self.pd.gc_interval = fields.duration("gc-interval")?;
+        }
+        Ok(())
+    }
+
+    /// Versions live so shortly that they die while a run goes on.
+    pub(crate) fn shorten_lives(&mut self, dice: &mut SplitMix) {
+        self.pd.gc_life_time = Duration::from_millis(1_000 << dice.below(3));
+        self.pd.gc_interval = Duration::from_millis(100 + dice.below(900));
+    }
+
     /// Five stores, and a region for each key; clients that do some two thousand operations in a minute, half of them in
     /// a cluster that has much to suffer.
     pub(crate) fn enlarge(&mut self, workload: &mut WorkloadConfig) {
@@ -118,6 +135,7 @@ macro_rules! tunables {
                 let mut setup = Self::usual();
                 $(setup.$($path).+ = fields.$kind($name)?;)*
                 setup.amend_threads(fields)?;
+                setup.amend_gc(fields)?;
                 setup.links.lane = if fields.flag("streams")? { PEER_LANE } else { Lane::Datagram };
                 setup.validate()?;
                 Ok(setup)
@@ -135,6 +153,7 @@ macro_rules! tunables {
                     self.links.lane = if fields.flag("streams")? { PEER_LANE } else { Lane::Datagram };
                 }
                 self.amend_threads(fields)?;
+                self.amend_gc(fields)?;
                 self.validate()
             }
         }
@@ -143,6 +162,8 @@ macro_rules! tunables {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 $(write!(f, concat!($name, "={} "), tunables!(@text $kind self.$($path).+))?;)*
                 write!(f, "threads={} pause-one-in={} ", self.links.threads, self.links.pause_one_in)?;
+                let (life, interval) = (duration_text(self.pd.gc_life_time), duration_text(self.pd.gc_interval));
+                write!(f, "gc-life-time={life} gc-interval={interval} ")?;
                 write!(f, "streams={}", self.links.lane == PEER_LANE)
             }
         }

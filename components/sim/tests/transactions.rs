@@ -22,6 +22,8 @@ fn short_seeds_with_transactions_pass() {
         committed > 200 && rolled_back > 50,
         "runs in which little happens prove little: {committed} committed, {rolled_back} rolled back"
     );
+    let collected: u64 = reports.iter().map(|report| report.depths.collected).sum();
+    assert!(collected > 500, "only {collected} old versions were removed");
 }
 
 #[test]

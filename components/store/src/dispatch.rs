@@ -5,14 +5,16 @@ use crate::config::Config;
 use crate::inflight::Inflight;
 use crate::oracle::Doubt;
 use crate::txn::{
-    TXN_MODE, TxnRequest, TxnShared, check_border, check_command, check_read, latest_named, locks_in_the_way,
+    TxnRequest, TxnShared, check_border, check_command, check_read, latest_named, locks_in_the_way,
     size_bytes,
 };
 use engine::Pressure;
 use env::sim_point;
 use raftstore::{Input, ReadRequest, Token, WriteItem, worker_of};
 use std::sync::Arc;
-use types::{ENTRY_SIZE_MAX, KEY_SIZE_MAX, KeyRange, MonoTime, RegionId, Timestamp, VALUE_SIZE_MAX};
+use types::{
+    ENTRY_SIZE_MAX, KEY_SIZE_MAX, KeyRange, MonoTime, RegionId, TXN_MODE, Timestamp, VALUE_SIZE_MAX,
+};
 use wire::kv::{BusyReason, KvCommand, KvError, KvReply, KvRequest, WriteOp};
 use wire::store::StoreMessage;
 use wire::txn::TxnFault;

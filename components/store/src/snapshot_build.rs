@@ -7,7 +7,7 @@ use crate::snapshot_receive::Checksum;
 use bytes::Bytes;
 use engine::{Cf, Engine, EngineError};
 use env::sim_point;
-use raftstore::{RaftSnapshot, raft_snapshot, records_in};
+use raftstore::{RaftSnapshot, gc_record, raft_snapshot, records_in};
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
@@ -69,7 +69,7 @@ impl<E: Engine> SnapshotBuilder<E> {
         }
         let key =
             SnapshotKey { region_id, to_peer: to, term: apply.applied.term, index: apply.applied.index };
-        let snapshot = raft_snapshot(&record, apply);
+        let snapshot = raft_snapshot(&record, apply, &gc_record(&view, region_id)?);
         self.views.push_back(View { key, region: record.region, snapshot: Arc::new(view), built_at: now });
         Ok(Some(snapshot))
     }

@@ -1,8 +1,8 @@
 //! How large a region is, and where to cut it.
 
-use crate::txn::TXN_MODE;
 use engine::{Cf, EngineError, EngineIterator, Snapshot};
 use mvcc::without_timestamp;
+use types::TXN_MODE;
 use types::{Key, Region};
 
 /// A region, measured.

@@ -3,7 +3,9 @@
 use crate::store::DiskState;
 use bytes::BytesMut;
 use codec::{Decode, DecodeError, Encode, Reader, codec_enum, codec_struct};
-use types::{ClusterId, Epoch, Key, KeyRange, Peer, PeerId, Region, RegionId, StoreId, Term, Timestamp};
+use types::{
+    ClusterId, Epoch, Key, KeyRange, Peer, PeerId, Region, RegionId, SafePoints, StoreId, Term, Timestamp,
+};
 
 /// What the placement driver can be asked.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -99,6 +101,34 @@ pub enum PdRequest {
         /// The region.
         region_id: RegionId,
     },
+    /// How far the removal of old versions is. Answer: [`PdReply::Gc`].
+    GetGc,
+    /// A service needs the versions from a timestamp on; asked again in time, it goes on needing them. Answer:
+    /// [`PdReply::Done`], or [`PdError::BelowSafePoint`].
+    HoldSafePoint {
+        /// The service.
+        name: String,
+        /// From when on.
+        at: Timestamp,
+        /// For how long, in milliseconds from now.
+        ttl_ms: u64,
+    },
+    /// A service needs nothing any more. Answer: [`PdReply::Done`], or [`PdError::InvalidRequest`] if none of that name
+    /// does.
+    ReleaseSafePoint {
+        /// The service.
+        name: String,
+    },
+    /// No lock is left in any region of a transaction that began by the safe points of a round. Answer: [`PdReply::Done`].
+    GcResolved {
+        /// The round.
+        round: u64,
+    },
+    /// What may go by the safe points of a round is gone, in all regions. Answer: [`PdReply::Done`].
+    GcCollected {
+        /// The round.
+        round: u64,
+    },
 }
 codec_enum!(PdRequest {
     1 = GetCluster,
@@ -117,6 +147,82 @@ codec_enum!(PdRequest {
     14 = AddOperator { region_id, order },
     15 = CancelOperator { region_id },
     16 = SetStoreMode { store_id, mode },
+    17 = GetGc,
+    18 = HoldSafePoint { name, at, ttl_ms },
+    19 = ReleaseSafePoint { name },
+    20 = GcResolved { round },
+    21 = GcCollected { round },
+});
+
+/// What is being done about old versions.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Debug)]
+pub enum GcStage {
+    /// Nothing.
+    #[default]
+    Idle,
+    /// Regions are told to refuse who is too old, and old locks are resolved.
+    Guarding,
+    /// Versions are removed.
+    Removing,
+}
+codec_enum!(GcStage { 1 = Idle, 2 = Guarding, 3 = Removing });
+
+impl GcStage {
+    /// For people.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Idle => "idle",
+            Self::Guarding => "resolving locks",
+            Self::Removing => "removing versions",
+        }
+    }
+}
+
+/// Someone who needs old versions.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub struct ServicePoint {
+    /// Who.
+    pub name: String,
+    /// From when on.
+    pub at: Timestamp,
+    /// For how much longer unless it asks again, in milliseconds.
+    pub left_ms: u64,
+}
+codec_struct!(ServicePoint { name, at, left_ms });
+
+/// How far the removal of old versions is.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub struct GcStatus {
+    /// Counts rounds; zero before the first.
+    pub round: u64,
+    /// What is being done.
+    pub stage: GcStage,
+    /// For how long, in milliseconds, as far as the one who answers knows.
+    pub stage_age_ms: u64,
+    /// Nobody reads below these, and no transaction that began by then writes.
+    pub guarded: SafePoints,
+    /// Versions below these may be gone: those of the last round whose locks are resolved.
+    pub removable: SafePoints,
+    /// How long versions live at least, in milliseconds.
+    pub life_ms: u64,
+    /// How often a round begins, in milliseconds.
+    pub interval_ms: u64,
+    /// The time, by the oracle.
+    pub now: Timestamp,
+    /// Who holds the safe point back.
+    pub services: Vec<ServicePoint>,
+}
+codec_struct!(GcStatus {
+    round,
+    stage,
+    stage_age_ms,
+    guarded,
+    removable,
+    life_ms,
+    interval_ms,
+    now,
+    services,
 });
 
 /// What a store is to do, as people have decided.
@@ -256,6 +362,8 @@ pub enum PdReply {
     Timestamp(Timestamp),
     /// Operators.
     Operators(Vec<OperatorStatus>),
+    /// How far the removal of old versions is.
+    Gc(GcStatus),
 }
 codec_enum!(PdReply {
     1 = Done,
@@ -268,6 +376,7 @@ codec_enum!(PdReply {
     8 = SplitIds(ids),
     9 = Timestamp(timestamp),
     10 = Operators(operators),
+    11 = Gc(status),
 });
 
 /// Why the placement driver refuses.
@@ -302,6 +411,13 @@ pub enum PdError {
         /// When to try, in milliseconds from now.
         backoff_ms: u32,
     },
+    /// What was there then may be gone.
+    BelowSafePoint {
+        /// What was asked for.
+        at: Timestamp,
+        /// Below this nothing can be held any more.
+        safe_point: Timestamp,
+    },
 }
 codec_enum!(PdError {
     1 = NotLeader { leader },
@@ -311,6 +427,7 @@ codec_enum!(PdError {
     5 = StaleRegion { epoch },
     6 = InvalidRequest { message },
     7 = ServerIsBusy { backoff_ms },
+    8 = BelowSafePoint { at, safe_point },
 });
 
 /// A store, as it introduces itself.

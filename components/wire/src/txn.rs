@@ -7,7 +7,7 @@
 use crate::kv::Scan;
 use bytes::Bytes;
 use codec::{codec_enum, codec_struct};
-use types::{Key, KeyRange, Timestamp};
+use types::{Key, KeyRange, SafePoints, Timestamp};
 
 /// A command of a transaction on one region. All keys named lie in it, but for the primary of others' locks.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -79,6 +79,20 @@ pub enum TxnCommand {
         /// Only what was reserved with a view up to then.
         for_update_ts: Timestamp,
     },
+    /// Old versions of the region's keys will be removed: no transaction that began by then gets locks here any more, and
+    /// nobody reads below. Answer: [`TxnReply::Done`].
+    Guard {
+        /// By when.
+        safe_points: SafePoints,
+    },
+    /// Remove old versions. Only after all locks of transactions that began by then are resolved, in all regions. Answer:
+    /// [`TxnReply::Collected`].
+    Collect {
+        /// Those that are not the newest ones by then.
+        safe_points: SafePoints,
+        /// From this key on, as the region layer sees it; what lies outside of the region is not looked at.
+        from: Key,
+    },
 }
 codec_enum!(TxnCommand {
     1 = Prewrite(prewrite),
@@ -91,6 +105,8 @@ codec_enum!(TxnCommand {
     8 = Heartbeat { primary, start_ts, ttl_ms },
     9 = Acquire(acquire),
     10 = Release { keys, start_ts, for_update_ts },
+    11 = Guard { safe_points },
+    12 = Collect { safe_points, from },
 });
 
 /// What is done to a key.
@@ -338,6 +354,13 @@ pub enum TxnReply {
         /// What happened to it, the newest first; a bounded number.
         versions: Vec<Version>,
     },
+    /// Old versions were removed.
+    Collected {
+        /// How many records of what happened to keys.
+        removed: u64,
+        /// There is more to do, from this key on.
+        resume: Option<Key>,
+    },
 }
 codec_enum!(TxnReply {
     1 = Done,
@@ -349,6 +372,7 @@ codec_enum!(TxnReply {
     7 = Page { items, resume },
     8 = Locks { locks, resume },
     9 = History { lock, versions },
+    10 = Collected { removed, resume },
 });
 
 /// What became of a transaction.
@@ -575,6 +599,13 @@ pub enum TxnFault {
         /// The latest one that the store would take.
         latest: Timestamp,
     },
+    /// What was there then may be gone: the read, or the transaction, is too old. Nothing was done.
+    BelowSafePoint {
+        /// When was to be read, or when the transaction began.
+        at: Timestamp,
+        /// Up to when versions may be gone.
+        safe_point: Timestamp,
+    },
 }
 codec_enum!(TxnFault {
     1 = KeyIsLocked { locks },
@@ -587,4 +618,5 @@ codec_enum!(TxnFault {
     8 = PessimisticLockNotFound { key, start_ts },
     9 = Committed { key, start_ts, commit_ts },
     10 = TimestampFromFuture { named, latest },
+    11 = BelowSafePoint { at, safe_point },
 });

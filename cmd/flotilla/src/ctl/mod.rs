@@ -1,5 +1,6 @@
 //! `flotilla ctl`: looks at regions and stores, and moves them.
 
+mod gc;
 mod view;
 mod wait;
 
@@ -72,6 +73,11 @@ enum Command {
     Operator {
         #[command(subcommand)]
         command: OperatorCommand,
+    },
+    /// Show up to when old versions are given up, what holds them, or hold them.
+    Gc {
+        #[command(subcommand)]
+        command: Option<gc::GcCommand>,
     },
     /// Wait until the cluster is as it should be; exit code 1 with the reason if it is not in time.
     Wait {
@@ -226,6 +232,7 @@ pub(crate) async fn run(ctl: Ctl) -> anyhow::Result<Outcome> {
             })
         }
         Command::Operator { command } => operate(&admin, command, ctl.json).await,
+        Command::Gc { command } => gc::run(&admin, command, ctl.json).await,
         Command::Wait { .. } => unreachable!("answered above"),
     }
 }

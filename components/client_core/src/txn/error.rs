@@ -51,6 +51,15 @@ pub enum TxnError {
         /// What the store would take.
         latest: Timestamp,
     },
+    /// What was there then may have been removed: the snapshot, or the transaction, is older than versions live. Begin again;
+    /// whoever needs longer holds the safe point (`flotilla ctl gc hold`).
+    #[error("{at:?} is below the safe point {safe_point:?}: what was there then may be gone; begin again")]
+    BelowSafePoint {
+        /// When was to be read, or when the transaction began.
+        at: Timestamp,
+        /// Up to when versions may be gone.
+        safe_point: Timestamp,
+    },
     /// What the transaction writes is more than may be held in memory. Nothing was added; it may be committed as it is.
     #[error("the transaction would hold {size} bytes, over the limit of {size_max}")]
     TooLarge {
@@ -67,6 +76,8 @@ impl TxnError {
     pub const fn is_worth_another(&self) -> bool {
         match self {
             Self::WriteConflict { .. } | Self::RolledBack { .. } | Self::LockTimeout { .. } => true,
+            // A transaction that is begun again reads at another time.
+            Self::BelowSafePoint { .. } => true,
             Self::AlreadyExists { .. } | Self::TooLarge { .. } | Self::TimestampFromFuture { .. } => false,
         }
     }
@@ -86,6 +97,9 @@ impl TxnError {
                 })
             }
             TxnFault::AlreadyExist { key } => Some(Self::AlreadyExists { key: users_key(keyspace, key) }),
+            TxnFault::BelowSafePoint { at, safe_point } => {
+                Some(Self::BelowSafePoint { at: *at, safe_point: *safe_point })
+            }
             TxnFault::KeyIsLocked { .. }
             | TxnFault::CommitTsExpired { .. }
             | TxnFault::TxnNotFound { .. }

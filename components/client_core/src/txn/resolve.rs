@@ -13,7 +13,10 @@ use crate::pieces::{Outcome, Work};
 use crate::seeded_bug::SeededBug;
 use crate::txn::decided::Decision;
 use crate::txn::error::{TxnError, users_key};
+use crate::txn::faulted_read;
+use crate::txn::gc::is_below_safe_point;
 use crate::txn::seen::Seen;
+use futures_util::future::BoxFuture;
 use futures_util::stream::{self, StreamExt};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -127,6 +130,41 @@ impl Core {
         }
     }
 
+    /// Removes locks of transactions that are too old to go on, whether they are at work or not: those that are not decided are
+    /// rolled back. Returns whether all are removed; if not it has waited.
+    ///
+    /// # Errors
+    /// As of reads.
+    pub(crate) async fn resolve_old(&self, call: &mut Call, locks: Vec<LockInfo>) -> Result<bool, Error> {
+        let mut by_txn: BTreeMap<(Timestamp, bool), (LockInfo, Vec<Key>)> = BTreeMap::new();
+        for lock in locks {
+            let name = (lock.start_ts, lock.kind == LockKind::Pessimistic);
+            let key = lock.key.clone();
+            by_txn.entry(name).or_insert_with(|| (lock, Vec::new())).1.push(key);
+        }
+        let mut left = None;
+        for (lock, keys) in by_txn.into_values() {
+            let LockInfo { start_ts, .. } = lock;
+            match self.fate_of(call, &lock, Timestamp(0), Some(Timestamp(u64::MAX))).await? {
+                Fate::Decided(decision) => self.remove_locks(call, start_ts, decision, keys).await?,
+                Fate::Released => {
+                    let for_update_ts = Timestamp(u64::MAX);
+                    let release = |keys| TxnCommand::Release { keys, start_ts, for_update_ts };
+                    self.for_keys(call, keys, release).await?;
+                }
+                Fate::Alive { .. } => left = Some(lock),
+            }
+        }
+        match left {
+            None => Ok(true),
+            Some(lock) => {
+                let cause = Cause::Locked { key: lock.key.clone(), by: lock.start_ts };
+                self.pause(call, Class::Locked, cause, Duration::ZERO).await?;
+                Ok(false)
+            }
+        }
+    }
+
     async fn wait_for_lock(&self, call: &mut Call, keyspace: Keyspace, lock: &LockInfo) -> Result<(), Error> {
         let cause = Cause::Locked { key: users_key(keyspace, &lock.key), by: lock.start_ts };
         self.pause(call, Class::Locked, cause, Duration::ZERO).await
@@ -147,7 +185,7 @@ impl Core {
             by_txn.entry(name).or_insert_with(|| (lock, Vec::new())).1.push(key);
         }
         let asked = by_txn.into_values().map(|(lock, keys)| async move {
-            let fate = self.fate_of(call, &lock, reads_at).await?;
+            let fate = self.fate_of(call, &lock, reads_at, None).await?;
             Ok((lock, fate, keys))
         });
         let at_once = self.shared.options.batch_concurrency.max(1);
@@ -155,12 +193,22 @@ impl Core {
         answers.into_iter().collect()
     }
 
-    async fn fate_of(&self, call: &Call, lock: &LockInfo, reads_at: Timestamp) -> Result<Fate, Error> {
+    /// What became of a lock's transaction, asked at `now`, or at the present if that is not given.
+    async fn fate_of(
+        &self,
+        call: &Call,
+        lock: &LockInfo,
+        reads_at: Timestamp,
+        now: Option<Timestamp>,
+    ) -> Result<Fate, Error> {
         let LockInfo { start_ts, .. } = *lock;
         if let Some(decision) = self.shared.decided.lock().get(start_ts) {
             return Ok(Fate::Decided(decision));
         }
-        let current_ts = self.timestamp_for(&mut call.within(Effect::Read)).await?;
+        let current_ts = match now {
+            Some(now) => now,
+            None => self.timestamp_for(&mut call.within(Effect::Read)).await?,
+        };
         let is_expired = is_expired(lock, current_ts);
         if is_expired && self.shared.options.bugs.has(SeededBug::LocksRemovedUnasked) {
             return Ok(Fate::Decided(Decision::RolledBack));
@@ -181,7 +229,14 @@ impl Core {
                     if !at_primary.is_async_commit || !self::is_expired(&at_primary, current_ts) {
                         return Ok(Fate::Alive { is_pushed });
                     }
-                    match self.outcome_of(call, &at_primary).await? {
+                    let outcome = match self.outcome_of(call, &at_primary).await {
+                        // What became of it is forgotten, and its locks are gone.
+                        Err(error) if is_below_safe_point(&error) => {
+                            return Ok(Fate::Alive { is_pushed: false });
+                        }
+                        outcome => outcome?,
+                    };
+                    match outcome {
                         Some(decision) => {
                             let mut keys = at_primary.secondaries;
                             keys.push(asked.primary);
@@ -199,7 +254,8 @@ impl Core {
                 Ok(TxnStatus::RolledBack) => Decision::RolledBack,
                 // What reserves a key may have come before what reserves the primary, unless it is old.
                 Ok(TxnStatus::Released) if is_expired => return Ok(Fate::Released),
-                Ok(TxnStatus::Released) | Err(TxnFault::TxnNotFound { .. }) => {
+                Ok(TxnStatus::Released)
+                | Err(TxnFault::TxnNotFound { .. } | TxnFault::BelowSafePoint { .. }) => {
                     return Ok(Fate::Alive { is_pushed: false });
                 }
                 Err(TxnFault::PrimaryMismatch { lock: at_primary }) => {
@@ -332,6 +388,9 @@ struct Asking {
 
 impl Work for Asking {
     type Item = Key;
+    fn meet<'a>(&'a self, _: &'a mut Call, fault: TxnFault) -> BoxFuture<'a, Result<(), Error>> {
+        Box::pin(async move { Err(faulted_read(fault)) })
+    }
     fn command(&self, keys: &[Key]) -> KvCommand {
         let command = TxnCommand::CheckSecondaries { keys: keys.to_vec(), start_ts: self.start_ts };
         KvCommand::Txn(Box::new(command))

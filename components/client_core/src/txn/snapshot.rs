@@ -155,13 +155,19 @@ impl Work for ReadingAt<'_> {
                 TxnFault::KeyIsLocked { locks } => {
                     self.core.meet_as_reader(call, self.keyspace, self.seen, locks).await
                 }
-                TxnFault::TimestampFromFuture { named, latest } => {
-                    Err(TxnError::TimestampFromFuture { named, latest }.into())
-                }
-                other => Err(Error::UnexpectedAnswer {
-                    message: format!("a store answered a read with {other:?}"),
-                }),
+                other => Err(faulted_read(other)),
             }
         })
+    }
+}
+
+/// What a fault that cannot be dealt with means for a reader.
+pub(crate) fn faulted_read(fault: TxnFault) -> Error {
+    match fault {
+        TxnFault::BelowSafePoint { at, safe_point } => TxnError::BelowSafePoint { at, safe_point }.into(),
+        TxnFault::TimestampFromFuture { named, latest } => {
+            TxnError::TimestampFromFuture { named, latest }.into()
+        }
+        other => Error::UnexpectedAnswer { message: format!("a store answered a read with {other:?}") },
     }
 }

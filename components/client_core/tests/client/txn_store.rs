@@ -28,6 +28,7 @@ pub(crate) fn keys_of(command: &TxnCommand) -> Vec<&Key> {
         TxnCommand::CleanUp { key, .. } => vec![key],
         TxnCommand::CheckStatus(asked) => vec![&asked.primary],
         TxnCommand::Heartbeat { primary, .. } => vec![primary],
+        TxnCommand::Guard { .. } | TxnCommand::Collect { .. } => Vec::new(),
     }
 }
 
@@ -155,6 +156,13 @@ fn evaluate(
         }
         TxnCommand::Release { keys, start_ts, for_update_ts } => {
             done(keys, |key| txn::release(reader, key, start_ts, for_update_ts, batch))
+        }
+        TxnCommand::Guard { .. } => Ok(TxnReply::Done),
+        TxnCommand::Collect { safe_points, from } => {
+            let range = KeyRange { start: from, end: Key::new() };
+            let limits = mvcc::GcLimits { removed_max: 2, steps_max: usize::MAX };
+            let step = reader.collect(&range, &safe_points, limits, batch).expect("readable");
+            Ok(TxnReply::Collected { removed: step.removed, resume: step.resume })
         }
     }
 }

@@ -26,6 +26,8 @@ pub struct PdConfig {
     pub log: LogConfig,
     /// Where copies of regions go.
     pub schedule: ScheduleConfig,
+    /// Removing old versions.
+    pub gc: GcConfig,
     /// RocksDB.
     pub engine: EngineConfig,
     /// Connections.
@@ -43,6 +45,7 @@ impl Default for PdConfig {
             stop_deadline: Span(Duration::from_secs(10)),
             log: LogConfig::default(),
             schedule: ScheduleConfig::default(),
+            gc: GcConfig::default(),
             // What a placement driver keeps is small.
             engine: EngineConfig {
                 block_cache_size: ByteSize(8 << 20),
@@ -106,6 +109,23 @@ impl Default for ScheduleConfig {
     }
 }
 
+/// Removing old versions of keys that transactions write.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct GcConfig {
+    /// How long versions live at least after they were replaced, and transactions and snapshots with them.
+    pub life_time: Span,
+    /// The safe point rises by so much at least.
+    pub interval: Span,
+}
+
+impl Default for GcConfig {
+    fn default() -> Self {
+        let defaults = ::pd::Config::default();
+        Self { life_time: Span(defaults.gc_life_time), interval: Span(defaults.gc_interval) }
+    }
+}
+
 impl PdConfig {
     /// Reads a file and checks it.
     ///
@@ -127,7 +147,10 @@ impl PdConfig {
         }
         check_insecure("listen_addr", &self.listen_addr, self.insecure)?;
         check_insecure("status_addr", &self.status_addr, self.insecure)?;
-        positive(&[("stop_deadline", self.stop_deadline.0.is_zero())])?;
+        positive(&[
+            ("stop_deadline", self.stop_deadline.0.is_zero()),
+            ("gc.interval", self.gc.interval.0.is_zero()),
+        ])?;
         self.engine.validate()?;
         self.transport.validate()?;
         self.pd_config().validate().map_err(|what| ServerError::Config(format!("schedule: {what}")))
@@ -149,6 +172,8 @@ impl PdConfig {
             snapshots_receiving_max: schedule.snapshots_receiving_max,
             space_reserve_percent: schedule.space_reserve_percent,
             retry_after: schedule.retry_after.0,
+            gc_life_time: self.gc.life_time.0,
+            gc_interval: self.gc.interval.0,
             ..::pd::Config::default()
         }
     }

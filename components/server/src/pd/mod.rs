@@ -1,5 +1,6 @@
 //! The PD process: one thread that takes turns, its log, and a listener.
 
+mod collect;
 mod page;
 mod published;
 mod service;
@@ -81,6 +82,8 @@ pub fn run(config: PdConfig, shutdown: Shutdown, hooks: Hooks) -> Result<(), Ser
     let service = PdService { shared: shared.clone() };
     let server = Server::new(Arc::new(service), config.transport.settings(), served);
     server.accept(listener);
+    let collect = collect::run(shared.clone(), address.clone(), config.transport.settings());
+    let collect = runtime.spawn(collect);
     let ready = runtime.block_on(async {
         tokio::select! {
             biased;
@@ -99,6 +102,7 @@ pub fn run(config: PdConfig, shutdown: Shutdown, hooks: Hooks) -> Result<(), Ser
     drop(inside);
 
     info!("pd stops");
+    collect.abort();
     page.readiness.not_ready("stopping".to_owned());
     let deadline = BootClock.now() + config.stop_deadline.0;
     let cut = runtime.block_on(server.stop(FAREWELL_MAX.min(config.stop_deadline.0 / 2)));

@@ -100,6 +100,24 @@ impl Page for PdPage {
         let help = "Timestamps up to here may have been handed out, in seconds since 1970.";
         let upper = status.tso_upper_ms as f64 / 1000.0;
         e.gauge("flotilla_pd_tso_upper_timestamp_seconds", help, &[], upper);
+        let help = "Safe points: reads below the guarded one are refused, versions below the removable one may be gone.";
+        let points = [("guarded", status.gc_guarded), ("removable", status.gc_removable)];
+        for (kind, at) in points {
+            let seconds = at.physical_ms() as f64 / 1000.0;
+            e.gauge("flotilla_gc_safe_point_timestamp_seconds", help, &[("kind", kind)], seconds);
+        }
+        let help = "By how much the removable safe point is behind the time; a rise beyond life time and interval means that \
+                    something holds it: ask `flotilla ctl gc explain`.";
+        let lag = status.tso_upper_ms.saturating_sub(status.gc_removable.physical_ms()) as f64 / 1000.0;
+        let lag = if status.gc_removable.0 == 0 { 0.0 } else { lag };
+        e.gauge("flotilla_gc_lag_seconds", help, &[], lag);
+        let help = "Old locks that this process has resolved.";
+        e.counter("flotilla_gc_locks_resolved_total", help, &[], get(&published.gc_locks));
+        let help = "Records of old versions that this process has removed.";
+        e.counter("flotilla_gc_versions_removed_total", help, &[], get(&published.gc_versions));
+        let help =
+            "Attempts to resolve or remove that have failed; a rise means a region that does not answer.";
+        e.counter("flotilla_gc_failures_total", help, &[], get(&published.gc_failures));
         let help = "From a request's arrival to its answer.";
         for (method, durations) in METHODS.iter().zip(&published.rpc) {
             e.durations("flotilla_rpc_duration_seconds", help, &[("method", method)], durations);

@@ -18,7 +18,7 @@ use wire::pd::{PdError, PdReply, PdRequest, PdResponse, StoreState};
 const COUNT_INTERVAL: Duration = Duration::from_secs(1);
 
 /// What can be asked, as labels of metrics.
-pub(crate) const METHODS: [&str; 16] = [
+pub(crate) const METHODS: [&str; 21] = [
     "get_cluster",
     "bootstrap",
     "allocate_ids",
@@ -35,6 +35,11 @@ pub(crate) const METHODS: [&str; 16] = [
     "add_operator",
     "cancel_operator",
     "set_store_mode",
+    "get_gc",
+    "hold_safe_point",
+    "release_safe_point",
+    "gc_resolved",
+    "gc_collected",
 ];
 
 fn method(request: &PdRequest) -> usize {
@@ -55,11 +60,16 @@ fn method(request: &PdRequest) -> usize {
         PdRequest::AddOperator { .. } => 13,
         PdRequest::CancelOperator { .. } => 14,
         PdRequest::SetStoreMode { .. } => 15,
+        PdRequest::GetGc => 16,
+        PdRequest::HoldSafePoint { .. } => 17,
+        PdRequest::ReleaseSafePoint { .. } => 18,
+        PdRequest::GcResolved { .. } => 19,
+        PdRequest::GcCollected { .. } => 20,
     }
 }
 
 /// Why a request was refused, as labels of metrics.
-pub(crate) const CODES: [&str; 7] = [
+pub(crate) const CODES: [&str; 8] = [
     "not_leader",
     "not_bootstrapped",
     "already_bootstrapped",
@@ -67,6 +77,7 @@ pub(crate) const CODES: [&str; 7] = [
     "stale_region",
     "invalid_request",
     "server_is_busy",
+    "below_safe_point",
 ];
 
 fn code(error: &PdError) -> usize {
@@ -78,6 +89,7 @@ fn code(error: &PdError) -> usize {
         PdError::StaleRegion { .. } => 4,
         PdError::InvalidRequest { .. } => 5,
         PdError::ServerIsBusy { .. } => 6,
+        PdError::BelowSafePoint { .. } => 7,
     }
 }
 
@@ -96,6 +108,10 @@ pub(crate) struct Published {
     pub(crate) log_sync: Durations,
     pub(crate) timestamps: AtomicU64,
     pub(crate) waiting: AtomicU64,
+    /// Old locks that were resolved, old versions that were removed, and how often that failed.
+    pub(crate) gc_locks: AtomicU64,
+    pub(crate) gc_versions: AtomicU64,
+    pub(crate) gc_failures: AtomicU64,
 }
 
 impl Default for Published {
@@ -112,6 +128,9 @@ impl Default for Published {
             log_sync: Durations::default(),
             timestamps: AtomicU64::new(0),
             waiting: AtomicU64::new(0),
+            gc_locks: AtomicU64::new(0),
+            gc_versions: AtomicU64::new(0),
+            gc_failures: AtomicU64::new(0),
         }
     }
 }

@@ -50,6 +50,8 @@ labelled!(
         Heartbeat = "txn_heartbeat",
         Acquire = "pessimistic_lock",
         Release = "pessimistic_rollback",
+        Guard = "gc_guard",
+        Collect = "gc_collect",
         TxnGet = "txn_get",
         TxnBatchGet = "txn_batch_get",
         TxnScan = "txn_scan",
@@ -80,6 +82,8 @@ impl Method {
                 TxnCommand::Heartbeat { .. } => Self::Heartbeat,
                 TxnCommand::Acquire(_) => Self::Acquire,
                 TxnCommand::Release { .. } => Self::Release,
+                TxnCommand::Guard { .. } => Self::Guard,
+                TxnCommand::Collect { .. } => Self::Collect,
             },
             KvCommand::TxnRead(read) => match **read {
                 TxnRead::Get { .. } => Self::TxnGet,
@@ -115,6 +119,7 @@ labelled!(
         PessimisticLockNotFound = "pessimistic_lock_not_found",
         Committed = "committed",
         TimestampFromFuture = "timestamp_from_future",
+        BelowSafePoint = "below_safe_point",
     }
 );
 
@@ -142,6 +147,7 @@ impl Code {
                 TxnFault::PessimisticLockNotFound { .. } => Self::PessimisticLockNotFound,
                 TxnFault::Committed { .. } => Self::Committed,
                 TxnFault::TimestampFromFuture { .. } => Self::TimestampFromFuture,
+                TxnFault::BelowSafePoint { .. } => Self::BelowSafePoint,
             },
         }
     }

@@ -1,4 +1,4 @@
-//! INV-TXN-1, INV-TXN-2, INV-TXN-3, INV-TXN-4, INV-TXN-7, INV-TXN-8, INV-TXN-9, INV-TXN-10: transactions are atomic, lose no update, and are
+//! INV-TXN-1, INV-TXN-2, INV-TXN-3, INV-TXN-4, INV-TXN-6, INV-TXN-7, INV-TXN-8, INV-TXN-9, INV-TXN-10: transactions are atomic, lose no update, and are
 //! seen from their commit on.
 //!
 //! Fed with every batch that an applier writes, on any store. Replicas write the same records again, and a store that has
@@ -8,7 +8,8 @@ use super::{Broken, require};
 use bytes::Bytes;
 use engine::{Cf, Op, WriteBatch};
 use mvcc::{Lock, LockKind, Write, WriteKind, without_timestamp};
-use std::collections::BTreeMap;
+use raftstore::{GcRecord, is_gc_record};
+use std::collections::{BTreeMap, BTreeSet};
 use types::{Key, Timestamp, escape_key};
 
 /// What a reader was given for a key.
@@ -58,6 +59,10 @@ pub struct Transactions {
     /// What was to be written, by key and start timestamp.
     locks: BTreeMap<(Key, Timestamp), Lock>,
     fates: BTreeMap<Timestamp, Fate>,
+    /// The highest safe point below which some region has said that versions may be gone.
+    removed_to: Timestamp,
+    /// Records that some store has removed.
+    collected: BTreeSet<(Key, Timestamp)>,
 }
 
 impl Transactions {
@@ -71,6 +76,12 @@ impl Transactions {
     #[must_use]
     pub fn rolled_back(&self) -> u64 {
         self.fates.len() as u64 - self.committed()
+    }
+
+    /// How many records of old versions were removed.
+    #[must_use]
+    pub fn collected(&self) -> u64 {
+        self.collected.len() as u64
     }
 
     /// A store is about to write what it has applied. `lock_before` tells what lock a key has there now.
@@ -111,6 +122,14 @@ impl Transactions {
                     let write: Write = read(&Bytes::copy_from_slice(value));
                     self.record(&Bytes::copy_from_slice(key), at, write, gone.get(key))?;
                 }
+                Op::Delete { cf: Cf::Write, key } => {
+                    let (key, at) = without_timestamp(key).expect("written by this build");
+                    self.goes(&Bytes::copy_from_slice(key), at)?;
+                }
+                Op::Put { cf: Cf::Raft, key, value } if is_gc_record(key) => {
+                    let record: GcRecord = read(&Bytes::copy_from_slice(value));
+                    self.removed_to = self.removed_to.max(record.removed.common);
+                }
                 Op::Put { cf: Cf::Default, key, value } if key.first() == Some(&b'x') => {
                     let (key, start_ts) = without_timestamp(key).expect("written by this build");
                     let key = Bytes::copy_from_slice(key);
@@ -138,6 +157,24 @@ impl Transactions {
             }
         }
         self.commits_at(primary.clone(), start_ts, commit_ts)
+    }
+
+    /// A record is removed: nobody who reads at the safe point or above sees it.
+    fn goes(&mut self, key: &Key, at: Timestamp) -> Result<(), Broken> {
+        let newest = self.records.get(key).and_then(|records| {
+            records.range(..=self.removed_to).rev().find(|(_, record)| record.write.is_data())
+        });
+        let is_seen =
+            newest.is_some_and(|(newest, record)| *newest == at && record.write.kind == WriteKind::Put);
+        require(at <= self.removed_to && !is_seen, "INV-TXN-6 (what is seen stays)", || {
+            format!(
+                "{} loses its record of {at:?}; the safe point is {:?}, the newest by then {newest:?}",
+                escape_key(key),
+                self.removed_to
+            )
+        })?;
+        self.collected.insert((key.clone(), at));
+        Ok(())
     }
 
     fn record(&mut self, key: &Key, at: Timestamp, write: Write, lock: Option<&Lock>) -> Result<(), Broken> {

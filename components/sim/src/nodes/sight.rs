@@ -17,16 +17,19 @@ use ::store::Store;
 use bytes::Bytes;
 use codec::{Decode, Encode};
 use engine::{Cf, Engine, MemEngine, Op, Snapshot, WriteBatch};
+use mvcc::Lock;
 use raft::{Body, Entry, EntryId, EntryKind, Message, Role, Status};
 use raft_log::keys;
 use raftstore::{
-    ApplyRecord, Command, Delegate, LOG_START, PeerState, RegionRecord, Worker, WorkerStats, WriteItem,
-    all_regions, region_record,
+    ApplyRecord, Command, Delegate, GcRecord, LOG_START, PeerState, RegionRecord, Worker, WorkerStats,
+    WriteItem, all_regions, gc_record_of, region_record,
 };
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
-use types::{Key, KeyRange, LogIndex, MonoTime, Peer, PeerId, PeerRole, Region, RegionId, Term};
+use types::{
+    Key, KeyRange, LogIndex, MonoTime, Peer, PeerId, PeerRole, Region, RegionId, Term, Timestamp, escape_key,
+};
 use wire::kv::WriteOp;
 
 /// What was seen of one store, and what has happened since.
@@ -108,7 +111,14 @@ impl Sight {
     /// An applier is about to write a batch.
     pub(super) fn applies(&mut self, batch: &WriteBatch, engine: &MemEngine) {
         let (mut is_of_transactions, mut locks) = (false, BTreeMap::new());
+        let mut records = Vec::new();
         for op in batch.ops() {
+            if let Op::Put { cf: Cf::Raft, key, value } = op
+                && let Some(region_id) = gc_record_of(key)
+            {
+                let record = GcRecord::from_bytes(&Bytes::copy_from_slice(value));
+                records.push((region_id, record.expect("written by this build")));
+            }
             let (Op::Put { cf, key, .. } | Op::Delete { cf, key }) = op else { continue };
             is_of_transactions |= matches!(cf, Cf::Lock | Cf::Write);
             if cf == Cf::Lock
@@ -117,8 +127,11 @@ impl Sight {
                 locks.insert(Key::copy_from_slice(key), lock);
             }
         }
-        if is_of_transactions {
+        if is_of_transactions || records.iter().any(|(_, record)| record.removed.common > Timestamp(0)) {
             self.transactions.push((batch.clone(), locks));
+        }
+        for (region_id, record) in records {
+            self.saw(no_old_locks(batch, engine, region_id, &record));
         }
     }
 
@@ -628,4 +641,45 @@ pub(super) fn leases(store: &Store<MemEngine>, clock: MonoTime) -> Vec<LeaseView
         left: delegate.lease_until().since(clock),
     };
     valid.map(view).collect()
+}
+
+/// Where versions may go, no lock is left of a transaction that began by then: what became of it may be forgotten.
+fn no_old_locks(
+    batch: &WriteBatch,
+    engine: &MemEngine,
+    region_id: RegionId,
+    gc: &GcRecord,
+) -> Result<(), Broken> {
+    let Some(record) = region_record(engine, region_id).expect("no fault was injected") else {
+        return Ok(());
+    };
+    let snapshot = engine.snapshot();
+    let mut locks: BTreeMap<Key, Bytes> = BTreeMap::new();
+    let mut iter = snapshot.iter(Cf::Lock, &record.region.range);
+    let mut valid = iter.seek_to_first();
+    while valid {
+        locks.insert(Key::copy_from_slice(iter.key()), Bytes::copy_from_slice(iter.value()));
+        valid = iter.next();
+    }
+    for op in batch.ops() {
+        match op {
+            Op::Put { cf: Cf::Lock, key, value } if record.region.range.contains(key) => {
+                drop(locks.insert(Key::copy_from_slice(key), Bytes::copy_from_slice(value)));
+            }
+            Op::Delete { cf: Cf::Lock, key } => drop(locks.remove(key)),
+            _ => {}
+        }
+    }
+    for (key, value) in locks {
+        let lock = Lock::from_bytes(&value).expect("written by this build");
+        let removed_to = gc.removed.of_key(&key);
+        if lock.start_ts <= removed_to {
+            let (key, start_ts) = (escape_key(&key), lock.start_ts);
+            let facts = format!(
+                "versions up to {removed_to:?} may go in region {region_id}, and {key} is locked by {start_ts:?}"
+            );
+            return Err(Broken { invariant: "INV-TXN-14 (no old lock)", facts });
+        }
+    }
+    Ok(())
 }

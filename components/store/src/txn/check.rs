@@ -2,11 +2,9 @@
 
 use codec::ordered::read_ordered;
 use std::collections::BTreeSet;
-use types::{ENTRY_SIZE_MAX, KEY_SIZE_MAX, Key, Timestamp, VALUE_SIZE_MAX};
+use types::{ENTRY_SIZE_MAX, KEY_SIZE_MAX, Key, TXN_MODE, Timestamp, VALUE_SIZE_MAX};
 use wire::txn::{CommitMode, Mutation, MutationKind, Prewrite, TxnCommand, TxnRead};
 
-/// What every key of a transaction begins with.
-pub(crate) const TXN_MODE: u8 = b'x';
 /// Mode and id of the key space.
 const PREFIX_SIZE: usize = 4;
 /// Keys that one command may name.
@@ -73,6 +71,13 @@ pub(crate) fn check_command(command: &TxnCommand) -> Result<(), String> {
             check_start(*start_ts)?;
             check_key(primary)
         }
+        TxnCommand::Guard { safe_points } | TxnCommand::Collect { safe_points, .. } => {
+            let is_time = |at: Timestamp| at < Timestamp(u64::MAX);
+            match is_time(safe_points.common) && safe_points.own.iter().all(|point| is_time(point.at)) {
+                true => Ok(()),
+                false => Err("a safe point is a timestamp of the placement driver".to_owned()),
+            }
+        }
     }
 }
 
@@ -130,12 +135,17 @@ pub(crate) fn latest_named(command: &TxnCommand) -> Timestamp {
         TxnCommand::CheckStatus(asked) => {
             // Who reads the newest there is names no time.
             let reads_at = Some(asked.reads_at).filter(|at| *at != Timestamp(u64::MAX));
-            asked.start_ts.max(asked.current_ts).max(reads_at.unwrap_or_default())
+            // Nor does whoever takes the transaction for abandoned, whatever time it is.
+            let current_ts = Some(asked.current_ts).filter(|at| *at != Timestamp(u64::MAX));
+            asked.start_ts.max(current_ts.unwrap_or_default()).max(reads_at.unwrap_or_default())
         }
         TxnCommand::Rollback { start_ts, .. }
         | TxnCommand::CheckSecondaries { start_ts, .. }
         | TxnCommand::Heartbeat { start_ts, .. }
         | TxnCommand::Release { start_ts, .. } => *start_ts,
+        TxnCommand::Guard { safe_points } | TxnCommand::Collect { safe_points, .. } => {
+            safe_points.own.iter().map(|point| point.at).fold(safe_points.common, Timestamp::max)
+        }
     }
 }
 

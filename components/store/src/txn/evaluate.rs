@@ -1,10 +1,11 @@
 //! What a command decides on a view of its region.
 
 use super::convert::{fault, lock_info, mode, mutation};
+use super::gc;
 use bytes::Bytes;
 use engine::{EngineError, Op, Snapshot, WriteBatch};
 use mvcc::MvccReader;
-use raftstore::Change;
+use raftstore::{Change, WriteItem, gc_record};
 use txn::{LockRequest, Prewritten, TxnError};
 use types::{Key, Region, Timestamp};
 use wire::kv::{KvError, KvReply};
@@ -12,7 +13,7 @@ use wire::txn::{Acquire, Prewrite, Secondary, TxnCommand, TxnReply, TxnStatus};
 
 /// What is to be written, if anything, and what the client is told once it is.
 pub(crate) struct Decision {
-    pub(crate) changes: Vec<Change>,
+    pub(crate) write: Option<WriteItem>,
     pub(crate) reply: KvReply,
 }
 
@@ -31,6 +32,25 @@ pub(crate) fn keys_of(command: &TxnCommand) -> Vec<Key> {
         TxnCommand::CleanUp { key, .. } => vec![key.clone()],
         TxnCommand::CheckStatus(asked) => vec![asked.primary.clone()],
         TxnCommand::Heartbeat { primary, .. } => vec![primary.clone()],
+        // Of what they remove nobody makes anything any more.
+        TxnCommand::Guard { .. } | TxnCommand::Collect { .. } => Vec::new(),
+    }
+}
+
+/// When the transaction of a command began.
+pub(super) fn start_of(command: &TxnCommand) -> Timestamp {
+    match command {
+        TxnCommand::Prewrite(prewrite) => prewrite.start_ts,
+        TxnCommand::Acquire(acquire) => acquire.start_ts,
+        TxnCommand::CheckStatus(asked) => asked.start_ts,
+        TxnCommand::Commit { start_ts, .. }
+        | TxnCommand::Rollback { start_ts, .. }
+        | TxnCommand::CheckSecondaries { start_ts, .. }
+        | TxnCommand::Resolve { start_ts, .. }
+        | TxnCommand::Release { start_ts, .. }
+        | TxnCommand::CleanUp { start_ts, .. }
+        | TxnCommand::Heartbeat { start_ts, .. } => *start_ts,
+        TxnCommand::Guard { .. } | TxnCommand::Collect { .. } => Timestamp(0),
     }
 }
 
@@ -61,9 +81,26 @@ pub(crate) fn evaluate<S: Snapshot>(
     if !keys_of(command).iter().all(|key| region.range.contains(key)) {
         return Ok(Err(KvError::KeyNotInRegion { region_id: region.id, range: region.range.clone() }));
     }
+    let gc = gc_record(snapshot, region.id)?;
+    let reader = MvccReader::new(snapshot).breaking(bugs);
+    match command {
+        TxnCommand::Guard { safe_points } => return Ok(Ok(gc::guard(&gc, safe_points))),
+        TxnCommand::Collect { safe_points, from } => {
+            return gc::collect(&reader, region, &gc, safe_points, from, bugs).map(Ok);
+        }
+        _ => {}
+    }
+    if let Some(fault) = gc::too_old(&reader, &gc, command)? {
+        return Ok(Err(KvError::Txn(Box::new(fault))));
+    }
     let mut batch = WriteBatch::new();
-    match decide(&MvccReader::new(snapshot).breaking(bugs), command, floor, &mut batch) {
-        Ok(reply) => Ok(Ok(Decision { changes: changes(&batch), reply: KvReply::Txn(Box::new(reply)) })),
+    match decide(&reader, command, floor, &mut batch) {
+        Ok(reply) => {
+            let changes = changes(&batch);
+            let (start_ts, gets_locks) = (start_of(command), gc::gets_locks(command));
+            let write = (!changes.is_empty()).then_some(WriteItem::OfTxn { start_ts, gets_locks, changes });
+            Ok(Ok(Decision { write, reply: KvReply::Txn(Box::new(reply)) }))
+        }
         Err(error) => fault(error).map(Err),
     }
 }
@@ -133,6 +170,7 @@ fn decide<S: Snapshot>(
             let ttl_ms = txn::heartbeat(reader, primary, *start_ts, *ttl_ms, batch)?;
             return Ok(TxnReply::TimeToLive { ttl_ms });
         }
+        TxnCommand::Guard { .. } | TxnCommand::Collect { .. } => unreachable!("decided elsewhere"),
     }
     Ok(TxnReply::Done)
 }
@@ -193,7 +231,7 @@ fn decide_secondaries<S: Snapshot>(
 }
 
 /// A batch as it is proposed.
-fn changes(batch: &WriteBatch) -> Vec<Change> {
+pub(super) fn changes(batch: &WriteBatch) -> Vec<Change> {
     let change = |op| match op {
         Op::Put { cf, key, value } => Change::Put {
             family: cf as u8,

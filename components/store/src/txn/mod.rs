@@ -8,6 +8,7 @@ mod check;
 mod convert;
 mod evaluate;
 mod floor;
+mod gc;
 mod read;
 mod scheduler;
 
@@ -15,7 +16,7 @@ use crate::concurrency::ConcurrencyManager;
 use crate::oracle::Oracle;
 use std::sync::Arc;
 
-pub(crate) use check::{TXN_MODE, check_border, check_command, check_read, latest_named};
+pub(crate) use check::{check_border, check_command, check_read, latest_named};
 pub(crate) use convert::locks_in_the_way;
 pub(crate) use evaluate::size_bytes;
 pub(crate) use read::read;

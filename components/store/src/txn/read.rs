@@ -1,10 +1,12 @@
 //! Reads at a timestamp, on a view of the engine.
 
 use super::convert::{lock_info, lock_infos, version};
+use super::gc::read_too_old;
 use crate::execute::ReadLimits;
 use bytes::Bytes;
 use engine::{EngineError, Snapshot};
 use mvcc::{Direction, MvccReader, ReadError, ScanLimits, View};
+use raftstore::gc_record;
 use types::{Key, Region};
 use wire::kv::{KvError, KvReply, Scan};
 use wire::txn::{LockInfo, ReadView, TxnFault, TxnItem, TxnRead, TxnReply};
@@ -28,6 +30,10 @@ pub(crate) fn read<S: Snapshot>(
 ) -> Result<Result<KvReply, KvError>, EngineError> {
     let reader = MvccReader::new(snapshot).breaking(limits.bugs);
     let range = &region.range;
+    let too_old = read_too_old(&gc_record(snapshot, region.id)?, region, read);
+    if let Some(fault) = too_old.filter(|_| !limits.bugs.has(mvcc::SeededBug::ReadsBelowSafePoint)) {
+        return Ok(Err(KvError::Txn(Box::new(fault))));
+    }
     let outside = || Err(KvError::KeyNotInRegion { region_id: region.id, range: range.clone() });
     Ok(match read {
         TxnRead::Get { key, .. } | TxnRead::History { key } if !range.contains(key) => outside(),

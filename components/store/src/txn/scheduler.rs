@@ -23,7 +23,7 @@ use crate::local_read::LocalReader;
 use crate::seeded_bug::{Bugs, SeededBug};
 use engine::{Engine, EngineError};
 use env::Clock;
-use raftstore::{Input, ReadRequest, ReadyRead, StoreMeta, Token, WriteItem};
+use raftstore::{Input, ReadRequest, ReadyRead, StoreMeta, Token};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use txn::{Claim, CommandId, Latches};
@@ -261,13 +261,11 @@ impl<E: Engine> TxnScheduler<E> {
     }
 
     fn on_decision(&mut self, id: CommandId, decision: Result<Decision, KvError>, term: Term) {
-        let Decision { changes, reply } = match decision {
+        let Decision { write, reply } = match decision {
             Ok(decision) => decision,
             Err(error) => return self.end(id, Err(error)),
         };
-        if changes.is_empty() {
-            return self.end(id, Ok(reply));
-        }
+        let Some(item) = write else { return self.end(id, Ok(reply)) };
         let running = self.running.get_mut(&id).expect("a command that decides");
         let placeholder = Stage::Viewing(Claim::new(id, Vec::new()));
         running.stage = match std::mem::replace(&mut running.stage, placeholder) {
@@ -281,7 +279,7 @@ impl<E: Engine> TxnScheduler<E> {
             token: self.token_base | id,
             region_id: running.region_id,
             epoch: running.epoch,
-            item: WriteItem::Changes(changes),
+            item,
             deadline: MonoTime::MAX,
             decided_in: (!any_term).then_some(term),
         });

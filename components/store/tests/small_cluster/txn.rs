@@ -5,7 +5,7 @@
 use super::*;
 use bytes::BytesMut;
 use codec::ordered::{put_ordered, read_ordered};
-use types::KeyRange;
+use types::{KeyRange, SafePoints};
 use wire::kv::KvCommand::{Txn, TxnRead as Read};
 use wire::txn::{
     CommitMode, LockInfo, Mutation, MutationKind, Prewrite, ReadView, TxnCommand, TxnFault, TxnRead, TxnReply,
@@ -319,4 +319,66 @@ fn a_command_that_contradicts_itself_is_refused() {
         Err(KvError::Txn(Box::new(not_locked))),
         "a commit needs a prewrite"
     );
+}
+
+fn guard(at: u64) -> KvCommand {
+    Txn(Box::new(TxnCommand::Guard { safe_points: SafePoints::common(Timestamp(at)) }))
+}
+
+fn too_old(at: u64, safe_point: u64) -> Result<KvReply, KvError> {
+    let fault = TxnFault::BelowSafePoint { at: Timestamp(at), safe_point: Timestamp(safe_point) };
+    Err(KvError::Txn(Box::new(fault)))
+}
+
+impl Cluster {
+    /// Removes what is older than `at`, to the end; gives back how many records went.
+    fn collect(&mut self, at: u64) -> u64 {
+        let (mut from, mut count) = (Bytes::new(), 0);
+        loop {
+            let safe_points = SafePoints::common(Timestamp(at));
+            let command = Txn(Box::new(TxnCommand::Collect { safe_points, from }));
+            match self.call(&key("a"), command) {
+                Ok(KvReply::Txn(reply)) => match *reply {
+                    TxnReply::Collected { removed, resume } => {
+                        count += removed;
+                        let Some(resume) = resume else { return count };
+                        from = resume;
+                    }
+                    other => panic!("{other:?}"),
+                },
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+}
+
+/// A region that was guarded refuses transactions and readers of before then, and forgets what they would have seen. The next
+/// leader, who has heard of no safe point, refuses them too; and who comes too late to hear what became of a transaction is
+/// not told that it was rolled back.
+#[test]
+fn who_is_older_than_the_safe_point_is_told_so_by_every_leader() {
+    let mut cluster = Cluster::new(3, config());
+    cluster.replicate();
+    for (start_ts, text) in [(10, "1"), (20, "2"), (30, "3")] {
+        cluster.write_at(start_ts, start_ts + 5, "a", text);
+    }
+    assert_eq!(cluster.read_at(15, "a"), value("1"));
+    assert_eq!(cluster.call(&key("a"), guard(27)), done());
+    assert_eq!(cluster.read_at(25, "a"), too_old(25, 27));
+    assert_eq!(cluster.read_at(27, "a"), value("2"));
+    let late = prewrite(27, "b", vec![put("b", "late")]);
+    assert_eq!(cluster.call(&key("b"), late.clone()), too_old(27, 27));
+    assert_eq!(cluster.call(&key("a"), commit(10, 15, &["a"])), done(), "nothing is forgotten yet");
+    assert_eq!(cluster.collect(27), 1);
+    assert_eq!(cluster.collect(27), 0, "once");
+    for _ in 0..2 {
+        assert_eq!(cluster.call(&key("a"), commit(10, 15, &["a"])), too_old(10, 27), "nobody knows");
+        assert_eq!(cluster.call(&key("a"), commit(20, 25, &["a"])), done(), "what is seen is known");
+        assert_eq!(cluster.call(&key("b"), late.clone()), too_old(27, 27));
+        assert_eq!(cluster.read_at(25, "a"), too_old(25, 27));
+        assert_eq!(cluster.read_at(27, "a"), value("2"));
+        assert_eq!(cluster.read_at(40, "a"), value("3"));
+        cluster.lead(StoreId(4));
+    }
+    assert_eq!(cluster.call(&key("b"), prewrite(28, "b", vec![put("b", "new")])), locked());
 }

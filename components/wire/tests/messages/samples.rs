@@ -13,8 +13,9 @@ use wire::FrameKind;
 use wire::hello::{Close, ConnectionRole, Hello, HelloAck};
 use wire::kv::{BusyReason, KvCommand, KvError, KvPair, KvReply, KvRequest, KvResponse, Scan, WriteOp};
 use wire::pd::{
-    Instruction, OperatorStatus, Order, PdError, PdReply, PdRequest, PdResponse, RegionHeartbeat,
-    RegionRoute, SplitIds, Step, StoreInfo, StoreMode, StoreState, StoreStats, StoreStatus,
+    GcStage, GcStatus, Instruction, OperatorStatus, Order, PdError, PdReply, PdRequest, PdResponse,
+    RegionHeartbeat, RegionRoute, ServicePoint, SplitIds, Step, StoreInfo, StoreMode, StoreState, StoreStats,
+    StoreStatus,
 };
 use wire::store::{
     DiskState, RaftMessage, SnapshotKey, SnapshotPiece, SnapshotVerdict, StoreBatch, StoreMessage,
@@ -399,6 +400,12 @@ pub(crate) fn pd_requests() -> Vec<PdRequest> {
     requests.push(PdRequest::CancelOperator { region_id });
     let store_id = StoreId(4);
     requests.extend(store_modes().into_iter().map(|mode| PdRequest::SetStoreMode { store_id, mode }));
+    requests.push(PdRequest::GetGc);
+    let at = Timestamp::compose(1_700_000_000_000, 9);
+    requests.push(PdRequest::HoldSafePoint { name: "backup".into(), at, ttl_ms: 60_000 });
+    requests.push(PdRequest::ReleaseSafePoint { name: "backup".into() });
+    requests.push(PdRequest::GcResolved { round: 4 });
+    requests.push(PdRequest::GcCollected { round: 4 });
     requests
 }
 
@@ -453,7 +460,7 @@ pub(crate) fn pd_replies() -> Vec<PdReply> {
         state: "running".into(),
         age_ms: 900,
     };
-    vec![
+    let mut replies = vec![
         PdReply::Done,
         PdReply::Cluster { cluster_id: ClusterId(77), bootstrapped: true },
         PdReply::Ids { first: 1000 },
@@ -465,7 +472,28 @@ pub(crate) fn pd_replies() -> Vec<PdReply> {
         PdReply::SplitIds(vec![SplitIds { region_id: RegionId(50), peer_ids: vec![PeerId(51), PeerId(52)] }]),
         PdReply::Timestamp(Timestamp::compose(1_700_000_000_000, 9)),
         PdReply::Operators(vec![operator]),
-    ]
+    ];
+    replies.extend(gc_stages().into_iter().map(gc_status).map(PdReply::Gc));
+    replies
+}
+
+pub(crate) fn gc_stages() -> Vec<GcStage> {
+    vec![GcStage::Idle, GcStage::Guarding, GcStage::Removing]
+}
+
+fn gc_status(stage: GcStage) -> GcStatus {
+    let now = Timestamp::compose(1_700_000_000_000, 9);
+    GcStatus {
+        round: 4,
+        stage,
+        stage_age_ms: 1_500,
+        guarded: txn::safe_points(),
+        removable: txn::safe_points(),
+        life_ms: 600_000,
+        interval_ms: 120_000,
+        now,
+        services: vec![ServicePoint { name: "backup".into(), at: now, left_ms: 60_000 }],
+    }
 }
 
 pub(crate) fn pd_errors() -> Vec<PdError> {
@@ -478,5 +506,6 @@ pub(crate) fn pd_errors() -> Vec<PdError> {
         PdError::StaleRegion { epoch: epoch() },
         PdError::InvalidRequest { message: "a count of 0".into() },
         PdError::ServerIsBusy { backoff_ms: 100 },
+        PdError::BelowSafePoint { at: Timestamp(1_000), safe_point: Timestamp(2_000) },
     ]
 }

@@ -77,6 +77,8 @@ fn every_variant_has_a_sample() {
             Heartbeat,
             Acquire,
             Release,
+            Guard,
+            Collect,
         }
     );
     covered!(samples::txn::reads(), wire::txn::TxnRead { Get, BatchGet, Scan, Locks, History });
@@ -92,6 +94,7 @@ fn every_variant_has_a_sample() {
             Page,
             Locks,
             History,
+            Collected,
         }
     );
     covered!(
@@ -107,6 +110,7 @@ fn every_variant_has_a_sample() {
             PessimisticLockNotFound,
             Committed,
             TimestampFromFuture,
+            BelowSafePoint,
         }
     );
     covered!(samples::txn::commit_modes(), wire::txn::CommitMode { TwoPhase, Async, OnePhase });
@@ -138,6 +142,11 @@ fn every_variant_has_a_sample() {
             AddOperator,
             CancelOperator,
             SetStoreMode,
+            GetGc,
+            HoldSafePoint,
+            ReleaseSafePoint,
+            GcResolved,
+            GcCollected,
         }
     );
     covered!(
@@ -153,6 +162,7 @@ fn every_variant_has_a_sample() {
             SplitIds,
             Timestamp,
             Operators,
+            Gc,
         }
     );
     covered!(
@@ -165,8 +175,10 @@ fn every_variant_has_a_sample() {
             StaleRegion,
             InvalidRequest,
             ServerIsBusy,
+            BelowSafePoint,
         }
     );
+    covered!(samples::gc_stages(), wire::pd::GcStage { Idle, Guarding, Removing });
     covered!(samples::store_states(), wire::pd::StoreState { Up, Disconnected, Down });
     covered!(samples::store_modes(), wire::pd::StoreMode { Serving, LeadingNone, Draining });
     covered!(samples::orders(), wire::pd::Order { AddPeer, RemovePeer, TransferPeer });

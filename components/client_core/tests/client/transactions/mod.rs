@@ -102,6 +102,8 @@ fn sent(cluster: &Cluster) -> Vec<&'static str> {
             TxnCommand::Heartbeat { .. } => "heartbeat",
             TxnCommand::Acquire(_) => "acquire",
             TxnCommand::Release { .. } => "release",
+            TxnCommand::Guard { .. } => "guard",
+            TxnCommand::Collect { .. } => "collect",
         }),
         _ => None,
     };

@@ -2,7 +2,7 @@
 
 use super::key;
 use bytes::Bytes;
-use types::{Key, KeyRange, Timestamp};
+use types::{Key, KeyRange, KeyspacePoint, SafePoints, Timestamp};
 use wire::kv::Scan;
 use wire::txn::{
     Acquire, CheckStatus, CommitMode, Conflict, LockInfo, LockKind, Mutation, MutationKind, Prewrite,
@@ -76,8 +76,14 @@ pub(crate) fn commands() -> Vec<TxnCommand> {
             must_be_new: true,
         }),
         TxnCommand::Release { keys: keys(), start_ts: START, for_update_ts: Timestamp(1_500) },
+        TxnCommand::Guard { safe_points: safe_points() },
+        TxnCommand::Collect { safe_points: safe_points(), from: key("k") },
     ]);
     commands
+}
+
+pub(crate) fn safe_points() -> SafePoints {
+    SafePoints { common: START, own: vec![KeyspacePoint { keyspace: 7, at: Timestamp(900) }] }
 }
 
 fn view() -> ReadView {
@@ -170,6 +176,7 @@ pub(crate) fn replies() -> Vec<TxnReply> {
             versions: version_kinds().into_iter().map(version).collect(),
         },
     ];
+    replies.push(TxnReply::Collected { removed: 12, resume: Some(key("m")) });
     replies.extend(statuses().into_iter().map(TxnReply::Status));
     replies
 }
@@ -190,6 +197,7 @@ pub(crate) fn faults() -> Vec<TxnFault> {
         TxnFault::PessimisticLockNotFound { key: k(), start_ts },
         TxnFault::Committed { key: k(), start_ts, commit_ts: COMMIT },
         TxnFault::TimestampFromFuture { named: Timestamp(1 << 60), latest: Timestamp(1 << 50) },
+        TxnFault::BelowSafePoint { at: Timestamp(900), safe_point: START },
     ];
     faults.extend(conflicts().into_iter().map(|reason| TxnFault::WriteConflict {
         key: k(),
