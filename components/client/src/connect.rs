@@ -3,8 +3,8 @@
 use crate::pd::PdClient;
 use crate::ports::{TokioRpc, TokioSpawn, TokioTimers};
 use client_core::{
-    Admin, ClientStats, Cluster, Collector, Core, Error, InvalidArgument, Keyspace, Ports, RawClient,
-    TxnClient,
+    Admin, ClientStats, Cluster, Collector, Core, Error, InvalidArgument, Keyspace, KeyspaceClient, Ports,
+    RawClient, TxnClient,
 };
 use env::SplitMix;
 use parking_lot::RwLock;
@@ -202,6 +202,24 @@ impl Client {
     #[must_use]
     pub fn stats(&self) -> ClientStats {
         self.core.stats()
+    }
+
+    /// The key space of this name, for raw keys and for transactions. The one that is always there is called `default`.
+    ///
+    /// ```no_run
+    /// # async fn example(client: client::Client) -> Result<(), client::Error> {
+    /// client.admin().create_keyspace("shop", None).await?;
+    /// let shop = client.keyspace("shop").await?;
+    /// shop.raw().put("greeting", "welcome").await?;
+    /// assert_eq!(shop.txn().latest().await?.get("greeting").await?, None);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`InvalidArgument::UnknownKeyspace`]; those of reads.
+    pub async fn keyspace(&self, name: impl Into<String>) -> Result<KeyspaceClient, Error> {
+        self.core.keyspace(name).await
     }
 
     /// What removes old versions; the placement driver's process runs one.

@@ -10,7 +10,9 @@ use std::collections::VecDeque;
 use std::time::Duration;
 use types::{ClusterId, Key, KeyRange, LogIndex, Region, RegionId, StoreId, Timestamp};
 use wire::kv::{KvCommand, KvReply};
-use wire::pd::{GcStatus, OperatorStatus, Order, PdReply, PdRequest, RegionRoute, StoreMode, StoreStatus};
+use wire::pd::{
+    GcStatus, KeyspaceInfo, OperatorStatus, Order, PdReply, PdRequest, RegionRoute, StoreMode, StoreStatus,
+};
 
 /// How many regions one request to the placement driver brings.
 const REGIONS_PAGE: u32 = 1000;
@@ -115,6 +117,52 @@ impl Admin {
     /// asked for again.
     pub async fn set_store_mode(&self, store_id: StoreId, mode: StoreMode) -> Result<(), Error> {
         self.ask(PdRequest::SetStoreMode { store_id, mode }, done).await
+    }
+
+    /// A key space of this name, where versions live so long, or as long as elsewhere; the one that is there, if there is one.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`] if it is refused. Others leave open whether it was made: it may be asked for again.
+    pub async fn create_keyspace(
+        &self,
+        name: impl Into<String>,
+        gc_life: Option<Duration>,
+    ) -> Result<KeyspaceInfo, Error> {
+        let request = PdRequest::CreateKeyspace { name: name.into(), gc_life_ms: life_ms(gc_life) };
+        self.ask(request, one_keyspace).await
+    }
+
+    /// All key spaces, in the order of their ids.
+    ///
+    /// # Errors
+    /// Those of reads.
+    pub async fn keyspaces(&self) -> Result<Vec<KeyspaceInfo>, Error> {
+        self.ask(PdRequest::GetKeyspaces { name: None }, |reply| match reply {
+            PdReply::Keyspaces(keyspaces) => Some(keyspaces),
+            _ => None,
+        })
+        .await
+    }
+
+    /// The key space of this name.
+    ///
+    /// # Errors
+    /// [`InvalidArgument::UnknownKeyspace`]; those of reads.
+    pub async fn keyspace(&self, name: impl Into<String>) -> Result<KeyspaceInfo, Error> {
+        self.ask(PdRequest::GetKeyspaces { name: Some(name.into()) }, one_keyspace).await
+    }
+
+    /// How long versions live in a key space; `None` for as long as elsewhere. What is given up already does not return.
+    ///
+    /// # Errors
+    /// [`InvalidArgument::UnknownKeyspace`]. Others leave open whether it was done: it may be asked for again.
+    pub async fn set_keyspace_life(
+        &self,
+        name: impl Into<String>,
+        gc_life: Option<Duration>,
+    ) -> Result<KeyspaceInfo, Error> {
+        let request = PdRequest::SetKeyspaceLife { name: name.into(), gc_life_ms: life_ms(gc_life) };
+        self.ask(request, one_keyspace).await
     }
 
     /// How far the removal of old versions is.
@@ -336,6 +384,18 @@ fn region_reply(reply: PdReply) -> Option<Option<RegionRoute>> {
         PdReply::Region(route) => Some(route),
         _ => None,
     }
+}
+
+fn one_keyspace(reply: PdReply) -> Option<KeyspaceInfo> {
+    match reply {
+        PdReply::Keyspaces(mut keyspaces) if keyspaces.len() == 1 => keyspaces.pop(),
+        _ => None,
+    }
+}
+
+/// Zero stands for the common life time, so the shortest is a millisecond.
+fn life_ms(gc_life: Option<Duration>) -> u64 {
+    gc_life.map_or(0, |life| u64::try_from(life.as_millis()).unwrap_or(u64::MAX).max(1))
 }
 
 fn done(reply: PdReply) -> Option<()> {

@@ -1,7 +1,7 @@
 //! What all handles of one client share.
 
 use crate::admin::Admin;
-use crate::error::Cause;
+use crate::error::{Cause, Error};
 use crate::health::Health;
 use crate::keyspace::Keyspace;
 use crate::options::Options;
@@ -110,6 +110,18 @@ impl Core {
         self.shared.counts.stats()
     }
 
+    /// The key space of this name, for raw keys and for transactions. The one that is always there is called `default`.
+    ///
+    /// # Errors
+    /// [`InvalidArgument::UnknownKeyspace`](crate::InvalidArgument::UnknownKeyspace); those of reads.
+    pub async fn keyspace(&self, name: impl Into<String>) -> Result<KeyspaceClient, Error> {
+        let info = self.admin().keyspace(name).await?;
+        let spaces = Keyspace::raw(info.id).zip(Keyspace::txn(info.id));
+        let message = || format!("the placement driver gave a key space the id {}", info.id);
+        let (raw, txn) = spaces.ok_or_else(|| Error::UnexpectedAnswer { message: message() })?;
+        Ok(KeyspaceClient { core: self.clone(), raw, txn })
+    }
+
     /// What removes old versions, wherever it runs.
     #[must_use]
     pub fn collector(&self) -> Collector {
@@ -120,6 +132,34 @@ impl Core {
     #[must_use]
     pub fn admin(&self) -> Admin {
         Admin::new(self.clone())
+    }
+}
+
+/// A key space: its raw keys and its keys of transactions lie side by side, apart from those of all others. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct KeyspaceClient {
+    core: Core,
+    raw: Keyspace,
+    txn: Keyspace,
+}
+
+impl KeyspaceClient {
+    /// Its id, which stands in every key.
+    #[must_use]
+    pub const fn id(&self) -> u32 {
+        self.raw.id()
+    }
+
+    /// Its raw keys and values.
+    #[must_use]
+    pub fn raw(&self) -> RawClient {
+        RawClient::new(self.core.clone(), self.raw)
+    }
+
+    /// Its keys and values with transactions.
+    #[must_use]
+    pub fn txn(&self) -> TxnClient {
+        TxnClient::new(self.core.clone(), self.txn)
     }
 }
 

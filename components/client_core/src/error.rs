@@ -67,6 +67,12 @@ pub enum Error {
 /// What is wrong with a call.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum InvalidArgument {
+    /// There is no key space of this name.
+    #[error("there is no key space `{name}`: `flotilla ctl keyspace create {name}` makes it")]
+    UnknownKeyspace {
+        /// The name.
+        name: String,
+    },
     /// A key has no bytes.
     #[error("a key may not be empty")]
     KeyEmpty,

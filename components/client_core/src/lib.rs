@@ -38,7 +38,7 @@ mod store_book;
 mod txn;
 
 pub use crate::admin::{Admin, Cluster};
-pub use crate::core::Core;
+pub use crate::core::{Core, KeyspaceClient};
 pub use crate::error::{Cause, Error, Incomplete, InvalidArgument};
 pub use crate::keyspace::Keyspace;
 pub use crate::options::Options;

@@ -236,6 +236,9 @@ pub(crate) async fn pd_once(
         PdError::InvalidRequest { message } | PdError::StoreRejected { message } => {
             PdFailure::Never(InvalidArgument::Refused { message }.into())
         }
+        PdError::UnknownKeyspace { name } => {
+            PdFailure::Never(InvalidArgument::UnknownKeyspace { name }.into())
+        }
         PdError::BelowSafePoint { at, safe_point } => {
             PdFailure::Never(TxnError::BelowSafePoint { at, safe_point }.into())
         }
@@ -258,6 +261,7 @@ pub(crate) const fn unexpected(reply: &PdReply) -> &'static str {
         PdReply::SplitIds(_) => "the placement driver answered with ids for a split",
         PdReply::Timestamp(_) => "the placement driver answered with a timestamp",
         PdReply::Operators(_) => "the placement driver answered with operators",
+        PdReply::Keyspaces(_) => "the placement driver answered with key spaces",
         PdReply::Gc(_) => "the placement driver answered with what is done about old versions",
     }
 }

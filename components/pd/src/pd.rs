@@ -432,6 +432,9 @@ impl<E: Engine> Pd<E> {
             (Waiting::Request(token), outcome) => {
                 let response = match outcome {
                     Outcome::Refused(error) => PdResponse::Err(error),
+                    Outcome::Keyspace(keyspace) => {
+                        PdResponse::Ok(wire::pd::PdReply::Keyspaces(vec![keyspace]))
+                    }
                     _ => PdResponse::Ok(wire::pd::PdReply::Done),
                 };
                 self.replies.push((token, response));

@@ -228,6 +228,19 @@ impl Lead {
             PdRequest::ReleaseSafePoint { name } => {
                 return Answer::Propose(Command::ReleaseSafePoint { name });
             }
+            PdRequest::CreateKeyspace { name, gc_life_ms } => {
+                return Answer::Propose(Command::CreateKeyspace { name, gc_life_ms });
+            }
+            PdRequest::SetKeyspaceLife { name, gc_life_ms } => {
+                return Answer::Propose(Command::SetKeyspaceLife { name, gc_life_ms });
+            }
+            PdRequest::GetKeyspaces { name: None } => {
+                Ok(PdReply::Keyspaces(state.keyspaces().cloned().collect()))
+            }
+            PdRequest::GetKeyspaces { name: Some(name) } => match state.keyspace(&name) {
+                Some(known) => Ok(PdReply::Keyspaces(vec![known.clone()])),
+                None => Err(PdError::UnknownKeyspace { name }),
+            },
             PdRequest::GcResolved { round } => return Answer::Propose(Command::GcResolved { round }),
             PdRequest::GcCollected { round } => return Answer::Propose(Command::GcCollected { round }),
         };
@@ -333,7 +346,7 @@ impl Lead {
         }
         let now_ms = self.oracle.now().physical_ms();
         let life_ms = config.gc_life_time.as_millis() as u64;
-        let rise = gc.next(now_ms, life_ms, false).common.physical_ms() - gc.guarded.common.physical_ms();
+        let rise = gc.rise_ms(now_ms, &state.lives(life_ms));
         let is_due = rise >= config.gc_interval.as_millis() as u64;
         is_due.then_some(Command::AdvanceGc { now_ms, life_ms })
     }

@@ -6,9 +6,10 @@
 //! ```text
 //! family default   "pd/meta"              Meta, with the position of the last command applied
 //!                  "pd/store/" id u64 BE  StoreRecord
+//!                  "pd/keyspace/" id u32 BE  KeyspaceInfo
 //! ```
 
-use crate::gc::{GcState, Service};
+use crate::gc::{GcState, Lives, Service};
 use crate::seeded_bug::SeededBug;
 use crate::{Bugs, Error};
 use bytes::Bytes;
@@ -17,7 +18,7 @@ use engine::{Cf, Engine, Snapshot as _, WriteBatch};
 use raft::{ConfState, EntryId};
 use std::collections::BTreeMap;
 use types::{ClusterId, KeyRange, PeerRole, Region, StoreId, Timestamp};
-use wire::pd::{PdError, StoreInfo, StoreMode};
+use wire::pd::{KeyspaceInfo, PdError, StoreInfo, StoreMode};
 
 /// One entry of the group's log.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -49,6 +50,10 @@ pub(crate) enum Command {
     HoldSafePoint { name: String, at: Timestamp, expires_ms: u64 },
     /// A service needs nothing any more.
     ReleaseSafePoint { name: String },
+    /// There is a key space of this name.
+    CreateKeyspace { name: String, gc_life_ms: u64 },
+    /// Versions live so long in a key space.
+    SetKeyspaceLife { name: String, gc_life_ms: u64 },
 }
 codec_enum!(Command {
     1 = Init { cluster_id },
@@ -64,6 +69,8 @@ codec_enum!(Command {
     11 = GcCollected { round },
     12 = HoldSafePoint { name, at, expires_ms },
     13 = ReleaseSafePoint { name },
+    14 = CreateKeyspace { name, gc_life_ms },
+    15 = SetKeyspaceLife { name, gc_life_ms },
 });
 
 /// How often a store has written to its logs, durably.
@@ -89,6 +96,8 @@ pub(crate) enum Outcome {
         before_ms: u64,
         upper_ms: u64,
     },
+    /// This is the key space.
+    Keyspace(KeyspaceInfo),
 }
 
 /// A store as the cluster remembers it.
@@ -147,11 +156,21 @@ codec_struct!(Meta {
 struct Image {
     meta: Meta,
     stores: Vec<StoreRecord>,
+    keyspaces: Vec<KeyspaceInfo>,
 }
-codec_struct!(Image { meta, stores });
+codec_struct!(Image { meta, stores, keyspaces });
 
 const META_KEY: &[u8] = b"pd/meta";
 const STORE_PREFIX: &[u8] = b"pd/store/";
+const KEYSPACE_PREFIX: &[u8] = b"pd/keyspace/";
+/// The key space that is always there.
+const DEFAULT_KEYSPACE: &str = "default";
+/// Ids are three bytes long.
+const KEYSPACE_ID_MAX: u32 = 0x00ff_ffff;
+/// Key spaces with a life time of their own, at most: each has a safe point of its own, of which regions are told.
+const OWN_LIVES_MAX: usize = 256;
+/// The longest name of a key space, in bytes.
+const KEYSPACE_NAME_MAX: usize = 64;
 
 /// The replicated state.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -160,6 +179,8 @@ pub(crate) struct State {
     stores: BTreeMap<StoreId, StoreRecord>,
     /// Who holds which address. Invariant: exactly the non-empty addresses of `stores`.
     addresses: BTreeMap<String, StoreId>,
+    /// By id, the default one always; no two of one name.
+    keyspaces: BTreeMap<u32, KeyspaceInfo>,
     /// Rules that are broken on purpose.
     pub(crate) bugs: Bugs,
 }
@@ -173,8 +194,14 @@ impl State {
             // Zero stands for "none" among ids, so the first is one.
             None => Meta { id_bound: 1, ..Meta::default() },
         };
-        let mut state =
-            Self { meta, stores: BTreeMap::new(), addresses: BTreeMap::new(), bugs: Bugs::default() };
+        let default = KeyspaceInfo { name: DEFAULT_KEYSPACE.to_owned(), ..KeyspaceInfo::default() };
+        let mut state = Self {
+            meta,
+            stores: BTreeMap::new(),
+            addresses: BTreeMap::new(),
+            keyspaces: BTreeMap::from([(0, default)]),
+            bugs: Bugs::default(),
+        };
         let mut iterator = snapshot.iter(Cf::Default, &KeyRange::prefix(STORE_PREFIX));
         let mut valid = iterator.seek_to_first();
         while valid {
@@ -186,6 +213,14 @@ impl State {
                 )));
             }
             state.insert(record);
+            valid = iterator.next();
+        }
+        iterator.status()?;
+        let mut iterator = snapshot.iter(Cf::Default, &KeyRange::prefix(KEYSPACE_PREFIX));
+        let mut valid = iterator.seek_to_first();
+        while valid {
+            let keyspace = KeyspaceInfo::from_bytes(&Bytes::copy_from_slice(iterator.value()))?;
+            state.keyspaces.insert(keyspace.id, keyspace);
             valid = iterator.next();
         }
         iterator.status()?;
@@ -264,7 +299,9 @@ impl State {
 
     /// All of it, for another member.
     pub(crate) fn image(&self) -> Bytes {
-        Image { meta: self.meta.clone(), stores: self.stores.values().cloned().collect() }.to_bytes()
+        let stores = self.stores.values().cloned().collect();
+        Image { meta: self.meta.clone(), stores, keyspaces: self.keyspaces.values().cloned().collect() }
+            .to_bytes()
     }
 
     /// The state of another member at `at` takes the place of this one.
@@ -274,7 +311,7 @@ impl State {
         image: &Bytes,
         batch: &mut WriteBatch,
     ) -> Result<(), Error> {
-        let Image { meta, stores } = Image::from_bytes(image)?;
+        let Image { meta, stores, keyspaces } = Image::from_bytes(image)?;
         if meta.applied != at {
             return Err(Error::Corrupt(format!(
                 "a snapshot at {at:?} holds the state at {:?}",
@@ -288,6 +325,10 @@ impl State {
         self.addresses.clear();
         for record in stores {
             self.put(record, batch);
+        }
+        self.keyspaces.retain(|id, _| *id == 0);
+        for keyspace in keyspaces {
+            self.put_keyspace(keyspace, batch);
         }
         batch.put(Cf::Default, META_KEY, &self.meta.to_bytes());
         Ok(())
@@ -344,7 +385,8 @@ impl State {
             }
             Some(Command::AdvanceGc { now_ms, life_ms }) => {
                 let ignores_services = self.bugs.has(SeededBug::SafePointIgnoresServices);
-                self.gc_mut().advance(now_ms, life_ms, ignores_services);
+                let lives = self.lives(life_ms);
+                self.gc_mut().advance(now_ms, &lives, ignores_services);
                 Outcome::Done
             }
             Some(Command::GcResolved { round }) => {
@@ -359,6 +401,12 @@ impl State {
                 let held = self.gc_mut().hold(Service { name, at, expires_ms });
                 held.map_or_else(Outcome::Refused, |()| Outcome::Done)
             }
+            Some(Command::CreateKeyspace { name, gc_life_ms }) => {
+                self.apply_create_keyspace(name, gc_life_ms, batch)
+            }
+            Some(Command::SetKeyspaceLife { name, gc_life_ms }) => {
+                self.apply_keyspace_life(&name, gc_life_ms, batch)
+            }
             Some(Command::ReleaseSafePoint { name }) => match self.gc_mut().release(&name) {
                 true => Outcome::Done,
                 false => {
@@ -369,6 +417,63 @@ impl State {
         };
         batch.put(Cf::Default, META_KEY, &self.meta.to_bytes());
         outcome
+    }
+
+    fn apply_create_keyspace(&mut self, name: String, gc_life_ms: u64, batch: &mut WriteBatch) -> Outcome {
+        let refused = |message| Outcome::Refused(PdError::InvalidRequest { message });
+        let is_plain =
+            |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-_.".contains(&byte);
+        if name.is_empty() || name.len() > KEYSPACE_NAME_MAX || !name.bytes().all(is_plain) {
+            return refused(format!(
+                "a key space has a name of 1 to {KEYSPACE_NAME_MAX} bytes: small letters, digits, `-`, `_` and `.`"
+            ));
+        }
+        if let Some(known) = self.keyspace(&name) {
+            return Outcome::Keyspace(known.clone());
+        }
+        let id = self.keyspaces.last_key_value().map_or(0, |(last, _)| *last) + 1;
+        if id > KEYSPACE_ID_MAX {
+            return refused(format!("there are {KEYSPACE_ID_MAX} key spaces already"));
+        }
+        self.set_keyspace(KeyspaceInfo { id, name, gc_life_ms }, batch)
+    }
+
+    fn apply_keyspace_life(&mut self, name: &str, gc_life_ms: u64, batch: &mut WriteBatch) -> Outcome {
+        match self.keyspace(name).cloned() {
+            Some(known) => self.set_keyspace(KeyspaceInfo { gc_life_ms, ..known }, batch),
+            None => Outcome::Refused(PdError::UnknownKeyspace { name: name.to_owned() }),
+        }
+    }
+
+    fn set_keyspace(&mut self, keyspace: KeyspaceInfo, batch: &mut WriteBatch) -> Outcome {
+        let others = self.lives(0).own_ms.keys().filter(|id| **id != keyspace.id).count();
+        if keyspace.gc_life_ms > 0 && others >= OWN_LIVES_MAX {
+            let message = format!("{OWN_LIVES_MAX} key spaces have a life time of their own already");
+            return Outcome::Refused(PdError::InvalidRequest { message });
+        }
+        self.put_keyspace(keyspace.clone(), batch);
+        Outcome::Keyspace(keyspace)
+    }
+
+    fn put_keyspace(&mut self, keyspace: KeyspaceInfo, batch: &mut WriteBatch) {
+        let key = [KEYSPACE_PREFIX, &keyspace.id.to_be_bytes()].concat();
+        batch.put(Cf::Default, &key, &keyspace.to_bytes());
+        self.keyspaces.insert(keyspace.id, keyspace);
+    }
+
+    /// By id.
+    pub(crate) fn keyspaces(&self) -> impl Iterator<Item = &KeyspaceInfo> {
+        self.keyspaces.values()
+    }
+
+    pub(crate) fn keyspace(&self, name: &str) -> Option<&KeyspaceInfo> {
+        self.keyspaces.values().find(|keyspace| keyspace.name == name)
+    }
+
+    /// How long versions live, if it is `common_ms` where nothing else is said.
+    pub(crate) fn lives(&self, common_ms: u64) -> Lives {
+        let own = self.keyspaces.values().filter(|keyspace| keyspace.gc_life_ms > 0);
+        Lives { common_ms, own_ms: own.map(|keyspace| (keyspace.id, keyspace.gc_life_ms)).collect() }
     }
 
     fn apply_bootstrap(&mut self, store: StoreInfo, region: Region, batch: &mut WriteBatch) -> Outcome {
@@ -524,6 +629,7 @@ impl State {
         assert_eq!(addresses, self.addresses, "the index of addresses is that of the stores");
         assert!(self.meta.id_bound >= 1, "ids begin at one");
         self.meta.gc.iter().for_each(GcState::check_invariants);
+        assert!(self.keyspaces.contains_key(&0), "the default key space is always there");
         assert!(self.meta.bootstrap.is_some() || self.stores.is_empty(), "stores join after the bootstrap");
     }
 }

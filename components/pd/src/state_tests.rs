@@ -41,6 +41,9 @@ fn commands() -> Vec<Command> {
         Command::HoldSafePoint { name: "backup".to_owned(), at: Timestamp::compose(50, 1), expires_ms: 2000 },
         Command::AdvanceGc { now_ms: 1000, life_ms: 900 },
         Command::GcResolved { round: 1 },
+        Command::CreateKeyspace { name: "shop".to_owned(), gc_life_ms: 0 },
+        Command::CreateKeyspace { name: "shop".to_owned(), gc_life_ms: 5 },
+        Command::SetKeyspaceLife { name: "default".to_owned(), gc_life_ms: 7 },
     ]
 }
 

@@ -129,6 +129,27 @@ pub enum PdRequest {
         /// The round.
         round: u64,
     },
+    /// A key space of this name; the one that is there, if there is one. Answer: [`PdReply::Keyspaces`] with it.
+    CreateKeyspace {
+        /// The name.
+        name: String,
+        /// How long versions live there, in milliseconds; zero for as long as elsewhere.
+        gc_life_ms: u64,
+    },
+    /// The key space of a name, or all. Answer: [`PdReply::Keyspaces`], in the order of their ids, or
+    /// [`PdError::UnknownKeyspace`].
+    GetKeyspaces {
+        /// The name.
+        name: Option<String>,
+    },
+    /// Change how long versions live in a key space. Answer: [`PdReply::Keyspaces`] with it, or
+    /// [`PdError::UnknownKeyspace`].
+    SetKeyspaceLife {
+        /// The name.
+        name: String,
+        /// As of [`PdRequest::CreateKeyspace`].
+        gc_life_ms: u64,
+    },
 }
 codec_enum!(PdRequest {
     1 = GetCluster,
@@ -152,7 +173,22 @@ codec_enum!(PdRequest {
     19 = ReleaseSafePoint { name },
     20 = GcResolved { round },
     21 = GcCollected { round },
+    22 = CreateKeyspace { name, gc_life_ms },
+    23 = GetKeyspaces { name },
+    24 = SetKeyspaceLife { name, gc_life_ms },
 });
+
+/// A key space: keys of its own, raw ones and those of transactions.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub struct KeyspaceInfo {
+    /// Stands in every key; never used again.
+    pub id: u32,
+    /// How users call it.
+    pub name: String,
+    /// How long versions live there, in milliseconds; zero for as long as elsewhere.
+    pub gc_life_ms: u64,
+}
+codec_struct!(KeyspaceInfo { id, name, gc_life_ms });
 
 /// What is being done about old versions.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Debug)]
@@ -364,6 +400,8 @@ pub enum PdReply {
     Operators(Vec<OperatorStatus>),
     /// How far the removal of old versions is.
     Gc(GcStatus),
+    /// Key spaces.
+    Keyspaces(Vec<KeyspaceInfo>),
 }
 codec_enum!(PdReply {
     1 = Done,
@@ -377,6 +415,7 @@ codec_enum!(PdReply {
     9 = Timestamp(timestamp),
     10 = Operators(operators),
     11 = Gc(status),
+    12 = Keyspaces(keyspaces),
 });
 
 /// Why the placement driver refuses.
@@ -418,6 +457,11 @@ pub enum PdError {
         /// Below this nothing can be held any more.
         safe_point: Timestamp,
     },
+    /// There is no key space of this name.
+    UnknownKeyspace {
+        /// The name.
+        name: String,
+    },
 }
 codec_enum!(PdError {
     1 = NotLeader { leader },
@@ -428,6 +472,7 @@ codec_enum!(PdError {
     6 = InvalidRequest { message },
     7 = ServerIsBusy { backoff_ms },
     8 = BelowSafePoint { at, safe_point },
+    9 = UnknownKeyspace { name },
 });
 
 /// A store, as it introduces itself.

@@ -1,6 +1,7 @@
 //! `flotilla ctl`: looks at regions and stores, and moves them.
 
 mod gc;
+mod keyspace;
 mod view;
 mod wait;
 
@@ -78,6 +79,11 @@ enum Command {
     Gc {
         #[command(subcommand)]
         command: Option<gc::GcCommand>,
+    },
+    /// Make key spaces, and list them.
+    Keyspace {
+        #[command(subcommand)]
+        command: keyspace::KeyspaceCommand,
     },
     /// Wait until the cluster is as it should be; exit code 1 with the reason if it is not in time.
     Wait {
@@ -233,6 +239,7 @@ pub(crate) async fn run(ctl: Ctl) -> anyhow::Result<Outcome> {
         }
         Command::Operator { command } => operate(&admin, command, ctl.json).await,
         Command::Gc { command } => gc::run(&admin, command, ctl.json).await,
+        Command::Keyspace { command } => keyspace::run(&admin, command, ctl.json).await,
         Command::Wait { .. } => unreachable!("answered above"),
     }
 }

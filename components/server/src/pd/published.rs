@@ -18,7 +18,7 @@ use wire::pd::{PdError, PdReply, PdRequest, PdResponse, StoreState};
 const COUNT_INTERVAL: Duration = Duration::from_secs(1);
 
 /// What can be asked, as labels of metrics.
-pub(crate) const METHODS: [&str; 21] = [
+pub(crate) const METHODS: [&str; 24] = [
     "get_cluster",
     "bootstrap",
     "allocate_ids",
@@ -40,6 +40,9 @@ pub(crate) const METHODS: [&str; 21] = [
     "release_safe_point",
     "gc_resolved",
     "gc_collected",
+    "create_keyspace",
+    "get_keyspaces",
+    "set_keyspace_life",
 ];
 
 fn method(request: &PdRequest) -> usize {
@@ -65,11 +68,14 @@ fn method(request: &PdRequest) -> usize {
         PdRequest::ReleaseSafePoint { .. } => 18,
         PdRequest::GcResolved { .. } => 19,
         PdRequest::GcCollected { .. } => 20,
+        PdRequest::CreateKeyspace { .. } => 21,
+        PdRequest::GetKeyspaces { .. } => 22,
+        PdRequest::SetKeyspaceLife { .. } => 23,
     }
 }
 
 /// Why a request was refused, as labels of metrics.
-pub(crate) const CODES: [&str; 8] = [
+pub(crate) const CODES: [&str; 9] = [
     "not_leader",
     "not_bootstrapped",
     "already_bootstrapped",
@@ -78,6 +84,7 @@ pub(crate) const CODES: [&str; 8] = [
     "invalid_request",
     "server_is_busy",
     "below_safe_point",
+    "unknown_keyspace",
 ];
 
 fn code(error: &PdError) -> usize {
@@ -90,6 +97,7 @@ fn code(error: &PdError) -> usize {
         PdError::InvalidRequest { .. } => 5,
         PdError::ServerIsBusy { .. } => 6,
         PdError::BelowSafePoint { .. } => 7,
+        PdError::UnknownKeyspace { .. } => 8,
     }
 }
 

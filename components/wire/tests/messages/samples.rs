@@ -13,9 +13,9 @@ use wire::FrameKind;
 use wire::hello::{Close, ConnectionRole, Hello, HelloAck};
 use wire::kv::{BusyReason, KvCommand, KvError, KvPair, KvReply, KvRequest, KvResponse, Scan, WriteOp};
 use wire::pd::{
-    GcStage, GcStatus, Instruction, OperatorStatus, Order, PdError, PdReply, PdRequest, PdResponse,
-    RegionHeartbeat, RegionRoute, ServicePoint, SplitIds, Step, StoreInfo, StoreMode, StoreState, StoreStats,
-    StoreStatus,
+    GcStage, GcStatus, Instruction, KeyspaceInfo, OperatorStatus, Order, PdError, PdReply, PdRequest,
+    PdResponse, RegionHeartbeat, RegionRoute, ServicePoint, SplitIds, Step, StoreInfo, StoreMode, StoreState,
+    StoreStats, StoreStatus,
 };
 use wire::store::{
     DiskState, RaftMessage, SnapshotKey, SnapshotPiece, SnapshotVerdict, StoreBatch, StoreMessage,
@@ -406,6 +406,10 @@ pub(crate) fn pd_requests() -> Vec<PdRequest> {
     requests.push(PdRequest::ReleaseSafePoint { name: "backup".into() });
     requests.push(PdRequest::GcResolved { round: 4 });
     requests.push(PdRequest::GcCollected { round: 4 });
+    requests.push(PdRequest::CreateKeyspace { name: "shop".into(), gc_life_ms: 3_600_000 });
+    requests.push(PdRequest::GetKeyspaces { name: Some("shop".into()) });
+    requests.push(PdRequest::GetKeyspaces { name: None });
+    requests.push(PdRequest::SetKeyspaceLife { name: "shop".into(), gc_life_ms: 0 });
     requests
 }
 
@@ -473,6 +477,8 @@ pub(crate) fn pd_replies() -> Vec<PdReply> {
         PdReply::Timestamp(Timestamp::compose(1_700_000_000_000, 9)),
         PdReply::Operators(vec![operator]),
     ];
+    let keyspace = KeyspaceInfo { id: 7, name: "shop".into(), gc_life_ms: 3_600_000 };
+    replies.push(PdReply::Keyspaces(vec![keyspace]));
     replies.extend(gc_stages().into_iter().map(gc_status).map(PdReply::Gc));
     replies
 }
@@ -507,5 +513,6 @@ pub(crate) fn pd_errors() -> Vec<PdError> {
         PdError::InvalidRequest { message: "a count of 0".into() },
         PdError::ServerIsBusy { backoff_ms: 100 },
         PdError::BelowSafePoint { at: Timestamp(1_000), safe_point: Timestamp(2_000) },
+        PdError::UnknownKeyspace { name: "shop".into() },
     ]
 }

@@ -147,6 +147,9 @@ fn every_variant_has_a_sample() {
             ReleaseSafePoint,
             GcResolved,
             GcCollected,
+            CreateKeyspace,
+            GetKeyspaces,
+            SetKeyspaceLife,
         }
     );
     covered!(
@@ -163,6 +166,7 @@ fn every_variant_has_a_sample() {
             Timestamp,
             Operators,
             Gc,
+            Keyspaces,
         }
     );
     covered!(
@@ -176,6 +180,7 @@ fn every_variant_has_a_sample() {
             InvalidRequest,
             ServerIsBusy,
             BelowSafePoint,
+            UnknownKeyspace,
         }
     );
     covered!(samples::gc_stages(), wire::pd::GcStage { Idle, Guarding, Removing });
