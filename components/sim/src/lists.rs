@@ -2,7 +2,7 @@
 //!
 //! What each has seen says in which order it must stand to others; what cannot be brought in order is found when the run
 //! is over, by its name ([`isolation`], INV-TXN-12). Authors begin optimistically and pessimistically, leave it to the
-//! client to begin again, walk away in the middle of a commit, or die with their process.
+//! client to begin again, or walk away in the middle of a commit.
 
 use crate::executor::Handle;
 use crate::fields::{Fields, Unreadable};

@@ -83,6 +83,9 @@ pub(crate) struct Bench {
     /// Transactions reserve what they read to write it, instead of finding out when they commit.
     #[arg(long, conflicts_with = "suite")]
     pessimistic: bool,
+    /// How transactions commit where they can; without it, as early as possible.
+    #[arg(long, value_enum, conflicts_with = "suite")]
+    commit: Option<Commit>,
     /// Split regions and move leaders meanwhile. Of workloads in transactions.
     #[arg(long, conflicts_with = "suite")]
     shuffle: bool,
@@ -93,6 +96,27 @@ pub(crate) struct Bench {
     /// Print JSON.
     #[arg(long)]
     json: bool,
+}
+
+/// How transactions commit.
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum Commit {
+    /// Keys are locked, and then the primary is committed.
+    TwoPhase,
+    /// Once all keys are locked.
+    Async,
+    /// The same, and without locks where all keys lie in one region.
+    OnePhase,
+}
+
+impl From<Commit> for client::CommitProtocol {
+    fn from(commit: Commit) -> Self {
+        match commit {
+            Commit::TwoPhase => Self::TwoPhase,
+            Commit::Async => Self::AsyncCommit,
+            Commit::OnePhase => Self::OnePhase,
+        }
+    }
 }
 
 fn parse_rate(text: &str) -> Result<NonZeroU32, String> {
@@ -141,9 +165,9 @@ pub(crate) async fn run(bench: Bench) -> anyhow::Result<Outcome> {
     if workload.is_transactional() {
         return transactions(&bench, &clients, &load).await;
     }
-    if bench.pessimistic || bench.shuffle {
-        let message =
-            "--pessimistic and --shuffle go with workloads in transactions, such as bank".to_owned();
+    if bench.pessimistic || bench.shuffle || bench.commit.is_some() {
+        let message = "--pessimistic, --commit and --shuffle go with workloads in transactions, such as bank"
+            .to_owned();
         return Err(Usage(message).into());
     }
     let connections: Vec<_> = clients.iter().map(client::Client::raw).collect();
@@ -169,7 +193,10 @@ pub(crate) async fn run(bench: Bench) -> anyhow::Result<Outcome> {
 /// Runs a workload in transactions; the answer is no if something did not hold.
 async fn transactions(bench: &Bench, clients: &[client::Client], load: &Load) -> anyhow::Result<Outcome> {
     let around = txn::Around {
-        manner: txn::Manner { is_pessimistic: bench.pessimistic },
+        manner: txn::Manner {
+            is_pessimistic: bench.pessimistic,
+            protocol: bench.commit.map(Into::into).unwrap_or_default(),
+        },
         warm_up: bench.warm_up,
         duration: bench.duration,
         shuffles: bench.shuffle,

@@ -16,7 +16,7 @@ use super::workload::Workload;
 use crate::clock;
 use anyhow::Context as _;
 use bank::Bank;
-use client::{Client, Error, Transaction, TxnClient};
+use client::{Client, CommitProtocol, Error, Transaction, TxnClient};
 use env::{Dice as _, SplitMix};
 use lists::Lists;
 use orders::Orders;
@@ -34,10 +34,13 @@ const PREFIX: &str = "bench/";
 pub(super) struct Manner {
     /// Keys are reserved as they are read to be written.
     pub(super) is_pessimistic: bool,
+    /// How they commit.
+    pub(super) protocol: CommitProtocol,
 }
 
 impl Manner {
     async fn begin(self, client: &TxnClient) -> Result<Transaction, Error> {
+        let client = client.with_protocol(self.protocol);
         if self.is_pessimistic { client.begin_pessimistic().await } else { client.begin().await }
     }
 }

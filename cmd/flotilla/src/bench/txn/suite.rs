@@ -7,7 +7,7 @@ use crate::bench::round::{Round, Timing, nothing, round, round_of, wait_replicat
 use crate::bench::rows::{Rounds, Row};
 use crate::bench::workload::Workload;
 use crate::playground::Cluster;
-use client::{Client, Keyspace};
+use client::{Client, CommitProtocol, Keyspace};
 
 const VALUE_SIZE: usize = 128;
 const KEYS: u64 = 10_000;
@@ -16,7 +16,11 @@ const SCAN_PAIRS: u64 = 100;
 const REGIONS: u64 = 4;
 
 /// How transactions commit, each a set of rows of its own.
-const MODES: &[(&str, Manner)] = &[("two_phase", Manner { is_pessimistic: false })];
+const MODES: &[(&str, Manner)] = &[
+    ("two_phase", Manner { is_pessimistic: false, protocol: CommitProtocol::TwoPhase }),
+    ("async_commit", Manner { is_pessimistic: false, protocol: CommitProtocol::AsyncCommit }),
+    ("one_phase", Manner { is_pessimistic: false, protocol: CommitProtocol::OnePhase }),
+];
 
 const fn load(workload: Workload, clients: usize) -> Load {
     Load { workload, clients, value_size: VALUE_SIZE, keys: KEYS, scan_pairs: SCAN_PAIRS, rate: None }
@@ -50,8 +54,9 @@ pub(in crate::bench) async fn measure(timing: Timing, cluster: &Cluster) -> anyh
             let (row, load) = (format!("txn_{name}.{clients}c"), load(txn, clients));
             add(&mut rounds, timing, cluster, &client, load, Manner::default(), &row, Some(&beside)).await?;
         }
-        for (mode, manner) in [("optimistic", false), ("pessimistic", true)] {
-            let (row, manner) = (format!("storm_8_keys.{mode}.64c"), Manner { is_pessimistic: manner });
+        for (mode, is_pessimistic) in [("optimistic", false), ("pessimistic", true)] {
+            let row = format!("storm_8_keys.{mode}.64c");
+            let manner = Manner { is_pessimistic, ..Manner::default() };
             let load = load(Workload::TxnStorm, 64);
             add(&mut rounds, timing, cluster, &client, load, manner, &row, None).await?;
         }
