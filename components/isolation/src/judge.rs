@@ -3,6 +3,7 @@
 use crate::graph::{Edge, Graph, Wanted};
 use crate::history::{History, Outcome, Step};
 use crate::lists::{Lists, all_seen};
+use std::collections::BTreeMap;
 use std::fmt;
 
 /// Something that cannot have happened, or that serializable transactions would not do.
@@ -96,18 +97,48 @@ fn graph_of(history: &History, lists: &Lists) -> Graph {
             }
         }
     }
+    let unread = unread(history, lists);
+    for (list, writers) in &unread {
+        let last = lists.orders.get(list).and_then(|order| order.last());
+        if let Some(last) = last.and_then(|last| writer(*list, *last)) {
+            writers.iter().for_each(|unread| graph.add(last, *unread, Edge::WriteWrite));
+        }
+    }
     for seen in all_seen(history, &mut Vec::new()) {
         if let Some(writer) = seen.elements.last().and_then(|last| writer(seen.list, *last)) {
             graph.add(writer, seen.reader, Edge::WriteRead);
         }
         let order = lists.orders.get(&seen.list).map_or(&[][..], Vec::as_slice);
         // What it appended itself it has not missed; what others appended after that, neither.
-        if let Some(missed) = order.get(seen.elements.len()).and_then(|next| writer(seen.list, *next)) {
-            graph.add(seen.reader, missed, Edge::ReadWrite);
+        match order.get(seen.elements.len()) {
+            Some(next) => {
+                if let Some(missed) = writer(seen.list, *next) {
+                    graph.add(seen.reader, missed, Edge::ReadWrite);
+                }
+            }
+            None => {
+                let missed = unread.get(&seen.list).into_iter().flatten();
+                missed.for_each(|missed| graph.add(seen.reader, *missed, Edge::ReadWrite));
+            }
         }
     }
     add_time(&mut graph, history);
     graph
+}
+
+/// Who has appended to a list what nobody has read: it stands behind all that was read, in an order that is not known.
+fn unread(history: &History, lists: &Lists) -> BTreeMap<u64, Vec<usize>> {
+    let mut unread: BTreeMap<u64, Vec<usize>> = BTreeMap::new();
+    for (place, transaction) in history.transactions.iter().enumerate() {
+        for step in transaction.steps.iter().filter(|_| transaction.outcome == Outcome::Done) {
+            if let Step::Append { list, element } = step
+                && lists.orders.get(list).is_none_or(|order| !order.contains(element))
+            {
+                unread.entry(*list).or_default().push(place);
+            }
+        }
+    }
+    unread
 }
 
 /// Who had ended when another one began comes before it. Not each before each: behind the transactions stand moments, one

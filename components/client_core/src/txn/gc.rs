@@ -13,6 +13,7 @@
 use crate::call::{Call, Effect, TxnAttempt};
 use crate::core::Core;
 use crate::error::Error;
+use crate::keyspace::Keyspace;
 use crate::region_cache::Route;
 use crate::router::unexpected;
 use crate::seeded_bug::SeededBug;
@@ -22,7 +23,7 @@ use std::time::Duration;
 use types::{Key, KeyRange, SafePoints, transactional_range};
 use wire::kv::{KvCommand, KvReply};
 use wire::pd::{GcStage, GcStatus, PdReply, PdRequest};
-use wire::txn::{LockInfo, TxnCommand, TxnRead, TxnReply};
+use wire::txn::{LockInfo, TxnCommand, TxnFault, TxnRead, TxnReply};
 
 /// Regions that are worked on at once: few, since what is done for each of them goes through its log like the writes of
 /// clients, who must not wait for it.
@@ -229,6 +230,11 @@ impl Collector {
             TxnAttempt::Answered(KvReply::Txn(reply)) => Ok(Some(*reply)),
             TxnAttempt::Answered(_) => {
                 Err(self.core.nonsense(call, route.store_id, "not about old versions"))
+            }
+            TxnAttempt::Faulted(TxnFault::KeyIsLocked { locks }) if !locks.is_empty() => {
+                // Of commands on their way through the log: the engine is about to have them, or never will.
+                self.core.wait_for_lock(call, Keyspace::TXN, &locks[0]).await?;
+                Ok(None)
             }
             TxnAttempt::Faulted(fault) => {
                 let message = format!("a store answered with {fault:?} where old versions were to go");

@@ -165,7 +165,16 @@ impl Core {
         }
     }
 
-    async fn wait_for_lock(&self, call: &mut Call, keyspace: Keyspace, lock: &LockInfo) -> Result<(), Error> {
+    /// Waits a little for a lock to go by itself.
+    ///
+    /// # Errors
+    /// [`TxnError::LockTimeout`] when the call ends before.
+    pub(crate) async fn wait_for_lock(
+        &self,
+        call: &mut Call,
+        keyspace: Keyspace,
+        lock: &LockInfo,
+    ) -> Result<(), Error> {
         let cause = Cause::Locked { key: users_key(keyspace, &lock.key), by: lock.start_ts };
         self.pause(call, Class::Locked, cause, Duration::ZERO).await
     }

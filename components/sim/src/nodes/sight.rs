@@ -22,7 +22,7 @@ use raft::{Body, Entry, EntryId, EntryKind, Message, Role, Status};
 use raft_log::keys;
 use raftstore::{
     ApplyRecord, Command, Delegate, GcRecord, LOG_START, PeerState, RegionRecord, Worker, WorkerStats,
-    WriteItem, all_regions, gc_record_of, region_record,
+    WriteItem, all_regions, gc_record_of, put_region, region_record,
 };
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -643,6 +643,21 @@ pub(super) fn leases(store: &Store<MemEngine>, clock: MonoTime) -> Vec<LeaseView
     valid.map(view).collect()
 }
 
+/// A region that is there, as it is when the batch has been written: a replica that lags may apply a cut of the region and what
+/// came long after it in one batch.
+fn region_after(batch: &WriteBatch, engine: &MemEngine, region_id: RegionId) -> Option<RegionRecord> {
+    let before = region_record(engine, region_id).expect("no fault was injected")?;
+    let mut named = WriteBatch::new();
+    put_region(&mut named, &before);
+    let Some(Op::Put { key: name, .. }) = named.ops().next() else { unreachable!("a record was put") };
+    let written = batch.ops().filter_map(|op| match op {
+        Op::Put { cf: Cf::Raft, key, value } if key == name => Some(Bytes::copy_from_slice(value)),
+        _ => None,
+    });
+    let after = written.last().map(|bytes| RegionRecord::from_bytes(&bytes).expect("written by this build"));
+    Some(after.unwrap_or(before))
+}
+
 /// Where versions may go, no lock is left of a transaction that began by then: what became of it may be forgotten.
 fn no_old_locks(
     batch: &WriteBatch,
@@ -650,9 +665,7 @@ fn no_old_locks(
     region_id: RegionId,
     gc: &GcRecord,
 ) -> Result<(), Broken> {
-    let Some(record) = region_record(engine, region_id).expect("no fault was injected") else {
-        return Ok(());
-    };
+    let Some(record) = region_after(batch, engine, region_id) else { return Ok(()) };
     let snapshot = engine.snapshot();
     let mut locks: BTreeMap<Key, Bytes> = BTreeMap::new();
     let mut iter = snapshot.iter(Cf::Lock, &record.region.range);
