@@ -96,54 +96,36 @@ pub fn prewrite<S: Snapshot>(
     mutations: &[Mutation],
     batch: &mut WriteBatch,
 ) -> Result<Prewritten, TxnError> {
-    let (mut found, mut failures) = (Vec::with_capacity(mutations.len()), Gathered::default());
+    let (mut locks, mut free, mut failures) = (Vec::new(), Vec::new(), Gathered::default());
     for mutation in mutations {
         match examine(reader, txn, mutation) {
             Ok(Found::Committed(at)) => {
                 return Ok(Prewritten { committed_at: Some(at), min_commit_ts: None });
             }
             Ok(Found::Nothing) => {}
-            Ok(one) => found.push(one),
+            Ok(Found::Locked(lock)) => locks.push(lock),
+            Ok(Found::Free(plan)) => free.push(plan),
             Err(error) => failures.add(error),
         }
     }
     failures.end()?;
-    let mut commit_ts = txn.min_commit_ts;
-    let mut is_asked_again = false;
-    for one in &found {
-        match one {
-            Found::Locked(_) => is_asked_again = true,
-            Found::Free(plan) => commit_ts = commit_ts.max(plan.commits_after(txn)),
-            Found::Committed(_) | Found::Nothing => unreachable!("not kept"),
-        }
-    }
+    let commit_ts = free.iter().map(|plan| plan.commits_after(txn)).fold(txn.min_commit_ts, Timestamp::max);
     let is_too_late = txn.max_commit_ts > Timestamp(0) && commit_ts > txn.max_commit_ts;
-    match &txn.mode {
-        // Where it could not be done before, it is not tried again.
-        CommitMode::OnePhase if !is_too_late && !is_asked_again && !found.is_empty() => {
-            for one in &found {
-                let Found::Free(plan) = one else { unreachable!("none was locked by an earlier request") };
-                plan.commit(reader, txn.start_ts, commit_ts, batch)?;
-            }
-            return Ok(Prewritten { committed_at: Some(commit_ts), min_commit_ts: None });
+    // Where an earlier request has locked keys instead, it is not tried again.
+    if txn.mode == CommitMode::OnePhase && locks.is_empty() && !free.is_empty() && !is_too_late {
+        for plan in &free {
+            plan.commit(reader, txn.start_ts, commit_ts, batch)?;
         }
-        _ => {}
+        return Ok(Prewritten { committed_at: Some(commit_ts), min_commit_ts: None });
     }
     let secondaries = match &txn.mode {
         CommitMode::Async { secondaries } if !is_too_late => Some(secondaries),
         _ => None,
     };
-    let (mut is_async, mut min_commit_ts) = (!found.is_empty(), Timestamp(0));
-    for one in found {
-        let lock = match one {
-            Found::Locked(lock) => lock,
-            Found::Free(plan) => plan.lock(txn, secondaries, batch),
-            Found::Committed(_) | Found::Nothing => unreachable!("not kept"),
-        };
-        is_async &= lock.async_commit;
-        min_commit_ts = min_commit_ts.max(lock.min_commit_ts);
-    }
-    Ok(Prewritten { committed_at: None, min_commit_ts: is_async.then_some(min_commit_ts) })
+    locks.extend(free.into_iter().map(|plan| plan.lock(txn, secondaries, batch)));
+    let is_async = !locks.is_empty() && locks.iter().all(|lock| lock.async_commit);
+    let min_commit_ts = locks.iter().map(|lock| lock.min_commit_ts).max().filter(|_| is_async);
+    Ok(Prewritten { committed_at: None, min_commit_ts })
 }
 
 /// What a key is like for the transaction.
