@@ -262,6 +262,7 @@ pub(crate) const fn unexpected(reply: &PdReply) -> &'static str {
         PdReply::Timestamp(_) => "the placement driver answered with a timestamp",
         PdReply::Operators(_) => "the placement driver answered with operators",
         PdReply::Keyspaces(_) => "the placement driver answered with key spaces",
+        PdReply::Deadlocks { .. } | PdReply::LockWaits(_) => "the placement driver answered with lock waits",
         PdReply::Gc(_) => "the placement driver answered with what is done about old versions",
     }
 }

@@ -13,6 +13,7 @@
 //! replicated, [`Directory`] for what is not, and [`plan()`] for why things move.
 
 mod config;
+mod deadlock;
 mod directory;
 mod error;
 mod gc;

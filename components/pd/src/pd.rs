@@ -126,6 +126,10 @@ pub struct PdStatus {
     pub heartbeats_invalid: u64,
     /// Requests that wait for the log.
     pub requests_waiting: usize,
+    /// Requests that wait for locks at stores, as far as is known.
+    pub lock_waits: usize,
+    /// Deadlocks found under this leadership.
+    pub deadlocks_found: u64,
     /// Nobody is to read below this any more.
     pub gc_guarded: Timestamp,
     /// Versions below this may be gone.
@@ -279,6 +283,8 @@ impl<E: Engine> Pd<E> {
             status.is_serving = true;
             status.is_scheduling = lead.is_prepared;
             status.region_count = lead.directory.len();
+            status.lock_waits = lead.detector.waiting();
+            status.deadlocks_found = lead.detector.found();
             let health = lead.directory.health();
             (status.regions_missing_peers, status.regions_extra_peers) =
                 health.off_target(self.config.replicas);

@@ -19,4 +19,6 @@ env::seeded_bugs! {
     RetiredStoreReturns,
     /// Versions are given up that a service has asked to keep.
     SafePointIgnoresServices,
+    /// Who has waited for a lock is taken to wait on until the longest time is over.
+    LockWaitsNotRemoved,
 }

@@ -1,5 +1,6 @@
 //! What one leadership serves from: soft state, the windows of ids and timestamps, and the answers to requests.
 
+use crate::deadlock::Detector;
 use crate::ids::IdPool;
 use crate::operators::Operators;
 use crate::state::{Command, LogMark, State, StoreRecord};
@@ -103,6 +104,7 @@ pub(crate) struct Lead {
     pub(crate) heartbeats_invalid: u64,
     /// What was seen last to be done about old versions, and since when.
     gc_seen: ((u64, GcStage), MonoTime),
+    pub(crate) detector: Detector,
 }
 
 impl Lead {
@@ -129,6 +131,7 @@ impl Lead {
             heartbeats_stale: 0,
             heartbeats_invalid: 0,
             gc_seen: ((0, GcStage::Idle), now),
+            detector: Detector::new(config.bugs),
         }
     }
 
@@ -243,6 +246,18 @@ impl Lead {
             },
             PdRequest::GcResolved { round } => return Answer::Propose(Command::GcResolved { round }),
             PdRequest::GcCollected { round } => return Answer::Propose(Command::GcCollected { round }),
+            // Of two that lead one knows nothing of what the other is told.
+            PdRequest::ReportLockWaits { .. } | PdRequest::GetLockWaits if !holds_lease => {
+                return Answer::NotLeader;
+            }
+            PdRequest::ReportLockWaits { store_id, .. } if !state.stores().contains_key(&store_id) => {
+                Err(invalid(format!("store {store_id} is not known")))
+            }
+            PdRequest::ReportLockWaits { store_id, report, after, added, removed } => {
+                let found = self.detector.report(now, store_id, (report, after), added, &removed);
+                Ok(PdReply::Deadlocks { is_taken: found.is_some(), found: found.unwrap_or_default() })
+            }
+            PdRequest::GetLockWaits => Ok(PdReply::LockWaits(self.detector.waits(now))),
         };
         Answer::Now(result.into())
     }

@@ -14,7 +14,7 @@
 //! error and has changed nothing. Each may come twice. What holds: a lock is never put over another transaction's
 //! (INV-TXN-2), a record never over another's but for a rollback, which is then noted in it (INV-TXN-3), and a commit comes
 //! after its start and at or after its lock's minimum (INV-TXN-1). That nobody else changes the key between the view and
-//! the proposal is what [`Latches`] are for.
+//! the proposal is what [`Latches`] are for. Whoever meets another's lock may wait until it goes ([`Waits`]).
 //!
 //! This room knows no Raft, no region and no clock. Start with [`prewrite`].
 
@@ -25,6 +25,7 @@ mod pessimistic;
 mod prewrite;
 mod rollback;
 mod status;
+mod waits;
 
 pub use commit::commit;
 pub use error::{Conflict, TxnError};
@@ -33,3 +34,4 @@ pub use pessimistic::{LockRequest, acquire, release};
 pub use prewrite::{CommitMode, Mutation, MutationKind, Prewrite, Prewritten, prewrite};
 pub use rollback::rollback;
 pub use status::{CheckStatus, Secondary, Status, check_secondary, check_status, clean_up, heartbeat};
+pub use waits::{Due, Waiter, Waits};

@@ -231,6 +231,8 @@ pub enum BusyReason {
     RegionMoving,
     /// It is asking the placement driver what time it is.
     Clock,
+    /// Too many wait for locks, of the key or of the store.
+    LockWaits,
 }
 codec_enum!(BusyReason {
     1 = ProposalQueue,
@@ -239,6 +241,7 @@ codec_enum!(BusyReason {
     4 = SlowDisk,
     5 = RegionMoving,
     6 = Clock,
+    7 = LockWaits,
 });
 
 /// Why a command was not done. All but [`KvError::UndeterminedResult`] mean: it will never be applied.

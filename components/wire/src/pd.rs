@@ -1,6 +1,7 @@
 //! Anyone to the placement driver.
 
 use crate::store::DiskState;
+use crate::txn::WaitEdge;
 use bytes::BytesMut;
 use codec::{Decode, DecodeError, Encode, Reader, codec_enum, codec_struct};
 use types::{
@@ -150,6 +151,21 @@ pub enum PdRequest {
         /// As of [`PdRequest::CreateKeyspace`].
         gc_life_ms: u64,
     },
+    /// Who waits for whose locks at a store: what has changed since its last report. Answer: [`PdReply::Deadlocks`].
+    ReportLockWaits {
+        /// The store.
+        store_id: StoreId,
+        /// The number of this report, never zero.
+        report: u64,
+        /// The number of the last report that was taken; zero: there was none, and this one says all there is.
+        after: u64,
+        /// These wait, or wait for somebody else than before.
+        added: Vec<LockWait>,
+        /// The ids of those that do not wait any more.
+        removed: Vec<u64>,
+    },
+    /// Who waits for whose locks in the whole cluster, as stores have reported. Answer: [`PdReply::LockWaits`].
+    GetLockWaits,
 }
 codec_enum!(PdRequest {
     1 = GetCluster,
@@ -176,7 +192,43 @@ codec_enum!(PdRequest {
     22 = CreateKeyspace { name, gc_life_ms },
     23 = GetKeyspaces { name },
     24 = SetKeyspaceLife { name, gc_life_ms },
+    25 = ReportLockWaits { store_id, report, after, added, removed },
+    26 = GetLockWaits,
 });
+
+/// A request that waits for a lock.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub struct LockWait {
+    /// Names it among those of its store.
+    pub id: u64,
+    /// Who waits for whom.
+    pub edge: WaitEdge,
+    /// It waits so long at most, in milliseconds from now.
+    pub left_ms: u64,
+}
+codec_struct!(LockWait { id, edge, left_ms });
+
+/// A request that waits for a lock, as people are told.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub struct SeenWait {
+    /// Where.
+    pub store_id: StoreId,
+    /// Who waits for whom.
+    pub edge: WaitEdge,
+    /// For how long, as far as is known, in milliseconds.
+    pub age_ms: u64,
+}
+codec_struct!(SeenWait { store_id, edge, age_ms });
+
+/// A request that must not wait: it would be waited for.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub struct FoundDeadlock {
+    /// The request, as its store has named it.
+    pub id: u64,
+    /// Who waits for whom, from the request's transaction back to it.
+    pub wait_chain: Vec<WaitEdge>,
+}
+codec_struct!(FoundDeadlock { id, wait_chain });
 
 /// A key space: keys of its own, raw ones and those of transactions.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
@@ -402,6 +454,15 @@ pub enum PdReply {
     Gc(GcStatus),
     /// Key spaces.
     Keyspaces(Vec<KeyspaceInfo>),
+    /// What a report about lock waits has shown.
+    Deadlocks {
+        /// It was taken. If not, the report before it is not known here: the next one is to say all there is.
+        is_taken: bool,
+        /// Those of the added ones that must not wait.
+        found: Vec<FoundDeadlock>,
+    },
+    /// Who waits for whose locks.
+    LockWaits(Vec<SeenWait>),
 }
 codec_enum!(PdReply {
     1 = Done,
@@ -416,6 +477,8 @@ codec_enum!(PdReply {
     10 = Operators(operators),
     11 = Gc(status),
     12 = Keyspaces(keyspaces),
+    13 = Deadlocks { is_taken, found },
+    14 = LockWaits(waits),
 });
 
 /// Why the placement driver refuses.

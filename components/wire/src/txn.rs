@@ -230,7 +230,7 @@ codec_struct!(CheckStatus {
 });
 
 /// Keys of one region are to be reserved.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
 pub struct Acquire {
     /// The key that decides for the transaction.
     pub primary: Key,
@@ -244,8 +244,22 @@ pub struct Acquire {
     pub keys: Vec<Key>,
     /// None of them may have a value.
     pub must_be_new: bool,
+    /// How long to wait for whoever has reserved or locked one of them, in milliseconds; the store may wait for less.
+    pub wait_ms: u64,
 }
-codec_struct!(Acquire { primary, start_ts, for_update_ts, ttl_ms, keys, must_be_new });
+codec_struct!(Acquire { primary, start_ts, for_update_ts, ttl_ms, keys, must_be_new, wait_ms });
+
+/// One transaction waits for another.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Debug)]
+pub struct WaitEdge {
+    /// When the one began that waits.
+    pub waiter_ts: Timestamp,
+    /// When the one began that has locked the key.
+    pub lock_ts: Timestamp,
+    /// The key.
+    pub key: Key,
+}
+codec_struct!(WaitEdge { waiter_ts, lock_ts, key });
 
 /// Who reads, and when.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
@@ -606,6 +620,16 @@ pub enum TxnFault {
         /// Up to when versions may be gone.
         safe_point: Timestamp,
     },
+    /// Who holds the key waits for the one that asks for it, by itself or through others: one of them must give way, and
+    /// that is whoever was last to wait. Roll back, and begin again.
+    Deadlock {
+        /// When the one began that holds the key.
+        lock_ts: Timestamp,
+        /// The key.
+        lock_key: Key,
+        /// Who waits for whom: from the one that asks, over the holder of the key, back to the one that asks.
+        wait_chain: Vec<WaitEdge>,
+    },
 }
 codec_enum!(TxnFault {
     1 = KeyIsLocked { locks },
@@ -619,4 +643,5 @@ codec_enum!(TxnFault {
     9 = Committed { key, start_ts, commit_ts },
     10 = TimestampFromFuture { named, latest },
     11 = BelowSafePoint { at, safe_point },
+    12 = Deadlock { lock_ts, lock_key, wait_chain },
 });

@@ -2,7 +2,7 @@
 
 use crate::keyspace::Keyspace;
 use types::{Key, Timestamp, escape_key};
-use wire::txn::{Conflict, TxnFault};
+use wire::txn::{Conflict, TxnFault, WaitEdge};
 
 /// Why a transaction cannot go on, or was not committed. Nothing of it was written, or ever will be.
 ///
@@ -36,6 +36,17 @@ pub enum TxnError {
         key: Key,
         /// When the other one began.
         by: Timestamp,
+    },
+    /// This transaction and others waited for each other, and it was the last to: it must be rolled back for the others to go
+    /// on. Begin again.
+    #[error("deadlock: {}; begin again", chain_in_words(wait_chain))]
+    Deadlock {
+        /// The key that it could not have.
+        key: Key,
+        /// When the one began that holds it.
+        by: Timestamp,
+        /// Who waited for whom: from this transaction back to it.
+        wait_chain: Vec<WaitEdge>,
     },
     /// A key was to be new, and has a value. Not to be tried again as it is.
     #[error("the key `{}` exists already", escape_key(key))]
@@ -75,7 +86,10 @@ impl TxnError {
     #[must_use]
     pub const fn is_worth_another(&self) -> bool {
         match self {
-            Self::WriteConflict { .. } | Self::RolledBack { .. } | Self::LockTimeout { .. } => true,
+            Self::WriteConflict { .. }
+            | Self::RolledBack { .. }
+            | Self::LockTimeout { .. }
+            | Self::Deadlock { .. } => true,
             // A transaction that is begun again reads at another time.
             Self::BelowSafePoint { .. } => true,
             Self::AlreadyExists { .. } | Self::TooLarge { .. } | Self::TimestampFromFuture { .. } => false,
@@ -100,6 +114,14 @@ impl TxnError {
             TxnFault::BelowSafePoint { at, safe_point } => {
                 Some(Self::BelowSafePoint { at: *at, safe_point: *safe_point })
             }
+            TxnFault::Deadlock { lock_ts, lock_key, wait_chain } => {
+                let told = |edge: &WaitEdge| WaitEdge { key: users_key(keyspace, &edge.key), ..edge.clone() };
+                Some(Self::Deadlock {
+                    key: users_key(keyspace, lock_key),
+                    by: *lock_ts,
+                    wait_chain: wait_chain.iter().map(told).collect(),
+                })
+            }
             TxnFault::KeyIsLocked { .. }
             | TxnFault::CommitTsExpired { .. }
             | TxnFault::TxnNotFound { .. }
@@ -110,6 +132,14 @@ impl TxnError {
             }
         }
     }
+}
+
+/// Who waits for whom, for people.
+fn chain_in_words(chain: &[WaitEdge]) -> String {
+    let told = |edge: &WaitEdge| {
+        format!("{:?} waits for {:?} at `{}`", edge.waiter_ts, edge.lock_ts, escape_key(&edge.key))
+    };
+    chain.iter().map(told).collect::<Vec<_>>().join(", ")
 }
 
 /// A key for its user; one that is none of its key space, as it is.

@@ -71,6 +71,7 @@ impl Work for Reserving<'_> {
             ttl_ms: self.origin.ttl_ms(),
             keys: keys.to_vec(),
             must_be_new: self.must_be_new,
+            wait_ms: 0,
         })))
     }
 

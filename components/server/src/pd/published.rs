@@ -18,7 +18,7 @@ use wire::pd::{PdError, PdReply, PdRequest, PdResponse, StoreState};
 const COUNT_INTERVAL: Duration = Duration::from_secs(1);
 
 /// What can be asked, as labels of metrics.
-pub(crate) const METHODS: [&str; 24] = [
+pub(crate) const METHODS: [&str; 26] = [
     "get_cluster",
     "bootstrap",
     "allocate_ids",
@@ -43,6 +43,8 @@ pub(crate) const METHODS: [&str; 24] = [
     "create_keyspace",
     "get_keyspaces",
     "set_keyspace_life",
+    "report_lock_waits",
+    "get_lock_waits",
 ];
 
 fn method(request: &PdRequest) -> usize {
@@ -71,6 +73,8 @@ fn method(request: &PdRequest) -> usize {
         PdRequest::CreateKeyspace { .. } => 21,
         PdRequest::GetKeyspaces { .. } => 22,
         PdRequest::SetKeyspaceLife { .. } => 23,
+        PdRequest::ReportLockWaits { .. } => 24,
+        PdRequest::GetLockWaits => 25,
     }
 }
 

@@ -120,6 +120,7 @@ labelled!(
         Committed = "committed",
         TimestampFromFuture = "timestamp_from_future",
         BelowSafePoint = "below_safe_point",
+        Deadlock = "deadlock",
     }
 );
 
@@ -148,19 +149,21 @@ impl Code {
                 TxnFault::Committed { .. } => Self::Committed,
                 TxnFault::TimestampFromFuture { .. } => Self::TimestampFromFuture,
                 TxnFault::BelowSafePoint { .. } => Self::BelowSafePoint,
+                TxnFault::Deadlock { .. } => Self::Deadlock,
             },
         }
     }
 }
 
 /// Why a store was busy, with the label's value.
-pub(crate) const BUSY: [(BusyReason, &str); 6] = [
+pub(crate) const BUSY: [(BusyReason, &str); 7] = [
     (BusyReason::ProposalQueue, "proposal_queue"),
     (BusyReason::Memory, "memory"),
     (BusyReason::WriteStall, "write_stall"),
     (BusyReason::SlowDisk, "slow_disk"),
     (BusyReason::RegionMoving, "region_moving"),
     (BusyReason::Clock, "clock"),
+    (BusyReason::LockWaits, "lock_waits"),
 ];
 
 labelled!(

@@ -182,6 +182,7 @@ fn who_only_looks_at_a_key_is_a_reader_too() {
         ttl_ms: 3_000,
         keys: vec![key("b")],
         must_be_new: false,
+        wait_ms: 0,
     })));
     let reserved = TxnReply::Reserved { values: vec![None] };
     assert_eq!(cluster.call(&key("b"), acquire), Ok(KvReply::Txn(Box::new(reserved))));

@@ -13,9 +13,9 @@ use wire::FrameKind;
 use wire::hello::{Close, ConnectionRole, Hello, HelloAck};
 use wire::kv::{BusyReason, KvCommand, KvError, KvPair, KvReply, KvRequest, KvResponse, Scan, WriteOp};
 use wire::pd::{
-    GcStage, GcStatus, Instruction, KeyspaceInfo, OperatorStatus, Order, PdError, PdReply, PdRequest,
-    PdResponse, RegionHeartbeat, RegionRoute, ServicePoint, SplitIds, Step, StoreInfo, StoreMode, StoreState,
-    StoreStats, StoreStatus,
+    FoundDeadlock, GcStage, GcStatus, Instruction, KeyspaceInfo, LockWait, OperatorStatus, Order, PdError,
+    PdReply, PdRequest, PdResponse, RegionHeartbeat, RegionRoute, SeenWait, ServicePoint, SplitIds, Step,
+    StoreInfo, StoreMode, StoreState, StoreStats, StoreStatus,
 };
 use wire::store::{
     DiskState, RaftMessage, SnapshotKey, SnapshotPiece, SnapshotVerdict, StoreBatch, StoreMessage,
@@ -321,6 +321,7 @@ pub(crate) fn busy_reasons() -> Vec<BusyReason> {
         BusyReason::SlowDisk,
         BusyReason::RegionMoving,
         BusyReason::Clock,
+        BusyReason::LockWaits,
     ]
 }
 
@@ -410,6 +411,9 @@ pub(crate) fn pd_requests() -> Vec<PdRequest> {
     requests.push(PdRequest::GetKeyspaces { name: Some("shop".into()) });
     requests.push(PdRequest::GetKeyspaces { name: None });
     requests.push(PdRequest::SetKeyspaceLife { name: "shop".into(), gc_life_ms: 0 });
+    let added = txn::wait_chain().into_iter().map(|edge| LockWait { id: 7, edge, left_ms: 500 }).collect();
+    requests.push(PdRequest::ReportLockWaits { store_id, report: 9, after: 8, added, removed: vec![5, 6] });
+    requests.push(PdRequest::GetLockWaits);
     requests
 }
 
@@ -479,6 +483,11 @@ pub(crate) fn pd_replies() -> Vec<PdReply> {
     ];
     let keyspace = KeyspaceInfo { id: 7, name: "shop".into(), gc_life_ms: 3_600_000 };
     replies.push(PdReply::Keyspaces(vec![keyspace]));
+    let found = vec![FoundDeadlock { id: 7, wait_chain: txn::wait_chain() }];
+    replies.push(PdReply::Deadlocks { is_taken: true, found });
+    let waits = txn::wait_chain().into_iter();
+    let waits = waits.map(|edge| SeenWait { store_id: StoreId(4), edge, age_ms: 300 }).collect();
+    replies.push(PdReply::LockWaits(waits));
     replies.extend(gc_stages().into_iter().map(gc_status).map(PdReply::Gc));
     replies
 }

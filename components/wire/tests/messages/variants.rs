@@ -46,7 +46,7 @@ fn every_variant_has_a_sample() {
     );
     covered!(
         samples::busy_reasons(),
-        wire::kv::BusyReason { ProposalQueue, Memory, WriteStall, SlowDisk, RegionMoving, Clock }
+        wire::kv::BusyReason { ProposalQueue, Memory, WriteStall, SlowDisk, RegionMoving, Clock, LockWaits }
     );
     covered!(
         samples::kv_errors(),
@@ -111,6 +111,7 @@ fn every_variant_has_a_sample() {
             Committed,
             TimestampFromFuture,
             BelowSafePoint,
+            Deadlock,
         }
     );
     covered!(samples::txn::commit_modes(), wire::txn::CommitMode { TwoPhase, Async, OnePhase });
@@ -150,6 +151,8 @@ fn every_variant_has_a_sample() {
             CreateKeyspace,
             GetKeyspaces,
             SetKeyspaceLife,
+            ReportLockWaits,
+            GetLockWaits,
         }
     );
     covered!(
@@ -167,6 +170,8 @@ fn every_variant_has_a_sample() {
             Operators,
             Gc,
             Keyspaces,
+            Deadlocks,
+            LockWaits,
         }
     );
     covered!(

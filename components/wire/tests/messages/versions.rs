@@ -7,6 +7,7 @@ use types::{ClusterId, KeyRange, StoreId};
 use wire::hello::{ConnectionRole, Hello};
 use wire::kv::{KvReply, KvResponse, Scan};
 use wire::store::{DiskState, StoreBatch};
+use wire::txn::Acquire;
 
 /// The message as a newer version would write it: with fields after the last one that we know.
 fn with_more_fields(bytes: &Bytes, tagged: bool) -> Bytes {
@@ -56,6 +57,9 @@ fn fields_that_an_older_version_did_not_write_take_their_defaults() {
         older = without_last_byte(&older);
     }
     assert_eq!(Scan::from_bytes(&older), Ok(scan));
+    // Who asks for a lock without saying how long it would wait for it does not wait.
+    let acquire = Acquire { primary: "p".into(), must_be_new: true, ..Acquire::default() };
+    assert_eq!(Acquire::from_bytes(&without_last_byte(&acquire.to_bytes())), Ok(acquire));
 }
 
 /// Cuts the last byte, which must be a field of its own, off a struct of less than 128 bytes.

@@ -7,6 +7,7 @@ use wire::kv::Scan;
 use wire::txn::{
     Acquire, CheckStatus, CommitMode, Conflict, LockInfo, LockKind, Mutation, MutationKind, Prewrite,
     ReadView, Secondary, TxnCommand, TxnFault, TxnItem, TxnRead, TxnReply, TxnStatus, Version, VersionKind,
+    WaitEdge,
 };
 
 const START: Timestamp = Timestamp(1_000);
@@ -14,6 +15,13 @@ const COMMIT: Timestamp = Timestamp(2_000);
 
 fn keys() -> Vec<Key> {
     vec![key("a"), key("b")]
+}
+
+pub(crate) fn wait_chain() -> Vec<WaitEdge> {
+    vec![
+        WaitEdge { waiter_ts: START, lock_ts: COMMIT, key: key("a") },
+        WaitEdge { waiter_ts: COMMIT, lock_ts: START, key: key("b") },
+    ]
 }
 
 pub(crate) fn mutation_kinds() -> Vec<MutationKind> {
@@ -74,6 +82,7 @@ pub(crate) fn commands() -> Vec<TxnCommand> {
             ttl_ms: 20_000,
             keys: keys(),
             must_be_new: true,
+            wait_ms: 500,
         }),
         TxnCommand::Release { keys: keys(), start_ts: START, for_update_ts: Timestamp(1_500) },
         TxnCommand::Guard { safe_points: safe_points() },
@@ -198,6 +207,7 @@ pub(crate) fn faults() -> Vec<TxnFault> {
         TxnFault::Committed { key: k(), start_ts, commit_ts: COMMIT },
         TxnFault::TimestampFromFuture { named: Timestamp(1 << 60), latest: Timestamp(1 << 50) },
         TxnFault::BelowSafePoint { at: Timestamp(900), safe_point: START },
+        TxnFault::Deadlock { lock_ts: COMMIT, lock_key: key("a"), wait_chain: wait_chain() },
     ];
     faults.extend(conflicts().into_iter().map(|reason| TxnFault::WriteConflict {
         key: k(),
