@@ -69,6 +69,9 @@ struct RunArguments {
     /// Write what clients did to this file, as JSON lines; `flotilla-sim check FILE` judges it.
     #[arg(long, value_name = "FILE")]
     history: Option<PathBuf>,
+    /// Write what transactions did to lists to this file, as JSON lines that checkers of lists take (`adya check`).
+    #[arg(long, value_name = "FILE")]
+    lists: Option<PathBuf>,
     #[command(flatten)]
     common: Common,
 }
@@ -235,12 +238,23 @@ fn write_history_of(result: &Result<Report, Box<Failure>>, path: Option<&PathBuf
     std::fs::write(path, write_history(history))
 }
 
+fn write_lists_of(result: &Result<Report, Box<Failure>>, path: Option<&PathBuf>) -> std::io::Result<()> {
+    let Some(path) = path else { return Ok(()) };
+    let lists = match result {
+        Ok(report) => &report.lists,
+        Err(failure) => &failure.lists,
+    };
+    std::fs::write(path, lists.to_lines())
+}
+
 fn run_one(arguments: &RunArguments) -> ExitCode {
     let trace = if arguments.trace { TraceMode::Print } else { TraceMode::Tail(TAIL) };
     let options =
         RunOptions { trace, filter: arguments.filter.clone(), ..arguments.common.options(arguments.seed) };
     let first = run(arguments.seed, &options);
-    if let Err(error) = write_history_of(&first, arguments.history.as_ref()) {
+    let written = write_history_of(&first, arguments.history.as_ref())
+        .and_then(|()| write_lists_of(&first, arguments.lists.as_ref()));
+    if let Err(error) = written {
         eprintln!("the history cannot be written: {error}");
         return ExitCode::from(2);
     }

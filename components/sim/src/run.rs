@@ -250,6 +250,8 @@ pub struct Failure {
     pub tail: Vec<String>,
     /// What clients did up to then.
     pub history: Vec<Operation>,
+    /// What authors of lists did up to then.
+    pub lists: isolation::History,
 }
 
 impl fmt::Display for Failure {
@@ -359,6 +361,7 @@ pub(crate) fn run_and_tell(
             fail,
             tail: kernel.trace().tail().map(str::to_owned).collect(),
             history: history.to_vec(),
+            lists: session.lists.clone(),
         })),
     }
 }

@@ -9,7 +9,7 @@ use crate::bank::BankConfig;
 use crate::disk::DiskConfig;
 use crate::faults::{Action, Fault};
 use crate::fields::{Fields, Unreadable, duration_text, parse_duration};
-use crate::kernel::NodeId;
+use crate::kernel::{CrashKind, NodeId};
 use crate::lists::ListsConfig;
 use crate::network::NetworkConfig;
 use crate::nodes::SeededBug;
@@ -79,6 +79,24 @@ fn nodes(first: u32, count: u32) -> Vec<NodeId> {
     (first..first + count).map(NodeId).collect()
 }
 
+/// Clients die and begin anew: what their transactions have locked is left to others.
+fn deaths(dice: &mut SplitMix, clients: &[NodeId], until: SimTime) -> Vec<Action> {
+    let interval = Duration::from_millis(1_000 << dice.below(4));
+    let (mut at, mut actions) = (SimTime::ZERO, Vec::new());
+    loop {
+        at = at + dice.duration(interval / 2, interval * 2);
+        if at >= until {
+            return actions;
+        }
+        let node = clients[usize::try_from(dice.below(clients.len() as u64)).expect("an index")];
+        let down = dice.duration(Duration::from_millis(1), Duration::from_secs(1));
+        actions.push(Action {
+            at,
+            fault: Fault::Crash { node, kind: CrashKind::Process, in_sync: false, down },
+        });
+    }
+}
+
 impl Schedule {
     /// What this seed means.
     #[must_use]
@@ -127,6 +145,13 @@ impl Schedule {
         } else {
             Plan::draw(&root.fork("faults"), &targets, until)
         };
+        if options.transactions {
+            let mut dice = root.fork("deaths of clients");
+            if dice.chance(1, 2) {
+                schedule.plan.actions.extend(deaths(&mut dice, &schedule.clients, until));
+                schedule.plan.actions.sort_by_key(|action| action.at);
+            }
+        }
         let loses_disk = |action: &Action| {
             matches!(action.fault, Fault::LoseDisk { .. } | Fault::OldDisk { .. } | Fault::RestoreDisk { .. })
         };
