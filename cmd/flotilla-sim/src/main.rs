@@ -175,6 +175,16 @@ impl Common {
         })
     }
 
+    /// Where nobody says what kind of seeds to run, each draws its own.
+    fn varied(&self, seed: u64) -> Self {
+        let is_open = self.system == SystemName::Cluster && !self.short && !self.transactions;
+        if !is_open {
+            return self.clone();
+        }
+        let mut kind = SplitMix::new(seed).fork("kind");
+        Self { short: kind.chance(1, 2), transactions: kind.chance(1, 2), ..self.clone() }
+    }
+
     fn options(&self, seed: u64) -> RunOptions {
         RunOptions {
             system: self.system(),

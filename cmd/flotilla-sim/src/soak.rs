@@ -1,4 +1,4 @@
-//! New seeds on all cores, until the time is over or one fails.
+//! New seeds on all cores, until the time is over or one fails: of all kinds, unless one is asked for.
 
 use crate::{Common, TAIL, print_failure};
 use clap::Args;
@@ -182,7 +182,7 @@ pub(crate) fn soak(arguments: &Arguments) -> ExitCode {
                 return;
             }
             let seed = first.wrapping_add(number);
-            let result = run(seed, &arguments.common.options(seed));
+            let result = run(seed, &arguments.common.varied(seed).options(seed));
             let mut sum = sum.lock().expect("nobody panics with it");
             sum.seeds += 1;
             match result {
@@ -204,15 +204,15 @@ pub(crate) fn soak(arguments: &Arguments) -> ExitCode {
     let sum = sum.into_inner().expect("nobody panicked with it");
     sum.print(first, begin.elapsed());
     for (seed, failure) in &sum.failures {
+        let common = arguments.common.varied(*seed);
         if arguments.keep_going {
-            print_failure(failure, &arguments.common, false);
+            print_failure(failure, &common, false);
             continue;
         }
         // Once more, for the end of its trace.
-        match run(*seed, &sim::RunOptions { trace: TraceMode::Tail(TAIL), ..arguments.common.options(*seed) })
-        {
-            Err(failure) => print_failure(&failure, &arguments.common, true),
-            Ok(_) => println!("seed {seed} failed once and not again: {}", arguments.common.replay(*seed)),
+        match run(*seed, &sim::RunOptions { trace: TraceMode::Tail(TAIL), ..common.options(*seed) }) {
+            Err(failure) => print_failure(&failure, &common, true),
+            Ok(_) => println!("seed {seed} failed once and not again: {}", common.replay(*seed)),
         }
     }
     if sum.failures.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }

@@ -66,7 +66,8 @@ pub const NOT_ALONE: &[(SeededBug, &str)] = &[
     ),
     (
         SeededBug::Store(store::SeededBug::ViewBeforeAnnouncement),
-        "Of two reads that share a view the second would have to be announced after a whole transaction has come and gone          since the first: seldom here, and the Store room's `handoffs` show it.",
+        "Of two reads that share a view the second would have to be announced after a whole transaction has come and gone \
+         since the first: seldom here, and the Store room's `handoffs` show it.",
     ),
 ];
 

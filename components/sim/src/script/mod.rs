@@ -266,13 +266,18 @@ impl Script {
     /// Who leads the region of this key: of those that believe to, the one in the highest term of the newest region.
     #[must_use]
     pub fn leader_of(&self, key: &str) -> Option<(NodeId, RegionView)> {
-        let key = encoded(key);
+        self.leader_at(&encoded(key))
+    }
+
+    /// The same of a key as stores see it, of whatever key space.
+    #[must_use]
+    pub fn leader_at(&self, key: &Key) -> Option<(NodeId, RegionView)> {
         let views = self.stores.iter().flat_map(|node| {
             let leads = self.regions_of(*node).into_iter().filter(|view| view.leads_in.is_some());
             leads.map(|view| (*node, view))
         });
         views
-            .filter(|(_, view)| view.region.range.contains(&key))
+            .filter(|(_, view)| view.region.range.contains(key))
             .max_by_key(|(_, view)| (view.region.epoch.version, view.leads_in))
     }
 
@@ -383,11 +388,38 @@ impl Script {
         topics: &[Topic],
         passage: Passage,
     ) -> GateId {
-        let topics = topics.to_vec();
+        self.gate_by(from, to, topics, move |_| passage)
+    }
+
+    /// From now on the message about one of `topics` that comes as number `number` (the first is 0) is held; the others
+    /// pass.
+    pub fn hold_one(
+        &mut self,
+        from: Option<NodeId>,
+        to: Option<NodeId>,
+        topics: &[Topic],
+        number: u64,
+    ) -> GateId {
+        self.gate_by(from, to, topics, move |at| if at == number { Passage::Hold } else { Passage::Watch })
+    }
+
+    /// A gate at which `passage` says what becomes of each message, by its number.
+    fn gate_by(
+        &mut self,
+        from: Option<NodeId>,
+        to: Option<NodeId>,
+        topics: &[Topic],
+        passage: impl Fn(u64) -> Passage + 'static,
+    ) -> GateId {
+        let (topics, mut number) = (topics.to_vec(), 0);
         self.cluster.kernel_mut().set_gate(move |sender, receiver, frame| {
             let ends = from.is_none_or(|from| from == sender) && to.is_none_or(|to| to == receiver);
             let meant = ends && topic::topics_of(frame).iter().any(|topic| topics.contains(topic));
-            if meant { passage } else { Passage::Ignore }
+            if !meant {
+                return Passage::Ignore;
+            }
+            number += 1;
+            passage(number - 1)
         })
     }
 

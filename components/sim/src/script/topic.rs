@@ -46,6 +46,8 @@ pub enum Topic {
     Write,
     /// A client wants a region split, or its leader moved.
     Admin,
+    /// What a store says to a client.
+    Answer,
     /// The placement driver is asked for something.
     PdRequest,
     /// The answer to that.
@@ -54,7 +56,7 @@ pub enum Topic {
 
 impl Topic {
     /// All there are, with their names in scenarios.
-    pub const ALL: [(Self, &str); 20] = [
+    pub const ALL: [(Self, &str); 21] = [
         (Self::Append, "append"),
         (Self::AppendAnswer, "append-answer"),
         (Self::Heartbeat, "heartbeat"),
@@ -73,6 +75,7 @@ impl Topic {
         (Self::Read, "read"),
         (Self::Write, "write"),
         (Self::Admin, "admin"),
+        (Self::Answer, "answer"),
         (Self::PdRequest, "pd-request"),
         (Self::PdAnswer, "pd-answer"),
     ];
@@ -100,6 +103,7 @@ pub(super) fn topics_of(frame: &Frame) -> Vec<Topic> {
                 }
             }]
         }
+        FrameKind::KvResponse => vec![Topic::Answer],
         FrameKind::SnapshotPiece => vec![Topic::SnapshotPiece],
         FrameKind::SnapshotVerdict => vec![Topic::SnapshotVerdict],
         FrameKind::PdRequest => vec![Topic::PdRequest],
