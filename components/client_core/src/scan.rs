@@ -7,7 +7,7 @@ use crate::error::Error;
 use crate::keyspace::Keyspace;
 use crate::region_cache::Route;
 use crate::seeded_bug::SeededBug;
-use crate::txn::{ReadingAt, Seen, faulted_read};
+use crate::txn::{ReadingAt, Seen, SharedReads, faulted_read};
 use bytes::{BufMut, Bytes, BytesMut};
 use futures_util::Stream;
 use futures_util::future::BoxFuture;
@@ -63,6 +63,8 @@ pub struct Scan {
     source: Source,
     /// Keys of what is to be fetched that have other values, or none, for this reader.
     over: BTreeMap<Key, Option<Bytes>>,
+    /// Where what was read is written down.
+    reads: Option<SharedReads>,
     /// The range asked for, in users' keys.
     range: KeyRange,
     /// The last key that was yielded, as the user sees it.
@@ -107,6 +109,7 @@ impl Scan {
             options,
             source,
             over: BTreeMap::new(),
+            reads: None,
             range,
             yielded: None,
             ready: VecDeque::new(),
@@ -120,6 +123,11 @@ impl Scan {
     /// The same, where these keys, as the region layer sees them, have these values, or none, whatever stores say.
     pub(crate) fn over(self, over: BTreeMap<Key, Option<Bytes>>) -> Self {
         Self { over, ..self }
+    }
+
+    /// The same, and what is read of the range is written down here.
+    pub(crate) fn noting(self, reads: Option<SharedReads>) -> Self {
+        Self { reads, ..self }
     }
 
     /// What was not yielded yet of the range, whatever the limit: a new scan of it goes on where this one stands. It begins
@@ -190,6 +198,11 @@ impl Scan {
                 let pairs = self.put_over(pairs, &ahead);
                 self.latest_page = pairs.len();
                 self.fetch_left -= pairs.len() as u64;
+                if let Err(error) = self.note(&pairs, &ahead) {
+                    self.failure = Some(error);
+                    self.has_failed = true;
+                    return;
+                }
                 self.ahead = ahead;
                 let keyspace = self.keyspace;
                 let decoded = pairs.into_iter().map(|pair| KvPair {
@@ -207,6 +220,24 @@ impl Scan {
 }
 
 impl Scan {
+    /// Writes down what these pairs tell of the range, after which `ahead` is left of what was to be fetched. Where they are
+    /// the last that are wanted, nothing behind them was seen.
+    fn note(&self, pairs: &[KvPair], ahead: &KeyRange) -> Result<(), Error> {
+        let Some(reads) = &self.reads else { return Ok(()) };
+        let mut reads = reads.lock();
+        let last = pairs.last().filter(|_| self.fetch_left == 0);
+        let KeyRange { start, end } = self.ahead.clone();
+        match (last, self.options.reverse) {
+            (Some(last), true) => reads.add_range(KeyRange { start: last.key.clone(), end }),
+            (None, true) => reads.add_range(KeyRange { start: ahead.end.clone(), end }),
+            (Some(last), false) => {
+                reads.add_range(KeyRange { start, end: last.key.clone() })?;
+                reads.add_key(&last.key)
+            }
+            (None, false) => reads.add_range(KeyRange { start, end: ahead.start.clone() }),
+        }
+    }
+
     /// A page as this reader sees it, after which `ahead` is left of what was to be fetched; no more than is wanted.
     fn put_over(&mut self, pairs: Vec<KvPair>, ahead: &KeyRange) -> Vec<KvPair> {
         let over = std::mem::take(&mut self.over);

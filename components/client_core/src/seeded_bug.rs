@@ -26,4 +26,6 @@ env::seeded_bugs! {
     ReservedReadAsItWas,
     /// Versions are removed though old locks were not resolved.
     OldLocksLeft,
+    /// A serializable transaction does not look again at the ranges that it has scanned.
+    RangesUnproved,
 }

@@ -17,6 +17,7 @@
 //! This room knows no transaction and proposes nothing: it reads a view of the engine, and appends to a batch what others
 //! have decided on. Start with [`MvccReader`]; [`put_lock`] and its neighbours write.
 
+mod changes;
 mod error;
 mod gc;
 mod inspect;
@@ -27,6 +28,7 @@ mod scan;
 mod seeded_bug;
 mod write;
 
+pub use changes::{ChangeLimits, Changes};
 pub use error::ReadError;
 pub use gc::{GcLimits, GcStep};
 pub use inspect::{LockPage, Version};

@@ -118,18 +118,18 @@ impl<S: Snapshot> MvccReader<'_, S> {
 }
 
 /// An iterator that knows whether it is on a key, and how often it was moved.
-struct Cursor<'a> {
-    iter: Box<dyn EngineIterator + 'a>,
-    valid: bool,
-    steps: usize,
+pub(crate) struct Cursor<'a> {
+    pub(crate) iter: Box<dyn EngineIterator + 'a>,
+    pub(crate) valid: bool,
+    pub(crate) steps: usize,
 }
 
 impl<'a> Cursor<'a> {
-    fn new(iter: Box<dyn EngineIterator + 'a>) -> Self {
+    pub(crate) fn new(iter: Box<dyn EngineIterator + 'a>) -> Self {
         Self { iter, valid: false, steps: 0 }
     }
 
-    fn go(
+    pub(crate) fn go(
         &mut self,
         movement: impl FnOnce(&mut (dyn EngineIterator + 'a)) -> bool,
     ) -> Result<(), EngineError> {
@@ -138,7 +138,7 @@ impl<'a> Cursor<'a> {
         if self.valid { Ok(()) } else { self.iter.status() }
     }
 
-    fn step(&mut self, direction: Direction) -> Result<(), EngineError> {
+    pub(crate) fn step(&mut self, direction: Direction) -> Result<(), EngineError> {
         self.go(|iter| match direction {
             Direction::Forward => iter.next(),
             Direction::Backward => iter.prev(),
@@ -146,8 +146,26 @@ impl<'a> Cursor<'a> {
     }
 
     /// True if it is on a version of the key.
-    fn is_of(&self, key: &[u8]) -> Result<bool, EngineError> {
+    pub(crate) fn is_of(&self, key: &[u8]) -> Result<bool, EngineError> {
         Ok(self.valid && without_timestamp(self.iter.key())?.0 == key)
+    }
+
+    /// Moves on to another key's versions, in the direction of the scan.
+    pub(crate) fn pass(&mut self, key: &[u8], direction: Direction) -> Result<(), EngineError> {
+        for _ in 0..STEPS_BEFORE_SEEK {
+            if !self.is_of(key)? {
+                return Ok(());
+            }
+            self.step(direction)?;
+        }
+        if self.is_of(key)? {
+            // No version is as short as the key: it stands before all of them, and behind its oldest one come the next's.
+            match direction {
+                Direction::Forward => self.go(|iter| iter.seek(&after_versions(key)))?,
+                Direction::Backward => self.go(|iter| iter.seek_for_prev(key))?,
+            }
+        }
+        Ok(())
     }
 }
 
@@ -204,7 +222,7 @@ impl<S: Snapshot> Scan<'_, S> {
                 write.map_or(Ok(None), |write| self.reader.value(key, write))?.map(Ok)
             }
         };
-        self.pass(key)?;
+        self.writes.pass(key, self.direction)?;
         Ok(outcome.map(|outcome| ScanItem { key: key.clone(), outcome }))
     }
 
@@ -252,23 +270,5 @@ impl<S: Snapshot> Scan<'_, S> {
             self.writes.go(|iter| iter.seek_for_prev(key))?;
         }
         Ok(seen)
-    }
-
-    /// Moves on to another key's versions, in the direction of the scan.
-    fn pass(&mut self, key: &[u8]) -> Result<(), EngineError> {
-        for _ in 0..STEPS_BEFORE_SEEK {
-            if !self.writes.is_of(key)? {
-                return Ok(());
-            }
-            self.writes.step(self.direction)?;
-        }
-        if self.writes.is_of(key)? {
-            // No version is as short as the key: it stands before all of them, and behind its oldest one come the next's.
-            match self.direction {
-                Direction::Forward => self.writes.go(|iter| iter.seek(&after_versions(key)))?,
-                Direction::Backward => self.writes.go(|iter| iter.seek_for_prev(key))?,
-            }
-        }
-        Ok(())
     }
 }

@@ -86,11 +86,14 @@ impl ConcurrencyManager {
         };
         match read {
             TxnRead::Get { key, view } => look(key, only(key), &|key, lock| hides(view, key, lock)),
-            TxnRead::BatchGet { keys, view } => {
+            TxnRead::BatchGet { keys, view } | TxnRead::KeyChanges { keys, view, .. } => {
                 keys.iter().for_each(|key| look(key, only(key), &|key, lock| hides(view, key, lock)));
             }
             TxnRead::Scan { scan, view } => {
                 look(&scan.range.start, before(&scan.range.end), &|key, lock| hides(view, key, lock));
+            }
+            TxnRead::RangeChanges { range, view, .. } => {
+                look(&range.start, before(&range.end), &|key, lock| hides(view, key, lock));
             }
             TxnRead::Locks { range, up_to, .. } if at != Timestamp(u64::MAX) => {
                 look(&range.start, before(&range.end), &|_, lock| lock.start_ts <= *up_to);
@@ -160,6 +163,7 @@ impl std::fmt::Debug for ConcurrencyManager {
 pub(crate) fn read_at(read: &TxnRead) -> Timestamp {
     match read {
         TxnRead::Get { view, .. } | TxnRead::BatchGet { view, .. } | TxnRead::Scan { view, .. } => view.at,
+        TxnRead::KeyChanges { view, .. } | TxnRead::RangeChanges { view, .. } => view.at,
         TxnRead::Locks { up_to, .. } => *up_to,
         TxnRead::History { .. } => Timestamp(0),
     }

@@ -311,6 +311,24 @@ pub enum TxnRead {
         /// The key.
         key: Key,
     },
+    /// Whether keys were changed after they were read. Answer: [`TxnReply::Changes`].
+    KeyChanges {
+        /// The keys.
+        keys: Vec<Key>,
+        /// When they were read.
+        since: Timestamp,
+        /// Who asks: changes up to `at` count, and nobody makes one up to then after the answer.
+        view: ReadView,
+    },
+    /// The same for all keys of a range, whether they had a value or not. Answer: [`TxnReply::Changes`].
+    RangeChanges {
+        /// The range; what lies outside of the region is not looked at.
+        range: KeyRange,
+        /// When it was read.
+        since: Timestamp,
+        /// As of keys.
+        view: ReadView,
+    },
 }
 codec_enum!(TxnRead {
     1 = Get { key, view },
@@ -318,6 +336,8 @@ codec_enum!(TxnRead {
     3 = Scan { scan, view },
     4 = Locks { range, up_to, limit },
     5 = History { key },
+    6 = KeyChanges { keys, since, view },
+    7 = RangeChanges { range, since, view },
 });
 
 /// What a command, or a read that raw keys do not have, answers when it was done.
@@ -375,6 +395,13 @@ pub enum TxnReply {
         /// There is more to do, from this key on.
         resume: Option<Key>,
     },
+    /// Whether somebody has changed what was read.
+    Changes {
+        /// The first change that was found; the search has ended there.
+        first: Option<Changed>,
+        /// The search goes on at this key.
+        resume: Option<Key>,
+    },
 }
 codec_enum!(TxnReply {
     1 = Done,
@@ -387,7 +414,20 @@ codec_enum!(TxnReply {
     8 = Locks { locks, resume },
     9 = History { lock, versions },
     10 = Collected { removed, resume },
+    11 = Changes { first, resume },
 });
+
+/// A key that was changed by somebody else after it was read.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Changed {
+    /// The key.
+    pub key: Key,
+    /// When it was changed.
+    pub commit_ts: Timestamp,
+    /// When the transaction began that changed it.
+    pub start_ts: Timestamp,
+}
+codec_struct!(Changed { key, commit_ts, start_ts });
 
 /// What became of a transaction.
 #[derive(Clone, PartialEq, Eq, Debug)]

@@ -4,6 +4,7 @@ use crate::core::Core;
 use crate::error::Error;
 use crate::keyspace::Keyspace;
 use crate::txn::commit::CommitProtocol;
+use crate::txn::isolation::Isolation;
 use crate::txn::origin::Origin;
 use crate::txn::snapshot::Snapshot;
 use crate::txn::transaction::{Mode, Transaction};
@@ -19,12 +20,14 @@ pub struct TxnClient {
     keyspace: Keyspace,
     pub(crate) deadline: Duration,
     protocol: CommitProtocol,
+    isolation: Isolation,
 }
 
 impl TxnClient {
     pub(crate) fn new(core: Core, keyspace: Keyspace) -> Self {
         let deadline = core.shared.options.deadline;
-        Self { core, keyspace, deadline, protocol: CommitProtocol::default() }
+        let (protocol, isolation) = (CommitProtocol::default(), Isolation::default());
+        Self { core, keyspace, deadline, protocol, isolation }
     }
 
     /// The same client, with another deadline for each call, those of its transactions and snapshots included.
@@ -37,6 +40,18 @@ impl TxnClient {
     #[must_use]
     pub fn with_protocol(&self, protocol: CommitProtocol) -> Self {
         Self { protocol, ..self.clone() }
+    }
+
+    /// The same client, whose transactions are kept apart in another way.
+    #[must_use]
+    pub fn with_isolation(&self, isolation: Isolation) -> Self {
+        Self { isolation, ..self.clone() }
+    }
+
+    /// The same client, whose transactions are [serializable](Isolation::Serializable).
+    #[must_use]
+    pub fn serializable(&self) -> Self {
+        self.with_isolation(Isolation::Serializable)
     }
 
     /// The key space of this client.
@@ -87,7 +102,7 @@ impl TxnClient {
     async fn origin(&self) -> Result<Origin, Error> {
         let begun_at = self.core.now();
         let start_ts = self.timestamp().await?;
-        let Self { core, keyspace, deadline, protocol } = self.clone();
-        Ok(Origin { core, keyspace, deadline, protocol, start_ts, begun_at })
+        let Self { core, keyspace, deadline, protocol, isolation } = self.clone();
+        Ok(Origin { core, keyspace, deadline, protocol, isolation, start_ts, begun_at })
     }
 }

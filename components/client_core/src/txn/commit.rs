@@ -5,8 +5,10 @@ use crate::error::{Cause, Error};
 use crate::pieces::{Item, Outcome, Work, first_piece};
 use crate::seeded_bug::SeededBug;
 use crate::txn::origin::Origin;
+use crate::txn::read_set::Reads;
 use crate::txn::resolve::Writer;
 use crate::txn::undo::Undo;
+use crate::txn::validate::Validation;
 use futures_util::future::BoxFuture;
 use std::ops::Range;
 use std::sync::Arc;
@@ -43,6 +45,8 @@ pub(crate) struct Commit {
     /// In key order.
     pub(crate) mutations: Vec<Mutation>,
     pub(crate) for_update_ts: Timestamp,
+    /// What it has read, and nobody else may have changed when it commits.
+    pub(crate) reads: Reads,
 }
 
 impl Commit {
@@ -60,6 +64,8 @@ impl Commit {
         };
         let at_once = match self.origin.protocol {
             CommitProtocol::TwoPhase => None,
+            // When it commits must be known, and its keys locked, before what it has read is proved.
+            _ if !self.reads.is_empty() => None,
             protocol => Some(AtOnce {
                 // Everybody whose transaction has ended by now must find this one later than theirs.
                 min_commit_ts: Timestamp(self.origin.core.timestamp_for(&mut call).await?.0 + 1),
@@ -134,8 +140,8 @@ impl Commit {
         prewritten
     }
 
-    /// Commits the primary, with other keys of its region; gives back when, and which keys are left. From the first request
-    /// on `undo` has nothing to do, unless it turns out that none was or will be made.
+    /// Proves what was read, commits the primary, with other keys of its region; gives back when, and which keys are left. From
+    /// the first request on that commits something `undo` has nothing to do, unless it turns out that none was or will be made.
     async fn commit_primary(
         &self,
         call: &mut Call,
@@ -149,12 +155,21 @@ impl Commit {
             None => core.timestamp_for(call).await?,
         };
         let others: Vec<Key> = keys.iter().filter(|key| **key != self.primary).cloned().collect();
-        undo.forget();
+        let mut proved_at = None;
         if self.origin.breaks(SeededBug::SecondariesFirst) {
+            undo.forget();
             let command = |keys| TxnCommand::Commit { keys, start_ts: *start_ts, commit_ts };
             let _ = core.for_keys(call, others.clone(), command).await;
         }
         let failure = loop {
+            if !self.reads.is_empty() && proved_at != Some(commit_ts) {
+                let validation = Validation::new(&self.origin, commit_ts, proved_at.is_some());
+                if let Err(error) = validation.prove(call, &self.reads).await {
+                    break error;
+                }
+                proved_at = Some(commit_ts);
+            }
+            undo.forget();
             let route = match core.region_at(call, &self.primary).await {
                 Ok(route) => route,
                 Err(error) => break error,

@@ -1,7 +1,7 @@
 //! What ends a transaction, or a step of it.
 
 use crate::keyspace::Keyspace;
-use types::{Key, Timestamp, escape_key};
+use types::{Key, KeyRange, Timestamp, escape_key};
 use wire::txn::{Conflict, TxnFault, WaitEdge};
 
 /// Why a transaction cannot go on, or was not committed. Nothing of it was written, or ever will be.
@@ -19,6 +19,25 @@ pub enum TxnError {
         /// When the other one began.
         conflict_start_ts: Timestamp,
         /// When it committed; `None`: it began later than this one, and is about to.
+        conflict_commit_ts: Option<Timestamp>,
+    },
+    /// The transaction is [serializable](crate::Isolation::Serializable), and another one has changed what it has read.
+    /// Begin again.
+    #[error(
+        "the key `{}`{} was changed by another transaction after it was read; begin again",
+        escape_key(key),
+        range.as_ref().map(|range| format!(" in the range {}", show_range(range))).unwrap_or_default()
+    )]
+    ReadConflict {
+        /// The key.
+        key: Key,
+        /// The range that was scanned, if it was read in one: it may not have been there.
+        range: Option<Box<KeyRange>>,
+        /// When this one began.
+        start_ts: Timestamp,
+        /// When the other one began.
+        conflict_start_ts: Timestamp,
+        /// When it committed; `None`: it is about to.
         conflict_commit_ts: Option<Timestamp>,
     },
     /// The transaction was rolled back by another one that took it for abandoned, or a key that it had reserved was lost.
@@ -87,6 +106,7 @@ impl TxnError {
     pub const fn is_worth_another(&self) -> bool {
         match self {
             Self::WriteConflict { .. }
+            | Self::ReadConflict { .. }
             | Self::RolledBack { .. }
             | Self::LockTimeout { .. }
             | Self::Deadlock { .. } => true,
@@ -140,6 +160,12 @@ fn chain_in_words(chain: &[WaitEdge]) -> String {
         format!("{:?} waits for {:?} at `{}`", edge.waiter_ts, edge.lock_ts, escape_key(&edge.key))
     };
     chain.iter().map(told).collect::<Vec<_>>().join(", ")
+}
+
+fn show_range(range: &KeyRange) -> String {
+    let end =
+        if range.end.is_empty() { "the end".to_owned() } else { format!("`{}`", escape_key(&range.end)) };
+    format!("from `{}` to {end}", escape_key(&range.start))
 }
 
 /// A key for its user; one that is none of its key space, as it is.

@@ -1,4 +1,4 @@
-//! Transactions: snapshot isolation over many regions.
+//! Transactions over many regions: snapshot isolation, and serializable ones for those who ask ([`Isolation`]).
 //!
 //! A [`TxnClient`] begins a [`Transaction`], which reads as of its beginning and keeps its writes to itself until it
 //! commits; a [`Snapshot`] only reads. The protocol is Percolator's (Peng and Dabek, OSDI 2010): all keys are locked, each
@@ -21,7 +21,9 @@ mod for_keys;
 mod gc;
 mod heartbeat;
 mod inspect;
+mod isolation;
 mod origin;
+mod read_set;
 mod reserve;
 mod resolve;
 mod retry;
@@ -29,6 +31,7 @@ mod seen;
 mod snapshot;
 mod transaction;
 mod undo;
+mod validate;
 
 pub use client::TxnClient;
 pub use commit::CommitProtocol;
@@ -36,6 +39,8 @@ pub(crate) use decided::Decided;
 pub use error::TxnError;
 pub use gc::{Collected, Collector};
 pub use inspect::KeyHistory;
+pub use isolation::Isolation;
+pub(crate) use read_set::SharedReads;
 pub use retry::Attempt;
 pub(crate) use seen::Seen;
 pub use snapshot::Snapshot;

@@ -23,7 +23,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 use types::{Key, MonoTime, Timestamp};
 use wire::kv::{KvCommand, KvReply};
-use wire::txn::{CheckStatus, LockInfo, LockKind, Secondary, TxnCommand, TxnFault, TxnReply, TxnStatus};
+use wire::txn::{
+    Changed, CheckStatus, LockInfo, LockKind, Secondary, TxnCommand, TxnFault, TxnReply, TxnStatus,
+};
 
 /// How often a question is passed on to another key before the locks are taken for damaged. A lock that names a key as its
 /// primary whose own lock names another one is rare enough; that this one should do so too does not happen.
@@ -55,6 +57,18 @@ pub(crate) struct Writer {
     pub(crate) gives_way: bool,
     /// It waits no longer.
     pub(crate) waits_until: MonoTime,
+}
+
+/// Who wants to know whether locks stand for changes of what it has read.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Validator<'a> {
+    pub(crate) keyspace: Keyspace,
+    /// When its transaction began, and read.
+    pub(crate) start_ts: Timestamp,
+    /// When it commits, and whose locks it knows not to be in the way.
+    pub(crate) seen: &'a Seen,
+    /// Whoever began before it goes first, and is not made to commit later.
+    pub(crate) gives_way: bool,
 }
 
 impl Core {
@@ -128,6 +142,54 @@ impl Core {
             }
             Some(lock) => self.wait_for_lock(call, writer.keyspace, &lock).await,
         }
+    }
+
+    /// A transaction that commits has met these locks where it has read. When this is done it looks again; or it is told what
+    /// was changed, or is about to be, and then at no known time (zero).
+    ///
+    /// Nobody waits for a transaction that may wait for it: whoever is in its first phase waits for those alone that began
+    /// before it.
+    ///
+    /// # Errors
+    /// As [`Core::meet_as_reader`].
+    pub(crate) async fn meet_as_validator(
+        &self,
+        call: &mut Call,
+        validator: Validator<'_>,
+        locks: Vec<LockInfo>,
+    ) -> Result<Option<Changed>, Error> {
+        let Validator { keyspace, start_ts: mine, seen, gives_way } = validator;
+        let (mut wait, mut changed) = (None, None);
+        // Whoever goes first is not put off: it would have to be proved again too, and put this one off in turn.
+        let (first, others): (Vec<_>, Vec<_>) =
+            locks.into_iter().partition(|lock| gives_way && lock.start_ts < mine);
+        let mut fates = self.fates_of(call, first, Timestamp(0)).await?;
+        fates.extend(self.fates_of(call, others, seen.at).await?);
+        for (lock, fate, keys) in fates {
+            let start_ts = lock.start_ts;
+            let change = |commit_ts| Changed { key: lock.key.clone(), commit_ts, start_ts };
+            match fate {
+                Fate::Decided(decision) => {
+                    self.remove_later(start_ts, decision, keys);
+                    let is_between = |at: &Timestamp| *at > mine && *at <= seen.at;
+                    match decision.commit_ts().filter(is_between) {
+                        Some(commit_ts) => changed = Some(change(commit_ts)),
+                        None => seen.pushed(start_ts),
+                    }
+                }
+                Fate::Alive { is_pushed: true } => seen.pushed(start_ts),
+                Fate::Alive { is_pushed: false } if gives_way || start_ts > mine => {
+                    changed = Some(change(Timestamp(0)));
+                }
+                Fate::Alive { is_pushed: false } | Fate::Released => wait = Some(lock),
+            }
+        }
+        if changed.is_none()
+            && let Some(lock) = wait
+        {
+            self.wait_for_lock(call, keyspace, &lock).await?;
+        }
+        Ok(changed)
     }
 
     /// Removes locks of transactions that are too old to go on, whether they are at work or not: those that are not decided are

@@ -9,7 +9,9 @@ use crate::txn::buffer::{Buffer, Inserting};
 use crate::txn::commit::Commit;
 use crate::txn::error::TxnError;
 use crate::txn::heartbeat::Heartbeat;
+use crate::txn::isolation::Isolation;
 use crate::txn::origin::Origin;
+use crate::txn::read_set::{ReadSet, Reads, SharedReads};
 use crate::txn::reserve::Reserving;
 use crate::txn::snapshot::Snapshot;
 use crate::txn::undo::Undo;
@@ -17,7 +19,7 @@ use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use types::{Key, KeyRange, Timestamp};
-use wire::txn::MutationKind;
+use wire::txn::{Mutation, MutationKind};
 
 /// When a transaction locks what it writes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -34,7 +36,8 @@ pub(crate) enum Mode {
 /// If another transaction has committed one of the keys that it writes since it began, it is refused
 /// ([`TxnError::WriteConflict`]): that is snapshot isolation. Two transactions that each read what the other one writes,
 /// and write different keys, may both commit ("write skew"); [`Transaction::get_for_update`] and
-/// [`Transaction::lock_keys`] turn a read into something that the other one's write conflicts with.
+/// [`Transaction::lock_keys`] turn a read into something that the other one's write conflicts with, and a
+/// [serializable](Isolation::Serializable) one is refused for it ([`TxnError::ReadConflict`]).
 ///
 /// A *pessimistic* transaction reserves each key that it writes, or locks, at once, and waits for others that have done so.
 /// A key that it has reserved is read as it has been since then, rather than as it was in the beginning.
@@ -49,6 +52,8 @@ pub struct Transaction {
     primary: Option<Key>,
     heartbeat: Option<Heartbeat>,
     undo: Undo,
+    /// What it has read, if that is proved when it commits.
+    reads: Option<SharedReads>,
     /// Something has failed that may not fail again when all of it is begun again.
     is_spoilt: AtomicBool,
 }
@@ -63,6 +68,8 @@ impl Transaction {
             primary: None,
             heartbeat: None,
             undo: Undo::new(origin.clone()),
+            reads: (origin.isolation == Isolation::Serializable)
+                .then(|| SharedReads::new(ReadSet::new(core.shared.options.txn_size_bytes_max).into())),
             is_spoilt: AtomicBool::new(false),
             origin,
         }
@@ -89,7 +96,11 @@ impl Transaction {
         let own = self.buffer.value(&key).filter(|_| !self.is_blind_to(&key));
         match own {
             Some(value) => Ok(value),
-            None => self.noted(self.snapshot.get_encoded(&key).await),
+            None => {
+                let value = self.noted(self.snapshot.get_encoded(&key).await)?;
+                self.has_read(&key)?;
+                Ok(value)
+            }
         }
     }
 
@@ -111,7 +122,12 @@ impl Transaction {
             }
             values.push(own.flatten());
         }
+        let read: Vec<Key> = match &self.reads {
+            Some(_) => wanted.iter().map(|item| item.key.clone()).collect(),
+            None => Vec::new(),
+        };
         let found = self.noted(self.snapshot.values_of(wanted).await)?;
+        read.iter().try_for_each(|key| self.has_read(key))?;
         for (place, value) in places.into_iter().zip(found) {
             values[place] = value;
         }
@@ -128,7 +144,7 @@ impl Transaction {
             true => BTreeMap::new(),
             false => self.buffer.values_in(&self.origin.keyspace.encode_range(&range)),
         };
-        Ok(self.snapshot.scan_over(range, options, over))
+        Ok(self.snapshot.scan_over(range, options, over).noting(self.reads.clone()))
     }
 
     /// The pairs of all keys that begin with `prefix`.
@@ -224,6 +240,7 @@ impl Transaction {
             is_pessimistic: self.is_pessimistic(),
             primary: primary.unwrap_or_else(|| first.key.clone()),
             for_update_ts: *self.undo.seen_up_to().lock(),
+            reads: self.take_reads(&mutations)?,
             mutations,
         };
         if !is_locking {
@@ -243,6 +260,29 @@ impl Transaction {
         let Self { undo, heartbeat, .. } = self;
         drop(heartbeat);
         undo.undo().await
+    }
+
+    /// What has to be proved when these are committed.
+    fn take_reads(&self, mutations: &[Mutation]) -> Result<Reads, Error> {
+        let Some(reads) = &self.reads else { return Ok(Reads::default()) };
+        let mut reads = reads.lock();
+        // A key that must not be there, and is not written, has been looked at as any other that was read.
+        for mutation in mutations.iter().filter(|mutation| mutation.kind == MutationKind::CheckNotExists) {
+            reads.add_key(&mutation.key)?;
+        }
+        // A key that is locked without having been reserved is refused if it was written since the transaction began. One
+        // that was reserved may have been read before, and have changed until then.
+        Ok(reads.take(|key| {
+            let place = mutations.binary_search_by(|mutation| mutation.key.cmp(key));
+            place.is_ok_and(|place| {
+                let Mutation { kind, is_reserved, .. } = &mutations[place];
+                *kind != MutationKind::CheckNotExists && !is_reserved
+            })
+        }))
+    }
+
+    fn has_read(&self, key: &Key) -> Result<(), Error> {
+        self.reads.as_ref().map_or(Ok(()), |reads| reads.lock().add_key(key))
     }
 
     /// True if something has failed that may not fail again when all of it is begun again.

@@ -476,7 +476,10 @@ impl State {
                 let page_max = self.dice.below(u64::from(self.scans_page_max)) as usize + 1;
                 match &*read {
                     TxnRead::Get { key, .. } => holds(key),
-                    TxnRead::BatchGet { keys, .. } => keys.iter().for_each(holds),
+                    TxnRead::BatchGet { keys, .. } | TxnRead::KeyChanges { keys, .. } => {
+                        keys.iter().for_each(holds);
+                    }
+                    TxnRead::RangeChanges { range: wanted, .. } => assert!(range.covers(wanted)),
                     TxnRead::Scan { scan, .. } => assert!(range.covers(&scan.range)),
                     other => panic!("a client does not ask {other:?}"),
                 }

@@ -3,14 +3,14 @@
 
 use bytes::Bytes;
 use engine::{Engine, EngineError, MemEngine, MemSnapshot, WriteBatch};
-use mvcc::{Direction, Lock, MvccReader, ReadError, ScanLimits, View};
+use mvcc::{ChangeLimits, Changes, Direction, Lock, MvccReader, ReadError, ScanLimits, View};
 use std::collections::BTreeSet;
 use txn::TxnError;
 use types::{Key, KeyRange, Timestamp};
 use wire::kv::{KvCommand, KvError, KvReply};
 use wire::txn::{
-    CommitMode, Conflict, LockInfo, LockKind, MutationKind, ReadView, Secondary, TxnCommand, TxnFault,
-    TxnItem, TxnRead, TxnReply, TxnStatus,
+    Changed, CommitMode, Conflict, LockInfo, LockKind, MutationKind, ReadView, Secondary, TxnCommand,
+    TxnFault, TxnItem, TxnRead, TxnReply, TxnStatus,
 };
 
 type Reader<'a> = MvccReader<'a, MemSnapshot>;
@@ -174,6 +174,7 @@ pub(crate) fn seen_at(command: &KvCommand) -> Timestamp {
             TxnRead::Get { view, .. } | TxnRead::BatchGet { view, .. } | TxnRead::Scan { view, .. } => {
                 view.at
             }
+            TxnRead::KeyChanges { view, .. } | TxnRead::RangeChanges { view, .. } => view.at,
             TxnRead::Locks { .. } | TxnRead::History { .. } => Timestamp(0),
         },
         KvCommand::Txn(command) => match &**command {
@@ -209,8 +210,24 @@ pub(crate) fn read(engine: &MemEngine, read: TxnRead, page_max: usize) -> Result
             let resume = page.rest.map(|rest| if scan.reverse { rest.end } else { rest.start });
             Ok(KvReply::Txn(Box::new(TxnReply::Page { items, resume })))
         }
+        TxnRead::KeyChanges { keys, since, view } => {
+            changes(reader.changed_keys(&keys, since, &as_view(view), usize::MAX).expect("a sound engine"))
+        }
+        TxnRead::RangeChanges { range, since, view } => {
+            let limits = ChangeLimits { steps_max: page_max, locks_max: page_max };
+            changes(reader.changed_in(&range, since, &as_view(view), limits).expect("a sound engine"))
+        }
         other => panic!("a client does not ask {other:?}"),
     }
+}
+
+fn changes(found: Changes) -> Result<KvReply, KvError> {
+    if !found.locks.is_empty() {
+        let locks = found.locks.iter().map(|(key, lock)| lock_info(key, lock)).collect();
+        return Err(told(TxnFault::KeyIsLocked { locks }));
+    }
+    let first = found.first.map(|(key, commit_ts, start_ts)| Changed { key, commit_ts, start_ts });
+    Ok(KvReply::Txn(Box::new(TxnReply::Changes { first, resume: found.resume })))
 }
 
 fn values(reader: &Reader<'_>, keys: &[Key], view: ReadView) -> Result<Vec<Option<Bytes>>, KvError> {

@@ -57,6 +57,8 @@ labelled!(
         TxnScan = "txn_scan",
         ScanLocks = "scan_locks",
         History = "mvcc_history",
+        KeyChanges = "txn_key_changes",
+        RangeChanges = "txn_range_changes",
     }
 );
 
@@ -91,6 +93,8 @@ impl Method {
                 TxnRead::Scan { .. } => Self::TxnScan,
                 TxnRead::Locks { .. } => Self::ScanLocks,
                 TxnRead::History { .. } => Self::History,
+                TxnRead::KeyChanges { .. } => Self::KeyChanges,
+                TxnRead::RangeChanges { .. } => Self::RangeChanges,
             },
         }
     }

@@ -414,9 +414,9 @@ pub(crate) fn is_short(command: &KvCommand) -> bool {
         KvCommand::Scan(scan) => scan.limit > 0 && scan.limit as usize <= SHORT_READ,
         KvCommand::TxnRead(read) => match &**read {
             TxnRead::Get { .. } => true,
-            TxnRead::BatchGet { keys, .. } => keys.len() <= SHORT_READ,
+            TxnRead::BatchGet { keys, .. } | TxnRead::KeyChanges { keys, .. } => keys.len() <= SHORT_READ,
             TxnRead::Scan { scan, .. } => scan.limit > 0 && scan.limit as usize <= SHORT_READ,
-            TxnRead::Locks { .. } | TxnRead::History { .. } => false,
+            TxnRead::Locks { .. } | TxnRead::History { .. } | TxnRead::RangeChanges { .. } => false,
         },
         _ => true,
     }

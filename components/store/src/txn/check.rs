@@ -85,11 +85,21 @@ pub(crate) fn check_command(command: &TxnCommand) -> Result<(), String> {
 pub(crate) fn check_read(read: &TxnRead) -> Result<(), String> {
     match read {
         TxnRead::Get { key, .. } | TxnRead::History { key } => check_key(key),
-        TxnRead::BatchGet { keys, .. } if keys.len() > KEYS_MAX => Err(too_many(keys.len())),
-        TxnRead::BatchGet { keys, .. } => keys.iter().try_for_each(check_key),
+        TxnRead::KeyChanges { since, view, .. } | TxnRead::RangeChanges { since, view, .. }
+            if *since > view.at || view.at == Timestamp(u64::MAX) || !view.committed.is_empty() =>
+        {
+            Err("changes are asked for up to a timestamp of the placement driver, of committed transactions too"
+                .to_owned())
+        }
+        TxnRead::BatchGet { keys, .. } | TxnRead::KeyChanges { keys, .. } => match keys.len() {
+            count if count > KEYS_MAX => Err(too_many(count)),
+            _ => keys.iter().try_for_each(check_key),
+        },
         TxnRead::Scan { scan, .. } if is_reversed(&scan.range) => Err(reversed()),
-        TxnRead::Locks { range, .. } if is_reversed(range) => Err(reversed()),
-        TxnRead::Scan { .. } | TxnRead::Locks { .. } => Ok(()),
+        TxnRead::Locks { range, .. } | TxnRead::RangeChanges { range, .. } if is_reversed(range) => {
+            Err(reversed())
+        }
+        TxnRead::Scan { .. } | TxnRead::Locks { .. } | TxnRead::RangeChanges { .. } => Ok(()),
     }
 }
 

@@ -96,6 +96,13 @@ pub(super) fn read_too_old(gc: &GcRecord, region: &Region, read: &TxnRead) -> Op
             (view.at, keys.iter().map(|key| gc.guarded.of_key(key)).max().unwrap_or_default())
         }
         TxnRead::Scan { scan, view } => (view.at, gc.guarded.over(&region.range.intersection(&scan.range))),
+        // What was changed since then must all be there.
+        TxnRead::KeyChanges { keys, since, .. } => {
+            (*since, keys.iter().map(|key| gc.guarded.of_key(key)).max().unwrap_or_default())
+        }
+        TxnRead::RangeChanges { range, since, .. } => {
+            (*since, gc.guarded.over(&region.range.intersection(range)))
+        }
         // They tell what is there.
         TxnRead::Locks { .. } | TxnRead::History { .. } => return None,
     };

@@ -5,11 +5,11 @@ use super::gc::read_too_old;
 use crate::execute::ReadLimits;
 use bytes::Bytes;
 use engine::{EngineError, Snapshot};
-use mvcc::{Direction, MvccReader, ReadError, ScanLimits, View};
+use mvcc::{ChangeLimits, Changes, Direction, MvccReader, ReadError, ScanLimits, View};
 use raftstore::gc_record;
 use types::{Key, Region};
 use wire::kv::{KvError, KvReply, Scan};
-use wire::txn::{LockInfo, ReadView, TxnFault, TxnItem, TxnRead, TxnReply};
+use wire::txn::{Changed, LockInfo, ReadView, TxnFault, TxnItem, TxnRead, TxnReply};
 
 /// Locks that one answer names.
 const LOCKS_MAX: usize = 256;
@@ -17,6 +17,8 @@ const LOCKS_MAX: usize = 256;
 const VERSIONS_MAX: usize = 256;
 /// Moves of a scan's cursors for one answer: what is passed over counts too.
 const STEPS_MAX: usize = 100_000;
+/// What one answer about changes of a range looks at.
+const CHANGES_LIMITS: ChangeLimits = ChangeLimits { steps_max: STEPS_MAX, locks_max: LOCKS_MAX };
 
 /// Serves a read from a view of `region`. Inner errors are the client's; keys outside of the region are refused.
 ///
@@ -37,7 +39,11 @@ pub(crate) fn read<S: Snapshot>(
     let outside = || Err(KvError::KeyNotInRegion { region_id: region.id, range: range.clone() });
     Ok(match read {
         TxnRead::Get { key, .. } | TxnRead::History { key } if !range.contains(key) => outside(),
-        TxnRead::BatchGet { keys, .. } if !keys.iter().all(|key| range.contains(key)) => outside(),
+        TxnRead::BatchGet { keys, .. } | TxnRead::KeyChanges { keys, .. }
+            if !keys.iter().all(|key| range.contains(key)) =>
+        {
+            outside()
+        }
         TxnRead::Get { key, view } => match reader.get(key, &seen(view)) {
             Ok(value) => Ok(KvReply::Value(value)),
             Err(ReadError::Locked { key, lock }) => Err(locked(vec![lock_info(key, *lock)])),
@@ -51,12 +57,30 @@ pub(crate) fn read<S: Snapshot>(
             let locks = lock_infos(page.locks);
             Ok(KvReply::Txn(Box::new(TxnReply::Locks { locks, resume: page.resume })))
         }
+        TxnRead::KeyChanges { keys, since, view } => {
+            changes(reader.changed_keys(keys, *since, &seen(view), LOCKS_MAX)?)
+        }
+        TxnRead::RangeChanges { range: wanted, since, view } => {
+            let range = range.intersection(wanted);
+            changes(reader.changed_in(&range, *since, &seen(view), CHANGES_LIMITS)?)
+        }
         TxnRead::History { key } => {
             let lock = reader.lock(key)?.map(|lock| lock_info(key.clone(), lock));
             let versions = reader.history(key, VERSIONS_MAX)?.into_iter().map(version).collect();
             Ok(KvReply::Txn(Box::new(TxnReply::History { lock, versions })))
         }
     })
+}
+
+/// What a search for changes has come to, as its asker is told.
+fn changes(found: Changes) -> Result<KvReply, KvError> {
+    match found {
+        Changes { locks, .. } if !locks.is_empty() => Err(locked(lock_infos(locks))),
+        Changes { first, resume, .. } => {
+            let first = first.map(|(key, commit_ts, start_ts)| Changed { key, commit_ts, start_ts });
+            Ok(KvReply::Txn(Box::new(TxnReply::Changes { first, resume })))
+        }
+    }
 }
 
 fn seen(view: &ReadView) -> View {

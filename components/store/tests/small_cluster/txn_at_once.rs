@@ -4,7 +4,8 @@ use super::txn::{MINUTE, commit, done, key, lock_in, locked, prewrite, prewrite_
 use super::*;
 use wire::kv::KvCommand::{Txn, TxnRead as Read};
 use wire::txn::{
-    Acquire, CommitMode, Mutation, MutationKind, ReadView, TxnCommand, TxnFault, TxnRead, TxnReply, TxnStatus,
+    Acquire, Changed, CommitMode, Mutation, MutationKind, ReadView, TxnCommand, TxnFault, TxnRead, TxnReply,
+    TxnStatus,
 };
 
 /// A cluster whose first leader knows what was read before.
@@ -272,5 +273,67 @@ fn a_prewrite_that_contradicts_itself_is_refused() {
             Err(KvError::InvalidRequest { message }) => assert!(message.contains(why), "{shown}: {message}"),
             other => panic!("{shown}: {other:?}"),
         }
+    }
+}
+
+/// A transaction asks whether what it has read was changed up to the timestamp at which it commits, and is told that it was
+/// not. That stays true: who commits there at once afterwards commits later, and who is about to is in the way.
+#[test]
+fn what_was_not_changed_up_to_a_timestamp_never_will_be() {
+    let mut cluster = cluster(1);
+    let store_id = cluster.leader_of(b"").store_id;
+    let since = cluster.timestamp();
+    let start_ts = cluster.timestamp();
+    let late = cluster.timestamp();
+    let asks = |at| {
+        let (since, view) = (Timestamp(since), ReadView { at: Timestamp(at), ..ReadView::default() });
+        let range = types::KeyRange { start: key("a"), end: key("b") };
+        [
+            Read(Box::new(TxnRead::KeyChanges { keys: vec![key("a")], since, view: view.clone() })),
+            Read(Box::new(TxnRead::RangeChanges { range, since, view })),
+        ]
+    };
+    let unchanged = || Ok(KvReply::Txn(Box::new(TxnReply::Changes { first: None, resume: None })));
+    for ask in asks(late) {
+        assert_eq!(cluster.call(&key("a"), ask), unchanged());
+    }
+    // One that began before, and is on its way through the log.
+    cluster.held = vec![(store_id, Actor::Applier(0))];
+    let writer = cluster.ask("a", one_phase(start_ts, "a", "1"), MINUTE);
+    cluster.settle();
+    let later = cluster.timestamp();
+    for (at, is_met) in [(late, false), (later, true)] {
+        for ask in asks(at) {
+            let asked = cluster.ask("a", ask, MINUTE);
+            cluster.settle();
+            let answer = cluster.answers.remove(&asked).expect("it is answered");
+            match is_met {
+                true => assert_eq!(lock_in(answer).start_ts, Timestamp(start_ts)),
+                false => assert_eq!(answer, unchanged()),
+            }
+        }
+    }
+    cluster.held.clear();
+    cluster.settle();
+    let answer = cluster.answers.remove(&writer).expect("it had its turn");
+    let commit_ts = Timestamp(committed_at(&answer).expect("in one phase"));
+    assert!(commit_ts > Timestamp(late));
+    for (at, is_changed) in [(late, false), (later, true)] {
+        let changed = Changed { key: key("a"), commit_ts, start_ts: Timestamp(start_ts) };
+        let reply = TxnReply::Changes { first: is_changed.then_some(changed), resume: None };
+        for ask in asks(at) {
+            assert_eq!(cluster.call(&key("a"), ask), Ok(KvReply::Txn(Box::new(reply.clone()))));
+        }
+    }
+    // What was changed below the safe point may be forgotten: nobody is told that nothing was.
+    let guard = TxnCommand::Guard { safe_points: types::SafePoints::common(Timestamp(since + 1)) };
+    assert_eq!(cluster.call(&key("a"), Txn(Box::new(guard))), done());
+    let fault = TxnFault::BelowSafePoint { at: Timestamp(since), safe_point: Timestamp(since + 1) };
+    for ask in asks(later) {
+        assert_eq!(cluster.call(&key("a"), ask), Err(KvError::Txn(Box::new(fault.clone()))));
+    }
+    let outside = asks(u64::MAX);
+    for ask in outside {
+        assert!(matches!(cluster.call(&key("a"), ask), Err(KvError::InvalidRequest { .. })));
     }
 }

@@ -81,7 +81,10 @@ fn every_variant_has_a_sample() {
             Collect,
         }
     );
-    covered!(samples::txn::reads(), wire::txn::TxnRead { Get, BatchGet, Scan, Locks, History });
+    covered!(
+        samples::txn::reads(),
+        wire::txn::TxnRead { Get, BatchGet, Scan, Locks, History, KeyChanges, RangeChanges }
+    );
     covered!(
         samples::txn::replies(),
         wire::txn::TxnReply {
@@ -95,6 +98,7 @@ fn every_variant_has_a_sample() {
             Locks,
             History,
             Collected,
+            Changes,
         }
     );
     covered!(

@@ -11,6 +11,7 @@ mod locks;
 mod reads;
 mod reserved;
 mod retries;
+mod serializable;
 mod timestamps;
 
 use crate::cluster::{Cluster, Fate};

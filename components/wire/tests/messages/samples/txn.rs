@@ -5,9 +5,9 @@ use bytes::Bytes;
 use types::{Key, KeyRange, KeyspacePoint, SafePoints, Timestamp};
 use wire::kv::Scan;
 use wire::txn::{
-    Acquire, CheckStatus, CommitMode, Conflict, LockInfo, LockKind, Mutation, MutationKind, Prewrite,
-    ReadView, Secondary, TxnCommand, TxnFault, TxnItem, TxnRead, TxnReply, TxnStatus, Version, VersionKind,
-    WaitEdge,
+    Acquire, Changed, CheckStatus, CommitMode, Conflict, LockInfo, LockKind, Mutation, MutationKind,
+    Prewrite, ReadView, Secondary, TxnCommand, TxnFault, TxnItem, TxnRead, TxnReply, TxnStatus, Version,
+    VersionKind, WaitEdge,
 };
 
 const START: Timestamp = Timestamp(1_000);
@@ -113,6 +113,8 @@ pub(crate) fn reads() -> Vec<TxnRead> {
         TxnRead::Scan { scan, view: view() },
         TxnRead::Locks { range: KeyRange::new("a", ""), up_to: COMMIT, limit: 256 },
         TxnRead::History { key: key("k") },
+        TxnRead::KeyChanges { keys: keys(), since: START, view: view() },
+        TxnRead::RangeChanges { range: KeyRange::new("a", "z"), since: START, view: view() },
     ]
 }
 
@@ -186,6 +188,9 @@ pub(crate) fn replies() -> Vec<TxnReply> {
         },
     ];
     replies.push(TxnReply::Collected { removed: 12, resume: Some(key("m")) });
+    let changed = Changed { key: key("k"), commit_ts: COMMIT, start_ts: START };
+    replies.push(TxnReply::Changes { first: Some(changed), resume: None });
+    replies.push(TxnReply::Changes { first: None, resume: Some(key("m")) });
     replies.extend(statuses().into_iter().map(TxnReply::Status));
     replies
 }
