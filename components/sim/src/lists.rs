@@ -8,7 +8,7 @@ use crate::executor::Handle;
 use crate::fields::{Fields, Unreadable};
 use crate::workload::Session;
 use bytes::Bytes;
-use client_core::{Error, Transaction, TxnClient};
+use client_core::{Error, ScanOptions, Transaction, TxnClient};
 use env::{Dice, SplitMix};
 use futures_util::future::{Either, select};
 use isolation::{Outcome, Step};
@@ -35,23 +35,29 @@ pub struct ListsConfig {
     pub lists: u64,
     /// Authors of each client node.
     pub authors: u64,
+    /// Their transactions are serializable, and some look at lists as ranges: nothing is seen then that serial ones would
+    /// not see.
+    pub serializable: bool,
 }
 
 impl ListsConfig {
     /// Lists for one seed.
     #[must_use]
     pub fn draw(dice: &mut SplitMix) -> Self {
-        Self { lists: 1 + dice.below(6), authors: 1 + dice.below(3) }
+        let (lists, authors) = (1 + dice.below(6), 1 + dice.below(3));
+        Self { lists, authors, serializable: dice.chance(1, 3) }
     }
 
     pub(crate) fn parse(fields: &mut Fields<'_>) -> Result<Self, Unreadable> {
-        Ok(Self { lists: fields.added_number("lists")?, authors: fields.added_number("authors")? })
+        let (lists, authors) = (fields.added_number("lists")?, fields.added_number("authors")?);
+        Ok(Self { lists, authors, serializable: fields.added_number::<u8>("serializable")? > 0 })
     }
 }
 
 impl fmt::Display for ListsConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "lists={} authors={}", self.lists, self.authors)
+        write!(f, "lists={} authors={}", self.lists, self.authors)?;
+        if self.serializable { f.write_str(" serializable=1") } else { Ok(()) }
     }
 }
 
@@ -68,6 +74,15 @@ enum Way {
     Snapshot,
 }
 
+/// How a transaction reads lists.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Look {
+    Gets,
+    /// As what there is in a range: a list that nobody has begun yet is not there.
+    Scans,
+    Reserves,
+}
+
 /// Somebody who writes lists.
 pub(crate) struct Author {
     pub(crate) client: TxnClient,
@@ -80,7 +95,11 @@ pub(crate) struct Author {
 impl Author {
     /// Works until the session is over.
     pub(crate) async fn run(mut self) {
-        let rest_max = self.session.lock().config.rest_max * 2;
+        let config = self.session.lock().config.clone();
+        let rest_max = config.rest_max * 2;
+        if config.lists.serializable {
+            self.client = self.client.serializable();
+        }
         while !self.session.lock().is_over {
             let rest = self.dice.duration(Duration::ZERO, rest_max);
             self.handle.sleep(rest).await;
@@ -169,6 +188,13 @@ impl Author {
                 Err(_) => (Outcome::NotDone, steps),
             };
         }
+        let serializable = self.session.lock().config.lists.serializable;
+        let look = match way {
+            Way::Pessimistic if !serializable => Look::Reserves,
+            _ if serializable && self.dice.chance(1, 2) => Look::Scans,
+            Way::Pessimistic => Look::Reserves,
+            _ => Look::Gets,
+        };
         if way == Way::Run {
             let last = Arc::new(Mutex::new(steps.clone()));
             let result = self
@@ -176,7 +202,7 @@ impl Author {
                 .run(|mut transaction| {
                     let (last, steps) = (Arc::clone(&last), steps.clone());
                     async move {
-                        let steps = write(&mut transaction, false, steps).await?;
+                        let steps = write(&mut transaction, look, steps).await?;
                         *last.lock() = steps;
                         Ok::<(), Error>(())
                     }
@@ -190,7 +216,7 @@ impl Author {
             _ => self.client.begin().await,
         };
         let Ok(mut transaction) = begun else { return (Outcome::NotDone, steps) };
-        let written = self.write_slowly(&mut transaction, way == Way::Pessimistic, steps.clone()).await;
+        let written = self.write_slowly(&mut transaction, look, steps.clone()).await;
         let Ok(steps) = written else {
             // What it leaves behind runs out.
             let _ = transaction.rollback().await;
@@ -210,12 +236,12 @@ impl Author {
     async fn write_slowly(
         &mut self,
         transaction: &mut Transaction,
-        reserves: bool,
+        look: Look,
         steps: Vec<Step>,
     ) -> Result<Vec<Step>, Error> {
         let mut done = Vec::with_capacity(steps.len());
         for step in steps {
-            done.extend(write(transaction, reserves, vec![step]).await?);
+            done.extend(write(transaction, look, vec![step]).await?);
             if self.dice.chance(1, 4) {
                 let rest = self.dice.duration(Duration::ZERO, PAUSE_MAX);
                 self.handle.sleep(rest).await;
@@ -238,17 +264,17 @@ impl Author {
     }
 }
 
-async fn write(
-    transaction: &mut Transaction,
-    reserves: bool,
-    mut steps: Vec<Step>,
-) -> Result<Vec<Step>, Error> {
+async fn write(transaction: &mut Transaction, look: Look, mut steps: Vec<Step>) -> Result<Vec<Step>, Error> {
     for step in &mut steps {
         let (Step::Append { list, .. } | Step::Read { list, .. }) = step;
         let key = key(*list);
-        let value = match reserves {
-            true => transaction.get_for_update(key.clone()).await?,
-            false => transaction.get(key.clone()).await?,
+        let value = match look {
+            Look::Reserves => transaction.get_for_update(key.clone()).await?,
+            Look::Gets => transaction.get(key.clone()).await?,
+            Look::Scans => {
+                let scan = transaction.scan_prefix(key.clone(), ScanOptions::default())?;
+                scan.into_vec().await?.pop().map(|pair| pair.value)
+            }
         };
         match step {
             Step::Read { elements: seen, .. } => *seen = Some(elements(&value)),

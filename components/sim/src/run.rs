@@ -330,12 +330,15 @@ pub(crate) fn run_and_tell(
         let right = transactions.outcomes_are_right(&session.books.outcomes);
         right.and_then(|()| transactions.reads_are_right(&session.books.reads)).map_err(Fail::Invariant)
     });
-    let result = result.and_then(|()| match isolation::judge(&session.lists).anomalies.first() {
-        None => Ok(()),
-        Some(anomaly) => {
-            let facts = anomaly.to_string();
-            Err(Fail::Invariant(Broken { invariant: "INV-TXN-12 (snapshot isolation)", facts }))
-        }
+    let result = result.and_then(|()| {
+        let verdict = isolation::judge(&session.lists);
+        let skew = verdict.write_skew.filter(|_| session.config.lists.serializable);
+        let broken =
+            |invariant, anomaly: isolation::Anomaly| Broken { invariant, facts: anomaly.to_string() };
+        let anomaly = verdict.anomalies.into_iter().next();
+        let found = anomaly.map(|anomaly| broken("INV-TXN-12 (snapshot isolation)", anomaly));
+        let found = found.or_else(|| Some(broken("INV-TXN-17 (serializable)", skew?)));
+        found.map_or(Ok(()), |found| Err(Fail::Invariant(found)))
     });
     let seed = schedule.seed;
     match result {
