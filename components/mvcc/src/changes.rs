@@ -77,7 +77,7 @@ impl<S: Snapshot> MvccReader<'_, S> {
             return Ok(found);
         }
         let mut locks = Cursor::new(self.snapshot.iter(Cf::Lock, range));
-        locks.go(|iter| iter.seek_to_first())?;
+        locks.begin(Direction::Forward)?;
         let mut passed = false;
         while locks.valid
             && (locks.steps <= limits.steps_max || !passed)
@@ -101,7 +101,7 @@ impl<S: Snapshot> MvccReader<'_, S> {
             (seen.end, found.resume) = (unseen.clone(), Some(unseen));
         }
         let mut writes = Cursor::new(self.snapshot.iter(Cf::Write, &seen));
-        writes.go(|iter| iter.seek_to_first())?;
+        writes.begin(Direction::Forward)?;
         passed = false;
         while writes.valid {
             let key = Bytes::copy_from_slice(without_timestamp(writes.iter.key())?.0);

@@ -1,7 +1,8 @@
 //! Reading a range.
 //!
-//! Two cursors go side by side, one over locks and one over write records; whichever is at the earlier key says what is
-//! next. Of a key's versions a few are stepped over, and if there are more the cursor seeks: a key that was written often
+//! One cursor goes over the write records until a page is full, and then another one over the locks of what was passed, and
+//! no further: where keys are written often, what is left in the engine of locks that are gone is many times what a page
+//! holds. Of a key's versions a few are stepped over, and if there are more the cursor seeks: a key that was written often
 //! costs a seek and not a step for each of its versions. Work is bounded, and what is left begins at a key that is told.
 
 use crate::key::{after_versions, versioned, without_timestamp};
@@ -40,13 +41,16 @@ impl Default for ScanLimits {
     }
 }
 
+/// A key's value; or the lock that hides it.
+type Outcome = Result<Bytes, Box<Lock>>;
+
 /// A key that was found.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ScanItem {
     /// The key.
     pub key: Key,
     /// Its value; or the lock that hides it, and then only this key has to be read again.
-    pub outcome: Result<Bytes, Box<Lock>>,
+    pub outcome: Outcome,
 }
 
 impl ScanItem {
@@ -78,25 +82,41 @@ impl<S: Snapshot> MvccReader<'_, S> {
         view: &View,
         limits: ScanLimits,
     ) -> Result<ScanPage, EngineError> {
-        let mut scan = Scan {
-            reader: self,
-            direction,
-            view,
-            locks: Cursor::new(self.snapshot.iter(Cf::Lock, range)),
-            writes: Cursor::new(self.snapshot.iter(Cf::Write, range)),
+        let page = self.scan_records(range, direction, view, limits)?;
+        let seen = match (&page.rest, direction) {
+            (Some(rest), _) if rest == range => return Ok(page),
+            (None, _) => range.clone(),
+            (Some(rest), Direction::Forward) => KeyRange::new(range.start.clone(), rest.start.clone()),
+            (Some(rest), Direction::Backward) => KeyRange::new(rest.end.clone(), range.end.clone()),
         };
-        for cursor in [&mut scan.locks, &mut scan.writes] {
-            cursor.go(|iter| match direction {
-                Direction::Forward => iter.seek_to_first(),
-                Direction::Backward => iter.seek_to_last(),
-            })?;
+        if self.breaks(SeededBug::ScanIgnoresLocks) {
+            return Ok(page);
         }
+        let steps_max = limits.steps_max.saturating_sub(page.steps);
+        let behind = self.behind_locks(&seen, direction, view, steps_max)?;
+        match behind.outcomes.is_empty() && behind.unseen.is_none() {
+            true => Ok(ScanPage { steps: page.steps + behind.steps, ..page }),
+            false => Ok(merge(range, direction, limits, page, behind)),
+        }
+    }
+
+    /// The same as if there were no locks.
+    fn scan_records(
+        &self,
+        range: &KeyRange,
+        direction: Direction,
+        view: &View,
+        limits: ScanLimits,
+    ) -> Result<ScanPage, EngineError> {
+        let writes = Cursor::new(self.snapshot.iter(Cf::Write, range));
+        let mut scan = Scan { reader: self, direction, view, writes };
+        scan.writes.begin(direction)?;
         let mut page = ScanPage::default();
         let (mut bytes, mut passed) = (0, None);
         while let Some(key) = scan.next_key()? {
             let full =
                 page.items.len() >= limits.items_max || (!page.items.is_empty() && bytes >= limits.bytes_max);
-            let tired = passed.is_some() && scan.steps() >= limits.steps_max;
+            let tired = passed.is_some() && scan.writes.steps >= limits.steps_max;
             if full || tired {
                 page.rest = Some(match direction {
                     Direction::Forward => KeyRange::new(key, range.end.clone()),
@@ -112,9 +132,117 @@ impl<S: Snapshot> MvccReader<'_, S> {
             }
             passed = Some(key);
         }
-        page.steps = scan.steps();
+        page.steps = scan.writes.steps;
         Ok(page)
     }
+
+    /// What locks let be seen where they do not leave it to the records.
+    fn behind_locks(
+        &self,
+        range: &KeyRange,
+        direction: Direction,
+        view: &View,
+        steps_max: usize,
+    ) -> Result<BehindLocks, EngineError> {
+        let mut locks = Cursor::new(self.snapshot.iter(Cf::Lock, range));
+        locks.begin(direction)?;
+        let mut behind = BehindLocks::default();
+        while locks.valid {
+            let key = Bytes::copy_from_slice(locks.iter.key());
+            if behind.passed.is_some() && locks.steps >= steps_max {
+                behind.unseen = Some(key);
+                break;
+            }
+            let lock = Lock::read(&Bytes::copy_from_slice(locks.iter.value()))?;
+            match self.behind(&key, lock, view) {
+                Ok(Behind::Records) => {}
+                Ok(Behind::Value(value)) => behind.outcomes.push((key.clone(), value.map(Ok))),
+                Err(ReadError::Locked { lock, .. }) => behind.outcomes.push((key.clone(), Some(Err(lock)))),
+                Err(ReadError::Engine(error)) => return Err(error),
+            }
+            behind.passed = Some(key);
+            locks.step(direction)?;
+        }
+        behind.steps = locks.steps;
+        Ok(behind)
+    }
+}
+
+/// What locks let be seen, in the order of the scan.
+#[derive(Default)]
+struct BehindLocks {
+    outcomes: Vec<(Key, Option<Outcome>)>,
+    /// The last lock that was looked at.
+    passed: Option<Key>,
+    /// The next one: it was not.
+    unseen: Option<Key>,
+    steps: usize,
+}
+
+/// A page of records as it is seen behind locks.
+fn merge(
+    range: &KeyRange,
+    direction: Direction,
+    limits: ScanLimits,
+    page: ScanPage,
+    behind: BehindLocks,
+) -> ScanPage {
+    let is_before = |one: &Key, other: &Key| match direction {
+        Direction::Forward => one < other,
+        Direction::Backward => one > other,
+    };
+    let rest_from = |next: &Key, passed: Option<&Key>| match direction {
+        Direction::Forward => KeyRange::new(next.clone(), range.end.clone()),
+        Direction::Backward => KeyRange::new(range.start.clone(), passed.unwrap_or(&range.end).clone()),
+    };
+    let mut merged = ScanPage { steps: page.steps + behind.steps, rest: page.rest, items: Vec::new() };
+    let (mut records, mut outcomes) =
+        (page.items.into_iter().peekable(), behind.outcomes.into_iter().peekable());
+    let (mut bytes, mut passed) = (0, None);
+    loop {
+        let is_locked = match (records.peek(), outcomes.peek()) {
+            (None, None) => break,
+            (Some(_), None) => false,
+            (None, Some(_)) => true,
+            (Some(item), Some((key, _))) => !is_before(&item.key, key),
+        };
+        let next = match is_locked {
+            true => outcomes.peek().map(|(key, _)| key),
+            false => records.peek().map(|item| &item.key),
+        };
+        let next = next.expect("one of them has more").clone();
+        if behind.unseen.as_ref().is_some_and(|unseen| !is_before(&next, unseen)) {
+            break;
+        }
+        let full =
+            merged.items.len() >= limits.items_max || (!merged.items.is_empty() && bytes >= limits.bytes_max);
+        if full {
+            merged.rest = Some(rest_from(&next, passed.as_ref()));
+            return merged;
+        }
+        let item = match is_locked {
+            false => records.next(),
+            true => {
+                drop(records.next_if(|item| item.key == next));
+                let outcome = outcomes.next().and_then(|(_, outcome)| outcome);
+                outcome.map(|outcome| ScanItem { key: next.clone(), outcome })
+            }
+        };
+        if let Some(item) = item {
+            bytes += item.size_bytes();
+            merged.items.push(item);
+        }
+        passed = Some(next);
+    }
+    if let Some(unseen) = &behind.unseen {
+        // The last lock that was looked at may lie closer to it than what is seen.
+        let last = match (passed, behind.passed) {
+            (Some(one), Some(other)) => Some(if is_before(&one, &other) { other } else { one }),
+            (one, other) => one.or(other),
+        };
+        merged.rest = Some(rest_from(unseen, last.as_ref()));
+    }
+    merged
 }
 
 /// An iterator that knows whether it is on a key, and how often it was moved.
@@ -136,6 +264,14 @@ impl<'a> Cursor<'a> {
         self.steps += 1;
         self.valid = movement(&mut *self.iter);
         if self.valid { Ok(()) } else { self.iter.status() }
+    }
+
+    /// Goes to the first key of a direction.
+    pub(crate) fn begin(&mut self, direction: Direction) -> Result<(), EngineError> {
+        self.go(|iter| match direction {
+            Direction::Forward => iter.seek_to_first(),
+            Direction::Backward => iter.seek_to_last(),
+        })
     }
 
     pub(crate) fn step(&mut self, direction: Direction) -> Result<(), EngineError> {
@@ -173,57 +309,27 @@ struct Scan<'a, S> {
     reader: &'a MvccReader<'a, S>,
     direction: Direction,
     view: &'a View,
-    locks: Cursor<'a>,
     writes: Cursor<'a>,
 }
 
 impl<S: Snapshot> Scan<'_, S> {
-    fn steps(&self) -> usize {
-        self.locks.steps + self.writes.steps
-    }
-
     /// The key that comes next.
     fn next_key(&self) -> Result<Option<Key>, EngineError> {
-        let locked = self.locks.valid.then(|| self.locks.iter.key());
-        let written = match self.writes.valid {
-            true => Some(without_timestamp(self.writes.iter.key())?.0),
-            false => None,
-        };
-        let next = match (locked, written) {
-            (Some(locked), Some(written)) => Some(match self.direction {
-                Direction::Forward => locked.min(written),
-                Direction::Backward => locked.max(written),
-            }),
-            (one, other) => one.or(other),
-        };
-        Ok(next.map(Bytes::copy_from_slice))
+        match self.writes.valid {
+            true => Ok(Some(Bytes::copy_from_slice(without_timestamp(self.writes.iter.key())?.0))),
+            false => Ok(None),
+        }
     }
 
-    /// What is seen of a key that comes next; the cursors pass it.
+    /// What its records say of a key that comes next; the cursor passes it.
     fn read(&mut self, key: &Key) -> Result<Option<ScanItem>, EngineError> {
-        let lock = match self.locks.valid && self.locks.iter.key() == key {
-            true => Some(Lock::read(&Bytes::copy_from_slice(self.locks.iter.value()))?),
-            false => None,
+        let write = match self.direction {
+            Direction::Forward => self.seen_forward(key)?,
+            Direction::Backward => self.seen_backward(key)?,
         };
-        if lock.is_some() {
-            self.locks.step(self.direction)?;
-        }
-        let lock = lock.filter(|_| !self.reader.breaks(SeededBug::ScanIgnoresLocks));
-        let behind = lock.map_or(Ok(Behind::Records), |lock| self.reader.behind(key, lock, self.view));
-        let outcome = match behind {
-            Ok(Behind::Value(value)) => value.map(Ok),
-            Err(ReadError::Locked { lock, .. }) => Some(Err(lock)),
-            Err(ReadError::Engine(error)) => return Err(error),
-            Ok(Behind::Records) => {
-                let write = match self.direction {
-                    Direction::Forward => self.seen_forward(key)?,
-                    Direction::Backward => self.seen_backward(key)?,
-                };
-                write.map_or(Ok(None), |write| self.reader.value(key, write))?.map(Ok)
-            }
-        };
+        let value = write.map_or(Ok(None), |write| self.reader.value(key, write))?;
         self.writes.pass(key, self.direction)?;
-        Ok(outcome.map(|outcome| ScanItem { key: key.clone(), outcome }))
+        Ok(value.map(|value| ScanItem { key: key.clone(), outcome: Ok(value) }))
     }
 
     /// The newest data that is seen, of a key at whose newest version the cursor is, or before whose versions.
