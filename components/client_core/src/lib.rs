@@ -48,8 +48,8 @@ pub use crate::scan::{Scan, ScanOptions};
 pub use crate::seeded_bug::{Bugs, SeededBug};
 pub use crate::stats::ClientStats;
 pub use crate::txn::{
-    Attempt, Collected, Collector, CommitProtocol, Isolation, KeyHistory, Snapshot, Transaction, TxnClient,
-    TxnError,
+    Attempt, Collected, Collector, CommitProtocol, Isolation, KeyHistory, Savepoint, Snapshot, Transaction,
+    TxnClient, TxnError,
 };
 pub use wire::kv::KvPair;
 pub use wire::trace::{Span, Stage, Trace};

@@ -5,9 +5,11 @@ use crate::outcome::Usage;
 use crate::text::show_key;
 use bytes::Bytes;
 use client::{
-    Error, KeyRange, KvPair, LockInfo, ScanOptions, Snapshot, Timestamp, Transaction, TxnClient, VersionKind,
+    Error, Isolation, KeyRange, KvPair, LockInfo, Savepoint, ScanOptions, Snapshot, Timestamp, Transaction,
+    TxnClient, VersionKind,
 };
 use futures_util::StreamExt as _;
+use std::collections::BTreeMap;
 use std::process::Command;
 use types::Key;
 
@@ -24,13 +26,15 @@ pub(super) enum Done {
 pub(super) struct Session {
     client: TxnClient,
     transaction: Option<Transaction>,
+    /// Of the transaction that is open, by what they were called.
+    savepoints: BTreeMap<String, Savepoint>,
     /// As of when reads outside of a transaction are.
     at: Option<Timestamp>,
 }
 
 impl Session {
     pub(super) fn new(client: TxnClient) -> Self {
-        Self { client, transaction: None, at: None }
+        Self { client, transaction: None, savepoints: BTreeMap::new(), at: None }
     }
 
     /// Says whether a transaction is open.
@@ -64,7 +68,9 @@ impl Session {
             Said::Delete(key) => self.write(Write::Delete(key)).await?,
             Said::Scan(start, end) => self.scan(KeyRange::new(start, end)).await?,
             Said::Prefix(prefix) => self.scan(KeyRange::prefix(prefix)).await?,
-            Said::Begin { is_pessimistic } => self.begin(is_pessimistic).await?,
+            Said::Begin { is_pessimistic, is_serializable } => {
+                self.begin(is_pessimistic, is_serializable).await?;
+            }
             Said::Lock(key) => match self.open()?.get_for_update(key).await? {
                 Some(value) => println!("{}", show_key(&value)),
                 None => println!("no value"),
@@ -81,6 +87,18 @@ impl Session {
                 self.open()?;
                 self.transaction.take().expect("one is open").rollback().await?;
                 println!("rolled back");
+            }
+            Said::Savepoint(name) => {
+                let savepoint = self.open()?.savepoint()?;
+                println!("from here on `rollback {name}` takes back what is written");
+                self.savepoints.insert(name, savepoint);
+            }
+            Said::RollbackTo(name) => {
+                let known = self.savepoints.get(&name).copied();
+                let transaction = self.open()?;
+                let savepoint = known.ok_or_else(|| Usage(format!("there is no savepoint `{name}`")))?;
+                transaction.rollback_to(savepoint)?;
+                println!("what was written since is taken back; what was locked stays locked");
             }
             Said::At(at) => self.look_at(at)?,
             Said::Timestamp => println!("{}", self.client.timestamp().await?.0),
@@ -99,14 +117,17 @@ impl Session {
         self.transaction.as_mut().ok_or_else(none)
     }
 
-    async fn begin(&mut self, is_pessimistic: bool) -> anyhow::Result<()> {
+    async fn begin(&mut self, is_pessimistic: bool, is_serializable: bool) -> anyhow::Result<()> {
         if self.transaction.is_some() {
             return Err(Usage("a transaction is open: `commit` it, or `rollback`".to_owned()).into());
         }
+        let isolation = if is_serializable { Isolation::Serializable } else { Isolation::Snapshot };
+        let client = self.client.with_isolation(isolation);
         let transaction = match is_pessimistic {
-            true => self.client.begin_pessimistic().await?,
-            false => self.client.begin().await?,
+            true => client.begin_pessimistic().await?,
+            false => client.begin().await?,
         };
+        self.savepoints.clear();
         println!("begun at {}", transaction.start_timestamp().0);
         self.transaction = Some(transaction);
         Ok(())

@@ -9,13 +9,26 @@ use wire::txn::{Mutation, MutationKind};
 
 /// Writes by key, and keys that are reserved with what they hold. All keys are as the region layer sees them.
 ///
-/// Invariant: `size` is what all of them weigh, and does not exceed `size_max`.
+/// Invariant: `size` is what all of them weigh, those included that savepoints keep, and does not exceed `size_max`.
 #[derive(Debug)]
 pub(crate) struct Buffer {
     writes: BTreeMap<Key, MutationKind>,
     reserved: BTreeMap<Key, Option<Bytes>>,
+    /// In the order in which they were set.
+    savepoints: Vec<Before>,
+    next_savepoint: u64,
     size: u64,
     size_max: u64,
+}
+
+/// So many savepoints can be set at once.
+const SAVEPOINTS_MAX: usize = 1024;
+
+/// What keys were to become when a savepoint was set, of those that were written after it and before the next one.
+#[derive(Debug)]
+struct Before {
+    number: u64,
+    keys: BTreeMap<Key, Option<MutationKind>>,
 }
 
 /// What inserting a key comes to, as far as the transaction itself can tell.
@@ -31,7 +44,8 @@ pub(crate) enum Inserting {
 
 impl Buffer {
     pub(crate) fn new(size_max: u64) -> Self {
-        Self { writes: BTreeMap::new(), reserved: BTreeMap::new(), size: 0, size_max }
+        let (writes, reserved) = (BTreeMap::new(), BTreeMap::new());
+        Self { writes, reserved, savepoints: Vec::new(), next_savepoint: 0, size: 0, size_max }
     }
 
     /// What the transaction itself sees of a key: `None` if that is what its snapshot says.
@@ -91,7 +105,49 @@ impl Buffer {
 
     /// Nobody else may write the key until the transaction has committed.
     pub(crate) fn lock(&mut self, key: Key) -> Result<(), Error> {
-        if self.writes.contains_key(&key) { Ok(()) } else { self.write(key, MutationKind::Lock) }
+        if !self.writes.contains_key(&key) {
+            // It stays locked whatever is taken back: nothing to remember.
+            self.weigh(key.len(), 0)?;
+            self.writes.insert(key, MutationKind::Lock);
+            return Ok(());
+        }
+        for before in self.savepoints.iter_mut().filter_map(|savepoint| savepoint.keys.get_mut(&key)) {
+            before.get_or_insert(MutationKind::Lock);
+        }
+        Ok(())
+    }
+
+    /// From here on what is written can be taken back, up to so many times at once; gives back the savepoint's number.
+    pub(crate) fn savepoint(&mut self) -> Option<u64> {
+        if self.savepoints.len() >= SAVEPOINTS_MAX {
+            return None;
+        }
+        let number = self.next_savepoint;
+        self.next_savepoint += 1;
+        self.savepoints.push(Before { number, keys: BTreeMap::new() });
+        Some(number)
+    }
+
+    /// Takes back what was written since this savepoint; it stays, and those behind it are no more. What was reserved or
+    /// locked stays so. False, and nothing is done, if there is no such savepoint.
+    pub(crate) fn rollback_to(&mut self, number: u64) -> bool {
+        let Some(place) = self.savepoints.iter().position(|savepoint| savepoint.number == number) else {
+            return false;
+        };
+        for savepoint in self.savepoints.drain(place..).rev() {
+            for (key, before) in savepoint.keys {
+                let now = self.writes.remove(&key).map(|kind| weight(&key, &kind)).unwrap_or_default();
+                // What it kept is either back, or nothing.
+                let kept = before_weight(&key, before.as_ref());
+                self.size -= (now + kept) as u64;
+                if let Some(kind) = before {
+                    self.size += weight(&key, &kind) as u64;
+                    self.writes.insert(key, kind);
+                }
+            }
+        }
+        self.savepoints.push(Before { number, keys: BTreeMap::new() });
+        true
     }
 
     /// The key is reserved, and this is what it holds.
@@ -141,9 +197,17 @@ impl Buffer {
 
     fn write(&mut self, key: Key, kind: MutationKind) -> Result<(), Error> {
         let size = weight(&key, &kind);
-        let before = self.writes.get(&key).map(|kind| weight(&key, kind)).unwrap_or_default();
-        self.weigh(size, before)?;
-        self.writes.insert(key, kind);
+        let now = self.writes.get(&key);
+        let removed = now.map(|kind| weight(&key, kind)).unwrap_or_default();
+        let kept = match self.savepoints.last() {
+            Some(savepoint) if !savepoint.keys.contains_key(&key) => before_weight(&key, now),
+            Some(_) | None => 0,
+        };
+        self.weigh(size + kept, removed)?;
+        let before = self.writes.insert(key.clone(), kind);
+        if let Some(savepoint) = self.savepoints.last_mut() {
+            savepoint.keys.entry(key).or_insert(before);
+        }
         Ok(())
     }
 
@@ -163,6 +227,11 @@ fn weight(key: &Key, kind: &MutationKind) -> usize {
             MutationKind::Put(value) | MutationKind::Insert(value) => value.len(),
             MutationKind::Delete | MutationKind::Lock | MutationKind::CheckNotExists => 0,
         }
+}
+
+/// What a savepoint keeps of a key.
+fn before_weight(key: &Key, before: Option<&MutationKind>) -> usize {
+    before.map_or(key.len(), |kind| weight(key, kind))
 }
 
 fn written_value(kind: &MutationKind) -> Option<Option<Bytes>> {
@@ -234,5 +303,54 @@ mod tests {
         let reserved: Vec<bool> = mutations.iter().map(|mutation| mutation.is_reserved).collect();
         assert_eq!(reserved, [true, true, true, false]);
         assert_eq!(mutations[2].kind, MutationKind::Lock);
+    }
+
+    #[test]
+    fn what_was_written_after_a_savepoint_is_taken_back_and_nothing_else_is() {
+        let mut buffer = Buffer::new(1000);
+        buffer.put("a".into(), "1".into()).unwrap();
+        let first = buffer.savepoint().unwrap();
+        buffer.put("a".into(), "22".into()).unwrap();
+        buffer.insert("b".into(), "2".into()).unwrap();
+        let second = buffer.savepoint().unwrap();
+        buffer.delete("a".into()).unwrap();
+        buffer.put("b".into(), "333".into()).unwrap();
+        buffer.put("c".into(), "3".into()).unwrap();
+        buffer.lock("c".into()).unwrap();
+        buffer.lock("d".into()).unwrap();
+        buffer.put("d".into(), "4".into()).unwrap();
+        let writes = |buffer: &Buffer| {
+            let texts =
+                buffer.writes.iter().map(|(key, kind)| format!("{} {kind:?}", types::escape_key(key)));
+            texts.collect::<Vec<_>>()
+        };
+        for _ in 0..2 {
+            assert!(buffer.rollback_to(second));
+            let expected = ["a Put(b\"22\")", "b Insert(b\"2\")", "c Lock", "d Lock"];
+            assert_eq!(writes(&buffer), expected);
+            buffer.put("b".into(), "333".into()).unwrap();
+        }
+        assert!(buffer.rollback_to(first));
+        assert_eq!(writes(&buffer), ["a Put(b\"1\")", "c Lock", "d Lock"]);
+        assert!(!buffer.rollback_to(second), "it was set later, and is no more");
+        assert!(buffer.rollback_to(first));
+        assert_eq!(buffer.size, 4, "of three keys, and a value");
+    }
+
+    #[test]
+    fn what_savepoints_keep_is_weighed() {
+        let mut buffer = Buffer::new(12);
+        buffer.put("k".into(), "12345".into()).unwrap();
+        let savepoint = buffer.savepoint().unwrap();
+        let full = |size| TxnError::TooLarge { size, size_max: 12 };
+        assert_eq!(buffer.put("k".into(), "123456".into()), Err(full(13).into()));
+        buffer.put("k".into(), "1234".into()).unwrap();
+        buffer.put("k".into(), "12345".into()).unwrap();
+        assert_eq!(buffer.size, 12);
+        assert!(buffer.rollback_to(savepoint));
+        assert_eq!(buffer.size, 6);
+        let mut buffer = Buffer::new(12);
+        assert!((0..SAVEPOINTS_MAX).all(|_| buffer.savepoint().is_some()));
+        assert_eq!(buffer.savepoint(), None);
     }
 }

@@ -45,4 +45,4 @@ pub use retry::Attempt;
 pub(crate) use seen::Seen;
 pub use snapshot::Snapshot;
 pub(crate) use snapshot::{ReadingAt, faulted_read};
-pub use transaction::Transaction;
+pub use transaction::{Savepoint, Transaction};

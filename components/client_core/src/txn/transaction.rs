@@ -30,6 +30,13 @@ pub(crate) enum Mode {
     Pessimistic,
 }
 
+/// A moment of a transaction: see [`Transaction::savepoint`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Savepoint {
+    start_ts: Timestamp,
+    number: u64,
+}
+
 /// Reads as of its beginning and its own writes, and writes that become visible all at once, or not at all.
 ///
 /// It sees what was committed before it began, and what it has written itself; others see nothing of it before it commits.
@@ -218,6 +225,33 @@ impl Transaction {
         let key = self.key(key)?;
         self.reserve_if_pessimistic(&key, false).await?;
         self.buffer.delete(key)
+    }
+
+    /// Marks this moment: [`Transaction::rollback_to`] takes back what is written from here on.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`] if there are a thousand of them.
+    pub fn savepoint(&mut self) -> Result<Savepoint, Error> {
+        let message = || "so many savepoints cannot be kept: roll back to an earlier one first".to_owned();
+        let number =
+            self.buffer.savepoint().ok_or_else(|| InvalidArgument::Refused { message: message() })?;
+        Ok(Savepoint { start_ts: self.origin.start_ts, number })
+    }
+
+    /// Takes back what was written since a savepoint, which stays: it can be gone back to again. Those that were set after it
+    /// are no more. What has been locked or reserved meanwhile stays so until the transaction ends, and what has been read
+    /// has been read.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`] for a savepoint of another transaction, and for one that is no more.
+    pub fn rollback_to(&mut self, savepoint: Savepoint) -> Result<(), Error> {
+        match savepoint.start_ts == self.origin.start_ts && self.buffer.rollback_to(savepoint.number) {
+            true => Ok(()),
+            false => {
+                let message = "the transaction has no such savepoint, or none any more".to_owned();
+                Err(InvalidArgument::Refused { message }.into())
+            }
+        }
     }
 
     /// Makes all writes visible at once. Gives back when: who begins, or reads, at that timestamp or later sees them.

@@ -11,6 +11,7 @@ mod locks;
 mod reads;
 mod reserved;
 mod retries;
+mod savepoints;
 mod serializable;
 mod timestamps;
 
