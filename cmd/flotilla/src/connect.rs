@@ -2,7 +2,7 @@
 
 use anyhow::Context as _;
 use clap::Args;
-use client::{Client, Options};
+use client::{Client, Options, RawClient, TxnClient};
 use std::time::Duration;
 
 /// Where the placement driver listens when nobody says anything else.
@@ -27,5 +27,36 @@ impl Remote {
         Client::connect(self.pd.iter().cloned(), options)
             .await
             .with_context(|| format!("connecting to the cluster at {}", self.pd.join(",")))
+    }
+}
+
+/// Which keys of the cluster.
+#[derive(Args, Clone, Default, Debug)]
+pub(crate) struct Within {
+    /// The key space by its name, instead of the one that is always there; `flotilla ctl keyspace create` makes one.
+    #[arg(long, value_name = "NAME", global = true)]
+    keyspace: Option<String>,
+}
+
+impl Within {
+    /// Whether one was named.
+    pub(crate) const fn is_named(&self) -> bool {
+        self.keyspace.is_some()
+    }
+
+    /// Its raw keys.
+    pub(crate) async fn raw(&self, client: &Client) -> anyhow::Result<RawClient> {
+        match &self.keyspace {
+            Some(name) => Ok(client.keyspace(name).await?.raw()),
+            None => Ok(client.raw()),
+        }
+    }
+
+    /// Its keys of transactions.
+    pub(crate) async fn txn(&self, client: &Client) -> anyhow::Result<TxnClient> {
+        match &self.keyspace {
+            Some(name) => Ok(client.keyspace(name).await?.txn()),
+            None => Ok(client.txn()),
+        }
     }
 }

@@ -1,6 +1,6 @@
 //! `flotilla kv`: raw keys and values, one command each.
 
-use crate::connect::Remote;
+use crate::connect::{Remote, Within};
 use crate::outcome::{Outcome, Usage};
 use crate::text::{from_hex, parse_key, show_key, to_hex};
 use crate::trace;
@@ -21,6 +21,8 @@ use types::{Key, KeyRange};
 pub(crate) struct Kv {
     #[command(flatten)]
     remote: Remote,
+    #[command(flatten)]
+    within: Within,
     /// Print JSON: one object, or for a scan one object on each line.
     #[arg(long, global = true)]
     json: bool,
@@ -171,7 +173,7 @@ impl RangeArgs {
 
 /// Runs one command.
 pub(crate) async fn run(kv: Kv) -> anyhow::Result<Outcome> {
-    let client = kv.remote.connect().await?.raw();
+    let client = kv.within.raw(&kv.remote.connect().await?).await?;
     match kv.command {
         Command::Get { key, raw, trace } => get(&client, key, raw, trace, kv.json).await,
         Command::Put { key, value, if_absent, trace } => {

@@ -14,7 +14,7 @@ mod tails;
 mod txn;
 mod workload;
 
-use crate::connect::Remote;
+use crate::connect::{Remote, Within};
 use crate::outcome::{Outcome, Usage};
 use crate::settings::Setting;
 use anyhow::Context as _;
@@ -37,6 +37,8 @@ use workload::Workload;
 pub(crate) struct Bench {
     #[command(flatten)]
     remote: Remote,
+    #[command(flatten)]
+    within: Within,
     /// Run this suite on a cluster of three stores, started and removed for it.
     #[arg(long, group = "what")]
     suite: Option<Suite>,
@@ -145,6 +147,10 @@ fn parse_duration(text: &str) -> Result<Duration, String> {
 /// Runs it.
 pub(crate) async fn run(bench: Bench) -> anyhow::Result<Outcome> {
     if let Some(suite) = bench.suite {
+        if bench.within.is_named() {
+            let message = "a suite has a cluster of its own: --keyspace goes with --workload".to_owned();
+            return Err(Usage(message).into());
+        }
         let plan = Plan { rounds: bench.rounds, regions: bench.regions, settings: bench.set };
         suite::run(suite, &plan, &bench.results, bench.json).await?;
         return Ok(Outcome::Done);
@@ -170,7 +176,10 @@ pub(crate) async fn run(bench: Bench) -> anyhow::Result<Outcome> {
             .to_owned();
         return Err(Usage(message).into());
     }
-    let connections: Vec<_> = clients.iter().map(client::Client::raw).collect();
+    let mut connections = Vec::new();
+    for client in &clients {
+        connections.push(bench.within.raw(client).await?);
+    }
     let history = match &bench.history {
         Some(path) => {
             let created = History::create(path);
@@ -202,7 +211,12 @@ async fn transactions(bench: &Bench, clients: &[client::Client], load: &Load) ->
         shuffles: bench.shuffle,
         history: bench.history.as_deref(),
     };
-    let txn::Ran { numbers, violations, shuffled } = txn::run(clients, load, around).await?;
+    let mut txns = Vec::new();
+    for client in clients {
+        txns.push(bench.within.txn(client).await?);
+    }
+    let ran = txn::run(&clients[0], &txns, load, around).await?;
+    let txn::Ran { numbers, violations, shuffled } = ran;
     if bench.json {
         let mut value = as_json(load, &numbers);
         value["pessimistic"] = json!(bench.pessimistic);

@@ -11,7 +11,7 @@ mod tests;
 mod verify;
 mod walk;
 
-use crate::connect::Remote;
+use crate::connect::{Remote, Within};
 use crate::outcome::{Outcome, Usage};
 use crate::text::{parse_key, show_bytes};
 use clap::{Args, Subcommand};
@@ -29,6 +29,8 @@ use verify::Findings;
 pub(crate) struct Import {
     #[command(flatten)]
     remote: Remote,
+    #[command(flatten)]
+    within: Within,
     #[command(subcommand)]
     from: ImportFrom,
 }
@@ -63,6 +65,8 @@ enum ImportFrom {
 pub(crate) struct Export {
     #[command(flatten)]
     remote: Remote,
+    #[command(flatten)]
+    within: Within,
     #[command(subcommand)]
     to: ExportTo,
 }
@@ -97,7 +101,7 @@ pub(crate) async fn import(import: Import) -> anyhow::Result<Outcome> {
     if !path.is_dir() {
         return Err(Usage(format!("{} is not a directory", path.display())).into());
     }
-    let client = import.remote.connect().await?.raw();
+    let client = import.within.raw(&import.remote.connect().await?).await?;
     let scheme = Scheme::new(place.prefix);
     let memory_bytes = usize::from(memory_mib) << 20;
     let mut summary = json!({});
@@ -204,7 +208,7 @@ fn list(what: &str, count: u64, first: &[String]) {
 /// Runs an export.
 pub(crate) async fn export(export: Export) -> anyhow::Result<Outcome> {
     let ExportTo::Dir { path, place } = export.to;
-    let client = export.remote.connect().await?.raw();
+    let client = export.within.raw(&export.remote.connect().await?).await?;
     let scheme = Scheme::new(place.prefix);
     let mut progress = Progress::new("exporting", None);
     let exported = export::export(&client, &path, &scheme, &mut progress).await?;

@@ -8,7 +8,7 @@ mod lines;
 mod session;
 mod words;
 
-use crate::connect::Remote;
+use crate::connect::{Remote, Within};
 use crate::outcome::{Outcome, code_of};
 use clap::Args;
 use lines::Source;
@@ -24,6 +24,8 @@ use std::io::IsTerminal as _;
 pub(crate) struct Shell {
     #[command(flatten)]
     remote: Remote,
+    #[command(flatten)]
+    within: Within,
     /// Do this line instead of asking; may come several times.
     #[arg(long, short, value_name = "LINE")]
     execute: Vec<String>,
@@ -36,7 +38,7 @@ pub(crate) struct Shell {
 pub(crate) async fn run(shell: Shell) -> anyhow::Result<Outcome> {
     let is_asked = shell.execute.is_empty() && std::io::stdin().is_terminal();
     let client = shell.remote.connect().await?;
-    let mut session = Session::new(client.txn());
+    let mut session = Session::new(shell.within.txn(&client).await?);
     let source = match (shell.execute.is_empty(), is_asked) {
         (false, _) => Source::Given(shell.execute),
         (true, true) => Source::Prompt,

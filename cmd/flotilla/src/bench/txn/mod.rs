@@ -152,14 +152,18 @@ pub(super) struct Ran {
 }
 
 /// Runs a load on the cluster that is there.
-pub(super) async fn run(clients: &[Client], load: &Load, around: Around<'_>) -> anyhow::Result<Ran> {
-    let txns: Vec<TxnClient> = clients.iter().map(Client::txn).collect();
+pub(super) async fn run(
+    client: &Client,
+    txns: &[TxnClient],
+    load: &Load,
+    around: Around<'_>,
+) -> anyhow::Result<Ran> {
     let shop = Shop::open(&txns[0], load).await?;
-    let mut running = start(&txns, load, around.manner, &shop);
+    let mut running = start(txns, load, around.manner, &shop);
     clock::pause(around.warm_up).await;
     running.begin();
     let shuffled = match around.shuffles {
-        true => shuffle::shuffle(&clients[0], &shop, around.duration).await,
+        true => shuffle::shuffle(client, txns[0].keyspace(), &shop, around.duration).await,
         false => {
             clock::pause(around.duration).await;
             shuffle::Shuffled::default()

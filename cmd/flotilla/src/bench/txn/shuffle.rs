@@ -18,14 +18,19 @@ pub(in crate::bench) struct Shuffled {
 }
 
 /// Shuffles for so long. What is refused, because something else is under way, is not counted.
-pub(super) async fn shuffle(client: &Client, shop: &Shop, duration: Duration) -> Shuffled {
+pub(super) async fn shuffle(
+    client: &Client,
+    keyspace: Keyspace,
+    shop: &Shop,
+    duration: Duration,
+) -> Shuffled {
     let begin = clock::now();
     let admin = client.admin();
     let mut dice = SplitMix::new(7).fork("shuffle");
     let mut shuffled = Shuffled::default();
     while begin.elapsed() < duration {
         if dice.chance(1, 4) {
-            let border = Keyspace::TXN.encode(&border(shop, &mut dice));
+            let border = keyspace.encode(&border(shop, &mut dice));
             shuffled.splits += u64::from(admin.split_region(vec![border]).await.is_ok());
         } else if let Ok(routes) = admin.regions(KeyRange::full(), usize::MAX).await
             && !routes.is_empty()
