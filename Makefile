@@ -78,8 +78,8 @@ fuzz: # Let libFuzzer draw bytes for decoders and a Raft group: make fuzz TARGET
 			-- -max_total_time=$(or $(SECONDS_EACH),300) -max_len=400; \
 	done
 
-bench: setup # Measure, in release: make bench SUITE=quick
-	cargo run --release --locked -p flotilla-cmd -- bench --suite $(or $(SUITE),quick)
+bench: setup # Measure, in release: raw keys and transactions, or make bench SUITE=quick
+	for suite in $(or $(SUITE),quick txn); do cargo run --release --locked -p flotilla-cmd -- bench --suite $$suite || exit 1; done
 
 bench-raft: # Measure the Raft core beside raft-rs, doing the same work in turns: make bench-raft ARGS=--quick
 	cd tests/raft-bench && cargo run --release --locked -- --results ../../bench-results $(ARGS)
