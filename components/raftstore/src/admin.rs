@@ -204,11 +204,10 @@ impl<E: Engine> PeerState<E> {
         }
     }
 
-    /// True when enough was written since the last time.
+    /// True when enough was written since the last time: as much as the region held then, so that measuring reads no more
+    /// than was written, but not more than might have brought it to where it is split.
     pub(crate) fn wants_measuring(&self, config: &Config, now: MonoTime) -> bool {
-        // Often enough that a region cannot grow far beyond its limit unseen.
-        const CHECKS_PER_SPLIT_SIZE: u64 = 16;
-        let due = self.size.unmeasured_bytes >= (config.region_split_bytes / CHECKS_PER_SPLIT_SIZE).max(1)
+        let due = self.size.unmeasured_bytes >= self.size.unmeasured_bytes_max(config.region_split_bytes)
             || self.size.measure_at.is_some_and(|at| at <= now);
         due && self.is_leader() && self.is_normal() && !self.size.measuring && self.split.is_none()
     }

@@ -33,6 +33,7 @@ mod recover;
 mod route;
 mod schedule;
 mod seeded_bug;
+mod size;
 mod stages;
 mod sync;
 mod turn;

@@ -13,6 +13,7 @@ use crate::quiet::Quiet;
 use crate::records::{ApplyRecord, RegionRecord, RemovedPeer};
 use crate::schedule::Counted;
 use crate::seeded_bug::SeededBug;
+use crate::size::Size;
 use crate::stages::EntryTimes;
 use engine::Engine;
 use env::sim_point;
@@ -107,20 +108,6 @@ pub(crate) struct Applying {
     pub(crate) collected: LogIndex,
     /// Splits that we proposed or handed out and that are not applied, see [`PeerState::awaits_split`].
     pub(crate) splits: Vec<LogIndex>,
-}
-
-/// How large the region is, as far as is known.
-#[derive(Default)]
-pub(crate) struct Size {
-    pub(crate) bytes: u64,
-    pub(crate) keys: u64,
-    /// Written since it was last measured.
-    pub(crate) unmeasured_bytes: u64,
-    pub(crate) measuring: bool,
-    /// Measure it then, whatever was written: a split that was due did not come about.
-    pub(crate) measure_at: Option<MonoTime>,
-    /// Of applied entries that the log still holds.
-    pub(crate) log_bytes: u64,
 }
 
 /// What PD is to be told, and what is needed for it.
