@@ -113,7 +113,9 @@ pub(crate) fn family(cf: Cf, options: &Options, cache: Option<&Cache>) -> rocksd
 
     let mut family = rocksdb::Options::default();
     family.set_block_based_table_factory(&table);
-    family.set_compression_type(DBCompressionType::Lz4);
+    // What is flushed is merged into the levels below soon, and by then often overwritten: it is packed there. Files made
+    // for ingestion are packed as the last level is.
+    family.set_compression_per_level(&[DBCompressionType::None, DBCompressionType::Lz4]);
     family.set_write_buffer_size(options.write_buffer_bytes);
     family.set_max_write_buffer_number(MEMTABLES_STOP);
     family.set_target_file_size_base(32 << 20);
