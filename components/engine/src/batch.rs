@@ -108,6 +108,28 @@ impl WriteBatch {
         Ops { rest: &self.buf }
     }
 
+    /// The operations as bytes, in this crate's layout.
+    #[must_use]
+    pub fn encoded(&self) -> &[u8] {
+        &self.buf
+    }
+
+    /// The batch that [`encoded`](Self::encoded) gave; `None` of any other bytes.
+    #[must_use]
+    pub fn decode(bytes: &[u8]) -> Option<Self> {
+        let (mut rest, mut count) = (bytes, 0);
+        while let Some((head, after)) = rest.split_at_checked(OP_HEAD).filter(|_| !rest.is_empty()) {
+            let length =
+                |at: usize| u32::from_le_bytes(head[at..at + 4].try_into().expect("4 bytes")) as usize;
+            if head[0] > DELETE_RANGE || usize::from(head[1]) >= Cf::ALL.len() {
+                return None;
+            }
+            rest = after.get(length(2)..)?.get(length(6)..)?;
+            count += 1;
+        }
+        rest.is_empty().then(|| Self { buf: bytes.to_vec(), count })
+    }
+
     fn push(&mut self, kind: u8, cf: Cf, first: &[u8], second: &[u8]) {
         let length =
             |bytes: &[u8]| u32::try_from(bytes.len()).expect("keys and values are under 4 GiB").to_le_bytes();
@@ -146,5 +168,30 @@ impl<'a> Iterator for Ops<'a> {
             DELETE => Op::Delete { cf, key: first },
             _ => Op::DeleteRange { cf, start: first, end: second },
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_batch_is_read_back_from_its_bytes_and_from_no_others() {
+        let mut batch = WriteBatch::new();
+        batch.put(Cf::Default, b"key", b"value");
+        batch.delete(Cf::Raft, b"");
+        batch.delete_range(Cf::Lock, b"a", b"b");
+        let bytes = batch.encoded().to_vec();
+        assert_eq!(WriteBatch::decode(&bytes), Some(batch));
+        assert_eq!(WriteBatch::decode(b""), Some(WriteBatch::new()));
+        let boundaries = [0, 18, 28];
+        for end in (0..bytes.len()).filter(|end| !boundaries.contains(end)) {
+            assert_eq!(WriteBatch::decode(&bytes[..end]), None, "cut at {end}");
+        }
+        for (at, wrong) in [(0, 3), (1, 4), (2, 0xff), (5, 0xff), (9, 0x80)] {
+            let mut damaged = bytes.clone();
+            damaged[at] = wrong;
+            assert_eq!(WriteBatch::decode(&damaged), None, "{wrong} at {at}");
+        }
     }
 }

@@ -16,7 +16,7 @@ pub struct Options {
     /// A family's memtable is flushed at this size. Admission bounds how many there are
     /// ([`engine::Pressure::immutable_memtables`]).
     pub write_buffer_bytes: usize,
-    /// When the log files hold more, the families that pin the oldest are flushed. Also about what a restart replays.
+    /// When the journal holds more that is in no file, everything is flushed. Also about what a restart replays.
     pub max_total_wal_bytes: u64,
     /// Threads for flushes and compactions together.
     pub max_background_jobs: u32,
@@ -51,7 +51,8 @@ pub(crate) fn database(options: &Options) -> rocksdb::Options {
     db.create_if_missing(true);
     db.create_missing_column_families(true);
 
-    // One prefix: see `raw::assert_one_prefix`.
+    // One prefix: see `raw::assert_one_prefix`. What is said here of RocksDB's own log is for directories that were written
+    // before there was the journal: it is redone when they are opened, and never written to.
     db.set_wal_recovery_mode(DBRecoveryMode::PointInTime);
     db.set_track_and_verify_wals_in_manifest(true);
     db.set_max_total_wal_size(options.max_total_wal_bytes);
@@ -60,9 +61,8 @@ pub(crate) fn database(options: &Options) -> rocksdb::Options {
     raw::chain_logs(&mut db, true);
     raw::forbid_resume(&mut db);
 
-    // Writing the log and the memtable in two overlapping stages halves the cost of small batches written by two
-    // threads; batches still enter both in one order.
-    db.set_enable_pipelined_write(true);
+    // Families are flushed as one, so that files hold a prefix of all batches too: those in the journal follow it.
+    db.set_atomic_flush(true);
 
     db.set_max_background_jobs(i32::try_from(options.max_background_jobs.max(2)).unwrap_or(i32::MAX));
     db.set_max_open_files(i32::try_from(options.max_open_files).unwrap_or(i32::MAX));
@@ -83,12 +83,14 @@ pub(crate) fn database(options: &Options) -> rocksdb::Options {
     db
 }
 
-/// The families, in the order of [`Cf::ALL`].
+/// The family of the journal. Programs that know only RocksDB's own log do not know it either, and open nothing that has it.
+pub(crate) const JOURNAL_FAMILY: &str = "journal";
+
+/// The families, in the order of [`Cf::ALL`], and that of the journal.
 pub(crate) fn families(options: &Options, cache: &Cache) -> Vec<ColumnFamilyDescriptor> {
-    Cf::ALL
-        .iter()
-        .map(|cf| ColumnFamilyDescriptor::new(cf.name(), family(*cf, options, Some(cache))))
-        .collect()
+    let own = Cf::ALL.iter().map(|cf| (cf.name(), family(*cf, options, Some(cache))));
+    let journal = (JOURNAL_FAMILY, family(Cf::Raft, options, Some(cache)));
+    own.chain([journal]).map(|(name, options)| ColumnFamilyDescriptor::new(name, options)).collect()
 }
 
 /// Options of a file made for ingestion; the same for every family that is ingested into.

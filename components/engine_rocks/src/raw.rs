@@ -38,6 +38,7 @@ pub(crate) fn assert_one_prefix(options: &Options) {
             1,
             "a gap between log files is found out"
         );
+        assert_eq!(ffi::rocksdb_options_get_atomic_flush(raw), 1, "families are flushed as one");
         assert_eq!(ffi::rocksdb_options_get_unordered_write(raw), 0, "batches are applied in order");
         assert_eq!(ffi::rocksdb_options_get_allow_2pc(raw), 0, "no prepared writes outside of the order");
         assert_eq!(ffi::rocksdb_options_get_two_write_queues(raw), 0, "one queue of writers");

@@ -1,20 +1,31 @@
 //! The engine: one database, four families, one log.
 
 use crate::error::{engine_error, io_error};
+use crate::journal::{Journal, Missing, Position, Recovered};
 use crate::sst::{RocksSstWriter, Staging};
 use crate::{EngineStats, FamilyStats, OpenError, Options, RocksSnapshot, options, raw};
 use bytes::Bytes;
 use engine::{Cf, Engine, EngineError, Op, Pressure, SstWriter, WriteBatch, sst_name_is_valid};
 use rocksdb::properties as property;
 use rocksdb::statistics::Ticker;
-use rocksdb::{BoundColumnFamily, CStrLike, Cache, DB, IngestExternalFileOptions, WriteOptions};
+use rocksdb::{
+    BoundColumnFamily, CStrLike, Cache, DB, FlushOptions, IngestExternalFileOptions, ReadOptions, ReadTier,
+    WriteOptions,
+};
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use types::KeyRange;
 
-/// Handles of the families, in the order of [`Cf::ALL`].
-type Families<'a> = [Arc<BoundColumnFamily<'a>>; 4];
+/// Handles of the families, in the order of [`Cf::ALL`], and behind them the one of the journal.
+type Families<'a> = [Arc<BoundColumnFamily<'a>>; 5];
+
+/// Where the journal's own family is among them.
+const JOURNAL: usize = 4;
+/// Where its files are.
+const JOURNAL_DIRECTORY: &str = "journal";
+/// The key in it: the last batch that the database holds, with all before it. In each batch, so in each flush.
+const POSITION: &[u8] = b"position";
 
 self_cell::self_cell!(
     /// A database with the handles of its families.
@@ -32,7 +43,11 @@ pub(crate) struct Inner {
     /// What it was opened with; holds what it counts.
     options: rocksdb::Options,
     staging: Staging,
+    journal: Journal,
+    /// Past RocksDB's own log.
     write_options: WriteOptions,
+    /// When the journal holds more that is not flushed, everything is flushed.
+    journal_bytes_max: u64,
     /// Why everything is refused; never taken back.
     poison: OnceLock<EngineError>,
     writes: AtomicU64,
@@ -76,16 +91,23 @@ impl RocksEngine {
         // After the database, whose lock says that nobody else is writing files there.
         let staging = Staging::open(path).map_err(unusable)?;
         let database = Database::new(db, |db| {
-            Cf::ALL.map(|cf| db.cf_handle(cf.name()).expect("it was opened with every family"))
+            let own = Cf::ALL.map(|cf| db.cf_handle(cf.name()).expect("it was opened with every family"));
+            let journal = db.cf_handle(options::JOURNAL_FAMILY).expect("it was opened with the journal's");
+            let [default, lock, write, raft] = own;
+            [default, lock, write, raft, journal]
         });
+        let mut write_options = WriteOptions::default();
+        write_options.disable_wal(true);
+        let journal = recover(path, &database, &write_options)?;
         Ok(Self {
             inner: Arc::new(Inner {
                 database,
                 cache,
                 options: database_options,
                 staging,
-                // Logged and not synced: the defaults, which nothing here changes.
-                write_options: WriteOptions::default(),
+                journal,
+                write_options,
+                journal_bytes_max: options.max_total_wal_bytes,
                 poison: OnceLock::new(),
                 writes: AtomicU64::new(0),
                 written_bytes: AtomicU64::new(0),
@@ -121,7 +143,7 @@ impl RocksEngine {
             block_cache_hits: inner.options.get_ticker_count(Ticker::BlockCacheHit),
             block_cache_misses: inner.options.get_ticker_count(Ticker::BlockCacheMiss),
             stalled_micros: inner.options.get_ticker_count(Ticker::StallMicros),
-            wal_bytes: inner.wal_bytes(),
+            wal_bytes: inner.journal.unflushed_bytes(),
             snapshots: inner.number(Cf::Default, property::NUM_SNAPSHOTS),
             running_flushes: inner.number(Cf::Default, property::NUM_RUNNING_FLUSHES),
             running_compactions: inner.number(Cf::Default, property::NUM_RUNNING_COMPACTIONS),
@@ -139,11 +161,8 @@ impl RocksEngine {
     /// [`EngineError::Io`]: the store must stop.
     pub fn flush(&self) -> Result<(), EngineError> {
         self.inner.check()?;
-        for cf in Cf::ALL {
-            let flushed = self.inner.db().flush_cf(self.inner.family(cf));
-            self.inner.or_poison(flushed)?;
-        }
-        Ok(())
+        self.inner.flush(true)?;
+        self.inner.forget_flushed()
     }
 
     /// Compacts the keys of `range`, which takes as long as it takes. For operators and tests.
@@ -221,11 +240,56 @@ impl Inner {
         }
     }
 
-    /// The log files lie beside the others. One that is removed meanwhile counts as nothing.
-    fn wal_bytes(&self) -> u64 {
-        let Ok(entries) = std::fs::read_dir(self.db().path()) else { return 0 };
-        let logs = entries.flatten().filter(|entry| entry.path().extension().is_some_and(|e| e == "log"));
-        logs.filter_map(|entry| entry.metadata().ok()).map(|metadata| metadata.len()).sum()
+    fn write(&self, batch: &WriteBatch) -> Result<(), EngineError> {
+        self.check()?;
+        if batch.is_empty() {
+            return Ok(());
+        }
+        let mut rocks_batch = translate(&self.database, batch);
+        let is_full = {
+            // Memtables get batches in the order of their places, so that what is flushed is a prefix (INV-ENGINE-3).
+            let mut pending = self.journal.pending();
+            let position = pending.push(batch.encoded());
+            rocks_batch.put_cf(self.journal_family(), POSITION, position.to_bytes());
+            self.or_poison(self.db().write_opt(rocks_batch, &self.write_options))?;
+            pending.is_full()
+        };
+        self.writes.fetch_add(1, Ordering::Relaxed);
+        self.written_bytes.fetch_add(batch.size_bytes() as u64, Ordering::Relaxed);
+        if is_full { self.sync_journal() } else { Ok(()) }
+    }
+
+    fn journal_family(&self) -> &Arc<BoundColumnFamily<'_>> {
+        &self.database.borrow_dependent()[JOURNAL]
+    }
+
+    fn sync_journal(&self) -> Result<(), EngineError> {
+        let synced = self.journal.sync(|| self.poison.get().is_none());
+        synced.map_err(|error| self.poison(EngineError::Io(format!("writing the journal: {error}"))))?;
+        if self.journal.has_begun_segment() {
+            self.forget_flushed()?;
+            if self.journal.unflushed_bytes() > self.journal_bytes_max {
+                self.flush(false)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes all memtables to files, of all families as one.
+    fn flush(&self, is_awaited: bool) -> Result<(), EngineError> {
+        self.or_poison(flush(&self.database, is_awaited))
+    }
+
+    /// Tells the journal what it need not keep any more.
+    fn forget_flushed(&self) -> Result<(), EngineError> {
+        let mut options = ReadOptions::default();
+        // Not from memtables, since nothing in them is in RocksDB's own log.
+        options.set_read_tier(ReadTier::Persisted);
+        let found = self.db().get_cf_opt(self.journal_family(), POSITION, &options);
+        let found = found.map_err(|error| engine_error(&error))?;
+        let flushed = found.as_deref().and_then(Position::from_bytes);
+        self.journal.forget(flushed.expect("the position was flushed when the engine opened"));
+        Ok(())
     }
 
     /// Ingests files of one family, all at once. They stay in place.
@@ -255,34 +319,14 @@ impl Engine for RocksEngine {
     type Snapshot = RocksSnapshot;
 
     fn write(&self, batch: &WriteBatch) -> Result<(), EngineError> {
-        let inner = &*self.inner;
-        inner.check()?;
-        if batch.is_empty() {
-            return Ok(());
-        }
-        // RocksDB's encoding of an operation is no longer than ours.
-        let mut rocks_batch = rocksdb::WriteBatch::with_capacity_bytes(batch.size_bytes() + 16);
-        for op in batch.ops() {
-            match op {
-                Op::Put { cf, key, value } => rocks_batch.put_cf(inner.family(cf), key, value),
-                Op::Delete { cf, key } => rocks_batch.delete_cf(inner.family(cf), key),
-                Op::DeleteRange { cf, start, end } => {
-                    rocks_batch.delete_range_cf(inner.family(cf), start, end)
-                }
-            }
-        }
-        inner.or_poison(inner.db().write_opt(rocks_batch, &inner.write_options))?;
-        inner.writes.fetch_add(1, Ordering::Relaxed);
-        inner.written_bytes.fetch_add(batch.size_bytes() as u64, Ordering::Relaxed);
-        Ok(())
+        self.inner.write(batch)
     }
 
     fn sync(&self) -> Result<(), EngineError> {
         let inner = &*self.inner;
         inner.check()?;
-        inner.or_poison(inner.db().flush_wal(true))?;
-        // A failed flush may have lost what an older log file held, and nobody else tells us of it: no sync is
-        // acknowledged after one.
+        inner.sync_journal()?;
+        // A failed flush or compaction is told by nobody else: no sync is acknowledged after one.
         inner.check_background()?;
         // And none after a write that failed meanwhile.
         inner.check()?;
@@ -327,6 +371,11 @@ impl Engine for RocksEngine {
                 None => families.push((*cf, vec![name])),
             }
         }
+        // Batches that are redone after a crash come to lie over everything that the files hold. So those that were written
+        // before them must be flushed, and the others wait: first for what is left after the bulk of it.
+        inner.flush(true)?;
+        let _pending = inner.journal.pending();
+        inner.flush(true)?;
         families.iter().try_for_each(|(cf, names)| inner.ingest_family(*cf, names))
     }
 
@@ -370,6 +419,76 @@ impl Engine for RocksEngine {
             background_errors: inner.number(Cf::Default, property::BACKGROUND_ERRORS),
         }
     }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        // What was written and not synced may be lost; but not for want of trying.
+        if self.poison.get().is_none() {
+            drop(self.journal.sync(|| true));
+        }
+    }
+}
+
+/// A batch as RocksDB takes it.
+fn translate(database: &Database, batch: &WriteBatch) -> rocksdb::WriteBatch {
+    let families = database.borrow_dependent();
+    // RocksDB's encoding of an operation is no longer than ours.
+    let mut rocks_batch = rocksdb::WriteBatch::with_capacity_bytes(batch.size_bytes() + 64);
+    for op in batch.ops() {
+        match op {
+            Op::Put { cf, key, value } => rocks_batch.put_cf(&families[cf as usize], key, value),
+            Op::Delete { cf, key } => rocks_batch.delete_cf(&families[cf as usize], key),
+            Op::DeleteRange { cf, start, end } => {
+                rocks_batch.delete_range_cf(&families[cf as usize], start, end);
+            }
+        }
+    }
+    rocks_batch
+}
+
+fn flush(database: &Database, is_awaited: bool) -> Result<(), rocksdb::Error> {
+    let mut options = FlushOptions::default();
+    options.set_wait(is_awaited);
+    let families: Vec<_> = database.borrow_dependent().iter().collect();
+    database.borrow_owner().flush_cfs_opt(&families, &options)
+}
+
+/// Does again what the journal holds beyond the database, has all of it flushed, and begins a new life of the journal.
+fn recover(path: &Path, database: &Database, unlogged: &WriteOptions) -> Result<Journal, OpenError> {
+    let (db, family) = (database.borrow_owner(), &database.borrow_dependent()[JOURNAL]);
+    let refused = |error: rocksdb::Error| OpenError::from_rocks(path, &error);
+    let corrupt = |detail: String| OpenError::Corrupt { path: path.to_owned(), detail };
+    let missing = |missing: Missing| match missing {
+        Missing::Io(source) => OpenError::Path { path: path.join(JOURNAL_DIRECTORY), source },
+        Missing::Corrupt(detail) => corrupt(detail),
+        Missing::Foreign(detail) => OpenError::Foreign { path: path.to_owned(), detail },
+    };
+    let flushed = match db.get_cf(family, POSITION).map_err(refused)? {
+        None => Position::NONE,
+        Some(bytes) => Position::from_bytes(&bytes)
+            .ok_or_else(|| corrupt("the journal's position makes no sense".to_owned()))?,
+    };
+    let directory = path.join(JOURNAL_DIRECTORY);
+    let recovered = Recovered::look(&directory, flushed).map_err(missing)?;
+    let redo = |number, payload: &[u8]| {
+        let batch = WriteBatch::decode(payload)
+            .ok_or_else(|| Missing::Corrupt(format!("batch {number} of the journal is no batch")))?;
+        let mut rocks_batch = translate(database, &batch);
+        rocks_batch.put_cf(family, POSITION, Position { number, ..flushed }.to_bytes());
+        db.write_opt(rocks_batch, unlogged).map_err(|error| Missing::Io(std::io::Error::other(error)))
+    };
+    let number = recovered.replay(flushed, redo).map_err(missing)?;
+    let journal = Journal::begin(&directory, Position { number, ..flushed }, recovered)
+        .map_err(|error| missing(Missing::Io(error)))?;
+    let position = journal.pending().position();
+    let mut begin = rocksdb::WriteBatch::default();
+    begin.put_cf(family, POSITION, position.to_bytes());
+    db.write_opt(begin, unlogged).map_err(refused)?;
+    // From here on the segments of the last life say nothing.
+    flush(database, true).map_err(refused)?;
+    journal.forget(position);
+    Ok(journal)
 }
 
 /// Whether whoever made this directory died before there was a log file, that is, before anything could be written.

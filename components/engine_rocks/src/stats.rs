@@ -25,7 +25,7 @@ pub struct EngineStats {
     pub iterated_past: u64,
     /// Microseconds for which writes were slowed or stopped.
     pub stalled_micros: u64,
-    /// Write-ahead log files on disk.
+    /// Of the write-ahead log what holds batches that may not be in files yet.
     pub wal_bytes: u64,
     /// Snapshots that are alive.
     pub snapshots: u64,

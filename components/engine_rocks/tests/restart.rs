@@ -4,6 +4,7 @@
 use engine::{Cf, Engine, Snapshot, WriteBatch};
 use engine_rocks::{OpenError, Options, RocksEngine};
 use std::path::Path;
+use tempfile::TempDir;
 use types::KeyRange;
 
 fn open(path: &Path) -> RocksEngine {
@@ -14,6 +15,21 @@ fn put(engine: &RocksEngine, cf: Cf, key: &[u8], value: &[u8]) {
     let mut batch = WriteBatch::new();
     batch.put(cf, key, value);
     engine.write(&batch).unwrap();
+}
+
+/// What a process leaves that is killed.
+fn copy(directory: &Path) -> TempDir {
+    let copy = tempfile::tempdir().unwrap();
+    std::fs::create_dir(copy.path().join("journal")).unwrap();
+    for below in ["", "journal"] {
+        for entry in std::fs::read_dir(directory.join(below)).unwrap() {
+            let entry = entry.unwrap();
+            if entry.file_type().unwrap().is_file() {
+                std::fs::copy(entry.path(), copy.path().join(below).join(entry.file_name())).unwrap();
+            }
+        }
+    }
+    copy
 }
 
 fn write_sst(engine: &RocksEngine, name: &str, key: &[u8]) {
@@ -65,20 +81,15 @@ fn ingested_files_and_the_files_themselves_survive_a_restart_and_unfinished_ones
 }
 
 #[test]
-fn a_copy_of_a_live_directory_opens_with_every_batch_written_so_far() {
-    // What a process leaves that is killed: the system has its writes, and nothing was closed.
+fn a_copy_of_a_live_directory_opens_with_every_batch_synced_so_far() {
+    // What a process leaves that is killed: nothing was closed.
     let directory = tempfile::tempdir().unwrap();
     let engine = open(directory.path());
     for number in 0..100_u32 {
         put(&engine, Cf::Raft, &number.to_be_bytes(), b"v");
     }
-    let copy = tempfile::tempdir().unwrap();
-    for entry in std::fs::read_dir(directory.path()).unwrap() {
-        let entry = entry.unwrap();
-        if entry.file_type().unwrap().is_file() {
-            std::fs::copy(entry.path(), copy.path().join(entry.file_name())).unwrap();
-        }
-    }
+    engine.sync().unwrap();
+    let copy = copy(directory.path());
     let after = open(copy.path());
     for number in 0..100_u32 {
         assert!(after.get(Cf::Raft, &number.to_be_bytes()).unwrap().is_some(), "batch {number}");
@@ -90,12 +101,11 @@ fn a_directory_without_log_files_opens_if_nothing_was_ever_written_to_it() {
     // What a process leaves that dies while it makes the directory; and what a disk leaves that has lost files.
     for is_lost in [false, true] {
         let directory = tempfile::tempdir().unwrap();
-        let engine = open(directory.path());
         if is_lost {
-            put(&engine, Cf::Default, b"k", b"v");
-            engine.flush().unwrap();
+            put(&open(directory.path()), Cf::Default, b"k", b"v");
+        } else {
+            drop(rocksdb::DB::open_default(directory.path()).unwrap());
         }
-        drop(engine);
         for entry in std::fs::read_dir(directory.path()).unwrap() {
             let path = entry.unwrap().path();
             if path.extension().is_some_and(|extension| extension == "log") {
@@ -173,26 +183,83 @@ fn a_failure_in_the_background_stops_the_engine_before_another_sync_is_acknowled
 }
 
 #[test]
-fn a_missing_log_file_is_corruption_and_not_a_shorter_history() {
+fn a_missing_segment_is_corruption_and_not_a_shorter_history() {
     let directory = tempfile::tempdir().unwrap();
-    let engine = open(directory.path());
-    put(&engine, Cf::Default, b"k", b"v");
-    engine.sync().unwrap();
-    // A flush of one family starts a new log file; the old one stays, for the other family has data in it.
-    put(&engine, Cf::Raft, b"k", b"v");
-    engine.sync().unwrap();
-    let range = KeyRange::full();
-    engine.compact(Cf::Default, &range).unwrap();
-    put(&engine, Cf::Default, b"k2", b"v");
-    engine.sync().unwrap();
-    drop(engine);
-    let logs = std::fs::read_dir(directory.path()).unwrap().map(|entry| entry.unwrap().path());
-    let mut logs: Vec<_> = logs.filter(|path| path.extension().is_some_and(|e| e == "log")).collect();
-    logs.sort();
-    assert!(logs.len() >= 2, "{logs:?}");
-    std::fs::remove_file(&logs[0]).unwrap();
-    let refused = RocksEngine::open(directory.path(), &Options::default()).map(drop).unwrap_err();
-    assert!(matches!(refused, OpenError::Corrupt { .. }), "{refused:?}");
+    let options = Options { write_buffer_bytes: 64 << 20, ..Options::default() };
+    let engine = RocksEngine::open(directory.path(), &options).unwrap();
+    for number in 0..20_u32 {
+        put(&engine, Cf::Default, &number.to_be_bytes(), &vec![number as u8; 1 << 20]);
+        engine.sync().unwrap();
+    }
+    let names = |copy: &TempDir| {
+        let found = std::fs::read_dir(copy.path().join("journal")).unwrap();
+        let mut names: Vec<_> = found.map(|entry| entry.unwrap().path()).collect();
+        names.sort();
+        names
+    };
+    for lost in [&[0][..], &[1], &[0, 1], &[0, 1, 2]] {
+        let copy = copy(directory.path());
+        let names = names(&copy);
+        assert_eq!(names.len(), 3, "{names:?}");
+        lost.iter().for_each(|lost| std::fs::remove_file(&names[*lost]).unwrap());
+        let refused = RocksEngine::open(copy.path(), &options).map(drop).unwrap_err();
+        assert!(matches!(refused, OpenError::Corrupt { .. }), "without {lost:?}: {refused:?}");
+    }
+    let copy = copy(directory.path());
+    assert!(open(copy.path()).get(Cf::Default, &19_u32.to_be_bytes()).unwrap().is_some());
+}
+
+#[test]
+fn a_directory_that_had_only_the_log_of_rocksdb_is_taken_over() {
+    // What versions before the journal have left, killed: four families, and batches that are in no file yet.
+    let directory = tempfile::tempdir().unwrap();
+    let mut options = rocksdb::Options::default();
+    options.create_if_missing(true);
+    options.create_missing_column_families(true);
+    options.set_track_and_verify_wals_in_manifest(true);
+    let old = rocksdb::DB::open_cf(&options, directory.path(), ["default", "lock", "write", "raft"]).unwrap();
+    for number in 0..100_u32 {
+        old.put_cf(&old.cf_handle("raft").unwrap(), number.to_be_bytes(), b"old").unwrap();
+    }
+    old.flush_wal(true).unwrap();
+    std::fs::create_dir(directory.path().join("journal")).unwrap();
+    let left = copy(directory.path());
+    drop(old);
+    for round in 0..3_u32 {
+        let engine = open(left.path());
+        for number in 0..100_u32 {
+            let value = engine.get(Cf::Raft, &number.to_be_bytes()).unwrap();
+            let expected = if number < round { &b"new"[..] } else { b"old" };
+            assert_eq!(value.as_deref(), Some(expected), "{number} in round {round}");
+        }
+        put(&engine, Cf::Raft, &round.to_be_bytes(), b"new");
+    }
+    // Those versions do not know what they would miss.
+    let names = ["default", "lock", "write", "raft"];
+    let refused =
+        rocksdb::DB::open_cf(&rocksdb::Options::default(), left.path(), names).map(drop).unwrap_err();
+    assert!(refused.to_string().contains("journal"), "{refused}");
+}
+
+#[test]
+fn files_of_the_journal_are_written_again_once_their_batches_are_flushed() {
+    let directory = tempfile::tempdir().unwrap();
+    let options =
+        Options { write_buffer_bytes: 64 << 20, max_total_wal_bytes: 24 << 20, ..Options::default() };
+    let engine = RocksEngine::open(directory.path(), &options).unwrap();
+    for number in 0..200_u32 {
+        put(&engine, Cf::Default, &(number % 7).to_be_bytes(), &vec![number as u8; 1 << 20]);
+        engine.sync().unwrap();
+    }
+    let files = std::fs::read_dir(directory.path().join("journal")).unwrap().count();
+    assert!((3..=12).contains(&files), "{files} files for 200 MiB");
+    let copy = copy(directory.path());
+    let after = open(copy.path());
+    for key in 0..7_u32 {
+        let last = (0..200_u32).rev().find(|number| number % 7 == key).unwrap();
+        let value = after.get(Cf::Default, &key.to_be_bytes()).unwrap().unwrap();
+        assert_eq!(value[0], last as u8, "key {key}");
+    }
 }
 
 #[test]
