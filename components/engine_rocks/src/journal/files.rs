@@ -374,3 +374,34 @@ impl Blocks {
         blocks
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::record::push;
+    use super::*;
+
+    #[test]
+    fn nothing_is_durable_after_a_write_that_failed_not_even_nothing() {
+        // A second sync finds that the first has taken all there was, and must not take that for having been written.
+        let directory = tempfile::tempdir().unwrap();
+        let recovered = Recovered::look(directory.path(), Position::NONE).unwrap();
+        let position = Position { generation: 1, number: 0 };
+        let mut files = Files::begin(directory.path(), position, recovered).unwrap();
+        let mut records = Vec::new();
+        push(1, b"batch", &mut records);
+        files.write(&mut records, 1).unwrap();
+        files.write(&mut [], 1).unwrap();
+        let writable = std::mem::replace(
+            &mut files.current.file,
+            File::open(path(directory.path(), files.current.place)).unwrap(),
+        );
+        let mut records = Vec::new();
+        push(2, b"batch", &mut records);
+        assert!(files.write(&mut records, 2).is_err());
+        // The disk takes writes again, but there would be a gap.
+        files.current.file = writable;
+        assert!(files.write(&mut [], 2).is_err());
+        let recovered = Recovered::look(directory.path(), position).unwrap();
+        assert_eq!(recovered.replay(position, |_, _| Ok(())).unwrap(), 1);
+    }
+}
