@@ -11,7 +11,8 @@ use std::time::Duration;
 use types::{ClusterId, Key, KeyRange, LogIndex, Region, RegionId, StoreId, Timestamp};
 use wire::kv::{KvCommand, KvReply};
 use wire::pd::{
-    GcStatus, KeyspaceInfo, OperatorStatus, Order, PdReply, PdRequest, RegionRoute, StoreMode, StoreStatus,
+    GcStatus, KeyspaceInfo, OperatorStatus, Order, PdReply, PdRequest, RegionRoute, SeenWait, StoreMode,
+    StoreStatus,
 };
 
 /// How many regions one request to the placement driver brings.
@@ -208,6 +209,18 @@ impl Admin {
     pub async fn timestamp(&self) -> Result<Timestamp, Error> {
         self.ask(PdRequest::GetTimestamps { count: 1 }, |reply| match reply {
             PdReply::Timestamp(timestamp) => Some(timestamp),
+            _ => None,
+        })
+        .await
+    }
+
+    /// Who waits for whose locks, as stores have reported; a bounded number. Keys are as regions see them.
+    ///
+    /// # Errors
+    /// Those of reads.
+    pub async fn lock_waits(&self) -> Result<Vec<SeenWait>, Error> {
+        self.ask(PdRequest::GetLockWaits, |reply| match reply {
+            PdReply::LockWaits(waits) => Some(waits),
             _ => None,
         })
         .await

@@ -52,5 +52,6 @@ pub use crate::txn::{
     TxnClient, TxnError,
 };
 pub use wire::kv::KvPair;
+pub use wire::pd::SeenWait;
 pub use wire::trace::{Span, Stage, Trace};
-pub use wire::txn::{LockInfo, LockKind, Version, VersionKind};
+pub use wire::txn::{LockInfo, LockKind, Version, VersionKind, WaitEdge};

@@ -20,8 +20,8 @@ pub struct Options {
     pub batch_concurrency: usize,
     /// How many bytes of keys and values a transaction may hold until it commits: they are kept in memory.
     pub txn_size_bytes_max: u64,
-    /// How long a transaction that reserves keys waits for others that have reserved them. Two that wait for each other
-    /// are told apart by nothing else.
+    /// How long a transaction that reserves keys waits for others that have reserved them. It waits at the stores; if it and
+    /// others wait for each other, one of them is told so before that.
     pub lock_wait_max: Duration,
     /// How long a transaction may go without a sign of life until others take it for abandoned.
     pub txn_ttl: Duration,

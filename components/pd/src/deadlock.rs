@@ -24,6 +24,9 @@ const WAIT_MAX: Duration = Duration::from_secs(60);
 /// An edge lives so much longer than its wait: the word of the wait's end is on its way.
 const SLACK: Duration = Duration::from_secs(1);
 
+/// Waits that people are told of at once.
+const SEEN_MAX: usize = 1_000;
+
 /// Names a wait in the cluster.
 type WaitId = (StoreId, u64);
 
@@ -95,7 +98,7 @@ impl Detector {
             let age_ms = u64::try_from(now.since(wait.since).as_millis()).unwrap_or(u64::MAX);
             SeenWait { store_id, edge: wait.edge.clone(), age_ms }
         };
-        self.waits.iter().map(seen).collect()
+        self.waits.iter().take(SEEN_MAX).map(seen).collect()
     }
 
     /// How many wait, as far as is known.

@@ -65,6 +65,11 @@ pub const NOT_ALONE: &[(SeededBug, &str)] = &[
          there, and comes back: that is one turn here, and long only where threads are.",
     ),
     (
+        SeededBug::Pd(pd::SeededBug::LockWaitsNotRemoved),
+        "Who was waited for is over when the wait ends, and waits for nobody: only a transaction that goes on after it gave up \
+         waiting could be told of a deadlock that is none. The Placement room's own tests show it.",
+    ),
+    (
         SeededBug::Store(store::SeededBug::ViewBeforeAnnouncement),
         "Of two reads that share a view the second would have to be announced after a whole transaction has come and gone \
          since the first: seldom here, and the Store room's `handoffs` show it.",
@@ -125,7 +130,8 @@ mod tests {
             [raft::SeededBug::CommitBeyondProven, raft::SeededBug::CompactUnapplied].map(SeededBug::Raft);
         let stores = [store::SeededBug::DecidedInAnyTerm, store::SeededBug::ViewBeforeAnnouncement];
         let stores = stores.map(SeededBug::Store);
-        let expected: Vec<_> = stores.into_iter().chain(raft).collect();
+        let pd = SeededBug::Pd(pd::SeededBug::LockWaitsNotRemoved);
+        let expected: Vec<_> = std::iter::once(pd).chain(stores).chain(raft).collect();
         assert_eq!(left, expected);
         assert!(bugs.len() >= 25);
     }

@@ -34,6 +34,8 @@ pub struct Config {
     pub snapshots_building_max: usize,
     /// How often the store tells PD how it is.
     pub store_heartbeat_interval: Duration,
+    /// How many commands may wait for locks, and for how long.
+    pub lock_waits: crate::WaitLimits,
     /// Rules that are broken on purpose.
     pub bugs: crate::Bugs,
     /// Those of records among them.
@@ -57,6 +59,7 @@ impl Default for Config {
             snapshots_receiving_max: 4,
             snapshots_building_max: 8,
             store_heartbeat_interval: Duration::from_secs(3),
+            lock_waits: crate::WaitLimits::default(),
             bugs: crate::Bugs::default(),
             record_bugs: mvcc::Bugs::default(),
         }

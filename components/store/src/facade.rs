@@ -228,7 +228,9 @@ impl<E: Engine> Store<E> {
             schedulers: (0..config.workers)
                 .map(|index| {
                     let (engine, meta, txn) = (engine.clone(), meta.clone(), txn.clone());
-                    TxnScheduler::new(index, engine, meta, txn).breaking(config.bugs, config.record_bugs)
+                    TxnScheduler::new(index, engine, meta, txn)
+                        .breaking(config.bugs, config.record_bugs)
+                        .waiting_within(config.lock_waits)
                 })
                 .collect(),
             txn_inboxes: (0..config.workers).map(|_| Vec::new()).collect(),
@@ -252,7 +254,7 @@ impl<E: Engine> Store<E> {
                 config.snapshot_batch_bytes_max,
             )
             .breaking(config.bugs, config.raftstore.bugs),
-            agent: PdAgent::new(store_id, config.store_heartbeat_interval, txn.oracle.clone()),
+            agent: PdAgent::new(store_id, config.store_heartbeat_interval, txn.clone()),
             // What a restart has found is durable.
             stats: StoreStats {
                 store_id,
@@ -330,6 +332,9 @@ impl<E: Engine> Store<E> {
                 for (region_id, input) in self.agent.on_answer(call, answer) {
                     self.input(region_id, input);
                 }
+                for (scheduler, found) in self.agent.take_deadlocks() {
+                    self.txn_inboxes[scheduler].push(TxnInput::Deadlock(found));
+                }
             }
             Event::Unreachable(store_id) => {
                 for inbox in &mut self.inboxes {
@@ -363,7 +368,10 @@ impl<E: Engine> Store<E> {
         let appliers = (0..self.appliers.len()).filter(|index| !self.apply_inboxes[*index].is_empty());
         let schedulers = (0..self.schedulers.len())
             .filter(|index| {
-                !self.txn_inboxes[*index].is_empty() || self.schedulers[*index].next_deadline() <= now
+                let scheduler = &self.schedulers[*index];
+                !self.txn_inboxes[*index].is_empty()
+                    || scheduler.next_deadline() <= now
+                    || scheduler.wants_turn()
             })
             .map(Actor::Scheduler);
         let mut runnable: Vec<Actor> =
@@ -637,7 +645,8 @@ impl<E: Engine> Store<E> {
     /// The scheduler of a worker takes a turn.
     fn schedule(&mut self, index: usize, now: MonoTime) -> Result<(), EngineError> {
         let inputs = std::mem::take(&mut self.txn_inboxes[index]);
-        let TxnEffects { replies, inputs } = self.schedulers[index].turn(&At(now), inputs)?;
+        let TxnEffects { replies, inputs, waited: _ } = self.schedulers[index].turn(&At(now), inputs)?;
+        self.schedulers[index].check_waits();
         for (token, answer) in replies {
             self.reply(token, answer);
         }

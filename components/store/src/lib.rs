@@ -29,6 +29,7 @@ mod snapshot_receive;
 mod split_check;
 mod sync;
 mod txn;
+mod wait_book;
 
 pub use aside::{Aside, AsideStep, is_waited_for};
 pub use concurrency::{ConcurrencyManager, ViewMark};
@@ -47,4 +48,5 @@ pub use pd_agent::{PdAgent, PdCall};
 pub use seeded_bug::{Bugs, SeededBug};
 pub use snapshot_build::{SnapshotBuilder, SnapshotSource};
 pub use snapshot_receive::{Received, SnapshotReceiver};
-pub use txn::{TxnEffects, TxnInput, TxnRequest, TxnScheduler, TxnShared, scheduler_of};
+pub use txn::{TxnEffects, TxnInput, TxnRequest, TxnScheduler, TxnShared, WaitLimits, scheduler_of};
+pub use wait_book::WaitBook;

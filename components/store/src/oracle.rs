@@ -99,6 +99,18 @@ impl Oracle {
         }
     }
 
+    /// What time it is by the placement driver's clock, about; the first of all as long as nothing was heard from it.
+    pub(crate) fn about(&self, now: MonoTime) -> Timestamp {
+        let known = self.known.lock();
+        match known.answered {
+            0 => Timestamp(0),
+            _ => {
+                let passed = u64::try_from(now.since(known.asked_at).as_millis()).unwrap_or(u64::MAX);
+                Timestamp::compose(known.latest.physical_ms().saturating_add(passed), 0)
+            }
+        }
+    }
+
     /// Whether the placement driver can have given this timestamp to anybody by `now`, as far as this store can tell. One
     /// that has never heard from it believes everything, and so does whoever reads the newest there is.
     pub(crate) fn trust(&self, at: Timestamp, now: MonoTime) -> Result<(), Doubt> {

@@ -1,12 +1,14 @@
 //! What a store tells the placement driver, and what it is told.
 
 use crate::oracle::Oracle;
+use crate::txn::{TxnShared, scheduler_of};
+use crate::wait_book::WaitBook;
 use raftstore::{Input, PdTask};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 use types::{MonoTime, RegionId, StoreId};
-use wire::pd::{PdError, PdReply, PdRequest, RegionHeartbeat, StoreStats};
+use wire::pd::{FoundDeadlock, PdError, PdReply, PdRequest, RegionHeartbeat, StoreStats};
 
 /// A question to PD that is under way; handed back with its answer.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -22,6 +24,7 @@ enum Purpose {
     Split(RegionId),
     Store,
     Timestamp,
+    LockWaits,
 }
 
 /// Regions in one message to PD.
@@ -49,12 +52,15 @@ pub struct PdAgent {
     oracle: Arc<Oracle>,
     timestamp_sent: MonoTime,
     timestamp_taken: bool,
+    /// Who waits for locks, and whom the placement driver has found to wait for itself.
+    waits: Arc<WaitBook>,
+    deadlocks: Vec<FoundDeadlock>,
 }
 
 impl PdAgent {
     /// For this store, which tells how it is every `interval`.
     #[must_use]
-    pub fn new(store_id: StoreId, interval: Duration, oracle: Arc<Oracle>) -> Self {
+    pub fn new(store_id: StoreId, interval: Duration, txn: TxnShared) -> Self {
         Self {
             store_id,
             interval,
@@ -65,7 +71,9 @@ impl PdAgent {
             regions_taken: true,
             splits: BTreeMap::new(),
             splits_under_way: 0,
-            oracle,
+            oracle: txn.oracle,
+            waits: txn.waits,
+            deadlocks: Vec::new(),
             timestamp_sent: MonoTime::ZERO,
             timestamp_taken: true,
         }
@@ -91,7 +99,7 @@ impl PdAgent {
             false => self.next_regions(),
         };
         let timestamp = if self.oracle.has_question() { self.next_timestamp() } else { MonoTime::MAX };
-        self.next_store.min(regions).min(timestamp)
+        self.next_store.min(regions).min(timestamp).min(self.waits.next_report())
     }
 
     /// Not at once after a failure: a PD that refuses quickly would be asked all the time.
@@ -119,6 +127,7 @@ impl PdAgent {
         now >= self.next_store
             || self.regions_are_due(now)
             || (self.oracle.has_question() && now >= self.next_timestamp())
+            || now >= self.waits.next_report()
             || (self.splits_under_way < SPLITS_MAX && !self.splits.is_empty())
     }
 
@@ -136,6 +145,10 @@ impl PdAgent {
             self.timestamp_sent = now;
             let request = PdRequest::GetTimestamps { count: 1 };
             calls.push(PdCall { request, purpose: Purpose::Timestamp });
+        }
+        if now >= self.waits.next_report() {
+            let request = self.waits.report(self.store_id, now);
+            calls.push(PdCall { request, purpose: Purpose::LockWaits });
         }
         // One message about regions at a time: what is new meanwhile goes with the next.
         if self.regions_are_due(now) {
@@ -197,7 +210,22 @@ impl PdAgent {
                 self.oracle.on_answer(timestamp);
                 Vec::new()
             }
+            (Purpose::LockWaits, Some(Ok(PdReply::Deadlocks { is_taken, found }))) => {
+                self.waits.on_answer(Some(is_taken));
+                self.deadlocks.extend(found);
+                Vec::new()
+            }
+            (Purpose::LockWaits, _) => {
+                self.waits.on_answer(None);
+                Vec::new()
+            }
             (Purpose::Store, _) => Vec::new(),
         }
+    }
+
+    /// Whom the placement driver has found to wait for itself, each with its scheduler.
+    pub fn take_deadlocks(&mut self) -> Vec<(usize, FoundDeadlock)> {
+        let found = std::mem::take(&mut self.deadlocks).into_iter();
+        found.filter_map(|found| Some((scheduler_of(found.id)?, found))).collect()
     }
 }

@@ -31,4 +31,10 @@ env::seeded_bugs! {
     LocksNotShown,
     /// A leader takes what was read here for all that was ever read of the region.
     ReadsElsewhereForgotten,
+    /// Whoever waits for a lock is not taken up when it goes.
+    WaiterForgotten,
+    /// Whoever is taken up when a lock goes is still taken to wait for it.
+    WokenWaitsOn,
+    /// Whoever waits for a lock is taken up when its end is proposed.
+    WokenBeforeApplied,
 }

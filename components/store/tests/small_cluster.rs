@@ -16,6 +16,8 @@ use wire::store::{SnapshotPiece, SnapshotVerdict, StoreMessage};
 
 #[path = "small_cluster/crash_points.rs"]
 mod crash_points;
+#[path = "small_cluster/lock_waits.rs"]
+mod lock_waits;
 #[path = "small_cluster/races.rs"]
 mod races;
 #[path = "small_cluster/sleep.rs"]
@@ -67,6 +69,9 @@ struct Cluster {
     /// The pieces of the last snapshot that was sent.
     pieces: Vec<SnapshotPiece>,
     crash: Option<CrashPoint>,
+    /// What PD was told of who waits for locks, and the deadlock that it finds in the next report.
+    lock_reports: Vec<PdRequest>,
+    deadlock: Option<Vec<wire::txn::WaitEdge>>,
 }
 
 /// Where a store loses its power, and starts again at once.
@@ -103,6 +108,8 @@ impl Cluster {
             slow: Vec::new(),
             pieces: Vec::new(),
             crash: None,
+            lock_reports: Vec::new(),
+            deadlock: None,
         };
         for _ in 0..stores {
             let engine = MemEngine::new();
@@ -197,6 +204,7 @@ impl Cluster {
                 self.last_timestamp += u64::from(count);
                 PdReply::Timestamp(Timestamp(self.last_timestamp))
             }
+            request @ PdRequest::ReportLockWaits { .. } => self.on_lock_waits(request),
             _ => PdReply::Done,
         }
     }

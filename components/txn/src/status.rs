@@ -18,8 +18,8 @@ pub struct CheckStatus {
     pub reads_at: Timestamp,
     /// What time it is, by the oracle. Decides whether the transaction is abandoned.
     pub current_ts: Timestamp,
-    /// Keep a transaction of which nothing is known from ever beginning: its lock was seen, so its primary must have been
-    /// given up.
+    /// A transaction of which nothing is known is gone, for its lock is old: keep it from ever beginning, or release what it has
+    /// reserved. Without this the asker is told that nothing is known.
     pub rollback_if_unknown: bool,
     /// Treat a transaction that commits as soon as all its keys are locked like any other.
     pub force_sync_commit: bool,
@@ -43,7 +43,8 @@ pub enum Status {
     RolledBack,
     /// It was abandoned, and is rolled back by this.
     Expired,
-    /// The lock that was found reserves a key for a transaction of which nothing else is known: release it.
+    /// The lock that was found reserves a key for a transaction of which nothing else is known, or that is abandoned: release
+    /// it.
     Released,
 }
 
@@ -61,14 +62,17 @@ pub fn check_status<S: Snapshot>(
         return match reader.record_of(primary, *start_ts)? {
             Record::Committed { commit_ts, .. } => Ok(Status::Committed(commit_ts)),
             Record::RolledBack => Ok(Status::RolledBack),
+            // Whoever asks does not take the transaction for gone: what reserves its primary may be on its way.
+            Record::None if !asked.rollback_if_unknown => {
+                Err(TxnError::TxnNotFound { primary: primary.clone(), start_ts: *start_ts })
+            }
             Record::None if asked.found_pessimistic => Ok(Status::Released),
-            Record::None if asked.rollback_if_unknown => {
+            Record::None => {
                 if !reader.breaks(SeededBug::UnknownNotForbidden) {
                     rollback(reader, primary, *start_ts, batch)?;
                 }
                 Ok(Status::RolledBack)
             }
-            Record::None => Err(TxnError::TxnNotFound { primary: primary.clone(), start_ts: *start_ts }),
         };
     };
     if lock.primary != *primary {

@@ -164,7 +164,7 @@ pub enum PdRequest {
         /// The ids of those that do not wait any more.
         removed: Vec<u64>,
     },
-    /// Who waits for whose locks in the whole cluster, as stores have reported. Answer: [`PdReply::LockWaits`].
+    /// Who waits for whose locks in the whole cluster, as stores have reported; a bounded number. Answer: [`PdReply::LockWaits`].
     GetLockWaits,
 }
 codec_enum!(PdRequest {

@@ -5,8 +5,8 @@ use crate::outcome::Usage;
 use crate::text::show_key;
 use bytes::Bytes;
 use client::{
-    Error, Isolation, KeyRange, KvPair, LockInfo, Savepoint, ScanOptions, Snapshot, Timestamp, Transaction,
-    TxnClient, VersionKind,
+    Error, Isolation, KeyRange, KvPair, LockInfo, Savepoint, ScanOptions, SeenWait, Snapshot, Timestamp,
+    Transaction, TxnClient, VersionKind, WaitEdge,
 };
 use futures_util::StreamExt as _;
 use std::collections::BTreeMap;
@@ -190,11 +190,20 @@ impl Session {
     }
 
     async fn locks(&self, range: KeyRange) -> Result<(), Error> {
-        let locks = self.client.locks(range, LOCKS_MAX).await?;
+        let locks = self.client.locks(range.clone(), LOCKS_MAX).await?;
         for lock in &locks {
             println!("{}\t{}", show_key(&lock.key), told(lock, &lock.primary));
         }
         println!("{} locks", locks.len());
+        for SeenWait { store_id, edge, age_ms } in self.client.lock_waits(range).await? {
+            let WaitEdge { waiter_ts, lock_ts, key } = edge;
+            println!(
+                "{}\tthe transaction begun at {} waits for that begun at {}, for {age_ms} ms, at store {store_id}",
+                show_key(&key),
+                waiter_ts.0,
+                lock_ts.0
+            );
+        }
         Ok(())
     }
 

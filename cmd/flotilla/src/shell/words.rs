@@ -34,7 +34,11 @@ pub(super) const COMMANDS: &[Command] = &[
     command("rollback", "[NAME]", "give it up, or what it has written since a savepoint"),
     command("at", "[TIMESTAMP]", "read as of a timestamp from now on; without one, as of now again"),
     command("timestamp", "", "print a timestamp of the cluster"),
-    command("locks", "[START [END]]", "print the locks of transactions that are at work, or were"),
+    command(
+        "locks",
+        "[START [END]]",
+        "print the locks of transactions that are at work, or were, and who waits for them",
+    ),
     command("mvcc", "KEY", "print the lock and all versions of a key"),
     command("!", "COMMAND", "run a command of the system's shell"),
     command("help", "", "print this"),

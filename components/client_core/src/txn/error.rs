@@ -47,8 +47,8 @@ pub enum TxnError {
         /// When it began.
         start_ts: Timestamp,
     },
-    /// Another transaction kept a key locked until this one would not wait any longer. It is still at work; or both waited
-    /// for each other, and then this one must be rolled back for the other one to go on. Begin again.
+    /// Another transaction kept a key locked until this one would not wait any longer: it is still at work. (Seldom, both have
+    /// waited for each other and nobody has noticed; then this one must be rolled back for the other to go on.) Begin again.
     #[error("the key `{}` stayed locked by the transaction that began at {by:?}", escape_key(key))]
     LockTimeout {
         /// The key.

@@ -6,6 +6,7 @@ use crate::error::Error;
 use crate::txn::client::TxnClient;
 use types::{Key, KeyRange, Timestamp};
 use wire::kv::{KvCommand, KvReply};
+use wire::pd::SeenWait;
 use wire::txn::{LockInfo, TxnRead, TxnReply, Version};
 
 /// All that is known of a key.
@@ -62,6 +63,23 @@ impl TxnClient {
         }
         found.truncate(limit);
         Ok(found)
+    }
+
+    /// Who waits for locks of a range, in all of the cluster, as the placement driver has been told; a bounded number. Keys are
+    /// as users see them.
+    ///
+    /// # Errors
+    /// As [`TxnClient::history`].
+    pub async fn lock_waits(&self, range: KeyRange) -> Result<Vec<SeenWait>, Error> {
+        check_range(&range)?;
+        let range = self.keyspace().encode_range(&range);
+        let waits = self.core.admin().lock_waits().await?;
+        let waits = waits.into_iter().filter(|wait| range.contains(&wait.edge.key));
+        let told = |mut wait: SeenWait| {
+            wait.edge.key = crate::txn::error::users_key(self.keyspace(), &wait.edge.key);
+            wait
+        };
+        Ok(waits.map(told).collect())
     }
 
     /// What the region of a key answers, and where that region ends.

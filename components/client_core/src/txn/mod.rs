@@ -10,7 +10,7 @@
 //! * Only the commit of the primary can leave an outcome unknown. Everything else may come twice, or be lost: then locks
 //!   stay until they have expired, and whoever meets them removes them.
 //! * A transaction that waits for another one in its first phase began later: no two wait for each other there. Where keys
-//!   are reserved beforehand they may, until one will not wait any longer.
+//!   are reserved beforehand they may: then the last one to wait is told of the deadlock.
 
 mod buffer;
 mod client;

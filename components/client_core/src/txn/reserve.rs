@@ -28,6 +28,14 @@ impl<'a> Reserving<'a> {
         Self { origin, primary, must_be_new, waits_until, for_update_ts }
     }
 
+    /// How long the store may let a request wait for whoever holds a key: not so long that the store seems to be silent. Whoever
+    /// asks again has its place again.
+    fn wait_ms(&self) -> u64 {
+        let core = &self.origin.core;
+        let left = self.waits_until.since(core.now()).min(core.shared.options.silent_after / 2);
+        u64::try_from(left.as_millis()).unwrap_or(u64::MAX)
+    }
+
     /// Reserves keys, and says what they hold, in no particular order.
     ///
     /// # Errors
@@ -71,7 +79,7 @@ impl Work for Reserving<'_> {
             ttl_ms: self.origin.ttl_ms(),
             keys: keys.to_vec(),
             must_be_new: self.must_be_new,
-            wait_ms: 0,
+            wait_ms: self.wait_ms(),
         })))
     }
 

@@ -176,7 +176,7 @@ impl Transaction {
     /// once; an optimistic one finds out when it commits whether others have written them since it began.
     ///
     /// # Errors
-    /// [`TxnError::LockTimeout`], [`TxnError::RolledBack`], [`TxnError::TooLarge`], and those of reads. None of the keys is
+    /// [`TxnError::Deadlock`], [`TxnError::LockTimeout`], [`TxnError::RolledBack`], [`TxnError::TooLarge`], and those of reads. None of the keys is
     /// locked then, but for those that were before.
     pub async fn lock_keys<K: Into<Key>>(&mut self, keys: impl IntoIterator<Item = K>) -> Result<(), Error> {
         let mut wanted = Vec::new();

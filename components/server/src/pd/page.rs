@@ -86,6 +86,10 @@ impl Page for PdPage {
         }
         let help = "Operators that run now.";
         e.gauge("flotilla_pd_operators_running", help, &[], status.operators_running as f64);
+        let help = "Requests that wait for locks in the whole cluster, as stores have reported.";
+        e.gauge("flotilla_pd_lock_waits", help, &[], status.lock_waits as f64);
+        let help = "Transactions that were told to give way because they and others waited for each other.";
+        e.counter("flotilla_pd_deadlocks_total", help, &[], status.deadlocks_found);
         let help = "Operators of this leadership, by what became of them.";
         for (event, count) in [("started", status.operators_started), ("finished", status.operators_finished)]
         {

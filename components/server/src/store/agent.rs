@@ -12,7 +12,7 @@ use raftstore::PdTask;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
-use store::{IdentError, Join, JoinStep, PdAgent, PdCall, StoreIdent};
+use store::{IdentError, Join, JoinStep, PdAgent, PdCall, StoreIdent, TxnInput};
 use tokio::sync::Notify;
 use tokio::time::timeout;
 use tracing::{info, warn};
@@ -131,9 +131,15 @@ async fn ask(hub: Arc<Hub>, pd: PdClient, call: PdCall) {
             }
         }
     };
-    let inputs = hub.agent.agent.lock().on_answer(call, answer);
+    let (inputs, deadlocks) = {
+        let mut agent = hub.agent.agent.lock();
+        (agent.on_answer(call, answer), agent.take_deadlocks())
+    };
     for (region_id, input) in inputs {
         hub.workers.input(region_id, input);
+    }
+    for (scheduler, found) in deadlocks {
+        hub.bring_txns(scheduler, &mut vec![TxnInput::Deadlock(found)]);
     }
     hub.agent.wake.notify_one();
 }

@@ -9,6 +9,7 @@ use env::Clock as _;
 use raftstore::{EntryTimes, Token};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use std::time::Duration;
 use store::{Inflight, scheduler_of};
 use types::MonoTime;
 use wire::kv::{KvError, KvReply, KvResponse};
@@ -113,6 +114,11 @@ impl<R: Respond> Answers<R> {
     /// With somebody who takes the answers to what schedulers have asked.
     pub(crate) fn telling(self, scheduled: Scheduled) -> Self {
         Self { scheduled: Some(scheduled), ..self }
+    }
+
+    /// Counts how long requests have waited for locks.
+    pub(crate) fn note_lock_waits(&self, waited: &[Duration]) {
+        waited.iter().for_each(|wait| self.counters.lock_wait.observe(*wait));
     }
 
     fn lock(&self, shard: usize) -> MutexGuard<'_, Shard<R>> {

@@ -225,6 +225,8 @@ pub(crate) struct Counters {
     /// From a write's arrival until it was committed; one write per turn.
     pub(crate) commit: Durations,
     pub(crate) apply_wait: Durations,
+    /// How long requests waited for locks of other transactions.
+    pub(crate) lock_wait: Durations,
     pub(crate) apply: Durations,
     pub(crate) turns: AtomicU64,
     /// Requests that took longer than is configured.

@@ -236,7 +236,7 @@ impl Started {
             .telling(scheduled),
             links: links.clone(),
             agent: Agent::new(
-                PdAgent::new(store_id, store_config.store_heartbeat_interval, txn_shared.oracle.clone()),
+                PdAgent::new(store_id, store_config.store_heartbeat_interval, txn_shared.clone()),
                 wake,
             ),
             builder: Mutex::new(builder),

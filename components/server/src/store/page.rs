@@ -161,6 +161,8 @@ fn store_metrics(e: &mut Exposition, hub: &Hub) {
     ] {
         e.gauge("flotilla_store_size_bytes", help, &[("kind", kind)], get(value) as f64);
     }
+    let help = "Requests of pessimistic transactions that wait for locks of others here.";
+    e.gauge("flotilla_lock_waits", help, &[], hub.txn_shared.waits.waiting() as f64);
     let stats = hub.workers.stats();
     let help = "Regions with a peer on this store, by its role.";
     for (role, count) in
@@ -311,6 +313,11 @@ fn raft_metrics(e: &mut Exposition, counters: &Counters) {
             &counters.apply_wait,
         ),
         ("flotilla_apply_duration_seconds", "One batch of an applier.", &counters.apply),
+        (
+            "flotilla_lock_wait_seconds",
+            "How long requests of pessimistic transactions waited for locks of others.",
+            &counters.lock_wait,
+        ),
     ] {
         e.durations(name, help, &[], durations);
     }

@@ -11,10 +11,12 @@ use crate::logging::fatal;
 use crate::mailbox::{Drained, Mailbox};
 use crate::seat::{Next, Seat};
 use engine::Engine;
+use env::Clock as _;
 use raftstore::Input;
 use std::sync::Arc;
 use std::time::Duration;
 use store::{TxnEffects, TxnInput, TxnScheduler};
+use types::MonoTime;
 
 /// What waits for the schedulers of transactions, by worker.
 pub(crate) type TxnInboxes<S> = Vec<Mailbox<TxnInput<S>>>;
@@ -86,11 +88,19 @@ impl<E: Engine> Scheduling<E> {
             return Next::End;
         }
         let turn = scheduler.turn(&BootClock, taken);
-        let TxnEffects { replies, mut inputs } = turn.unwrap_or_else(|error| fatal("reading", &error));
+        let TxnEffects { replies, mut inputs, waited } =
+            turn.unwrap_or_else(|error| fatal("reading", &error));
+        answers.note_lock_waits(&waited);
         answers.answer_all(replies);
         if !inputs.is_empty() {
             tell(&mut inputs);
         }
-        Next::Rest(self.tick)
+        // What is due by time in the queues of those who wait for locks is due soon, or seen to when something comes.
+        match (scheduler.next_wait(), self.tick) {
+            (due, Some(tick)) if due < MonoTime::MAX && due < BootClock.now() + tick => {
+                Next::Soon(due.since(BootClock.now()))
+            }
+            (_, tick) => Next::Rest(tick),
+        }
     }
 }

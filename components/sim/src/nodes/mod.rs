@@ -118,7 +118,7 @@ impl SeededBug {
             Self::Records(_) => true,
             Self::Store(bug) => bug >= Store::CommandsUnlatched,
             Self::Client(bug) => bug >= Client::UnknownCommitRefused,
-            Self::Pd(bug) => bug == ::pd::SeededBug::SafePointIgnoresServices,
+            Self::Pd(bug) => bug >= ::pd::SeededBug::SafePointIgnoresServices,
             _ => false,
         }
     }

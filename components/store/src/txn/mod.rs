@@ -9,16 +9,19 @@ mod convert;
 mod evaluate;
 mod floor;
 mod gc;
+mod parked;
 mod read;
 mod scheduler;
 
 use crate::concurrency::ConcurrencyManager;
 use crate::oracle::Oracle;
+use crate::wait_book::WaitBook;
 use std::sync::Arc;
 
 pub(crate) use check::{check_border, check_command, check_read, latest_named};
 pub(crate) use convert::locks_in_the_way;
 pub(crate) use evaluate::size_bytes;
+pub use parked::WaitLimits;
 pub(crate) use read::read;
 pub use scheduler::{TxnEffects, TxnInput, TxnRequest, TxnScheduler, scheduler_of};
 
@@ -29,6 +32,8 @@ pub struct TxnShared {
     pub concurrency: Arc<ConcurrencyManager>,
     /// What time it is.
     pub oracle: Arc<Oracle>,
+    /// Who waits for locks.
+    pub waits: Arc<WaitBook>,
 }
 
 impl TxnShared {
@@ -36,6 +41,12 @@ impl TxnShared {
     #[must_use]
     pub fn new(wake: impl Fn() + Send + Sync + 'static) -> Self {
         let concurrency = Arc::new(ConcurrencyManager::default());
-        Self { oracle: Arc::new(Oracle::new(concurrency.clone(), wake)), concurrency }
+        let wake = Arc::new(wake);
+        let wakes = wake.clone();
+        Self {
+            oracle: Arc::new(Oracle::new(concurrency.clone(), move || wake())),
+            waits: Arc::new(WaitBook::new(move || wakes())),
+            concurrency,
+        }
     }
 }

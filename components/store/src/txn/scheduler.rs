@@ -12,30 +12,41 @@
 //! A transaction that commits without a second phase does so above all that was read of its keys, and from before that is
 //! settled until the command is done its locks are shown to readers ([`super::floor`], INV-TXN-4).
 //!
+//! A command that reserves keys, meets another's lock and may wait gives its latches up and waits, holding nothing
+//! ([`super::parked`]). When the lock has gone, from what is known to be applied, or its region is led otherwise or has
+//! changed, it begins again as it came. Each gets one answer (INV-TXN-15).
+//!
 //! A client that gives up is told so at its deadline; its command, once proposed, goes on and keeps its latches. The
 //! scheduler belongs to a worker and sees the regions that the worker owns.
+
+mod waiting;
 
 use super::TxnShared;
 use super::evaluate::{Decision, evaluate, keys_of};
 use super::floor::{Floor, Floors};
+use super::parked::{Led, Met, Parked, WaitLimits};
 use crate::execute::ReadLimits;
 use crate::local_read::LocalReader;
 use crate::seeded_bug::{Bugs, SeededBug};
 use engine::{Engine, EngineError};
 use env::Clock;
-use raftstore::{Input, ReadRequest, ReadyRead, StoreMeta, Token};
+use raftstore::{Change, Input, ReadRequest, ReadyRead, StoreMeta, Token, WriteItem};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
-use txn::{Claim, CommandId, Latches};
-use types::{Epoch, Key, MonoTime, RegionId, Term, Timestamp};
-use wire::kv::{KvCommand, KvError, KvReply};
-use wire::txn::TxnCommand;
+use std::time::Duration;
+use txn::{Claim, CommandId, Due, Latches};
+use types::{Epoch, Key, MonoTime, RegionId, Timestamp};
+use wire::kv::{BusyReason, KvCommand, KvError, KvReply};
+use wire::pd::FoundDeadlock;
+use wire::txn::{LockInfo, TxnCommand, TxnFault};
 
 /// Marks the tokens of what a scheduler asks of its worker, among those of clients. Below it stand which scheduler it is,
 /// and the number of the command.
 const SCHEDULED: Token = 1 << 63;
 const SCHEDULER_SHIFT: u32 = 48;
 const COMMAND_MASK: Token = (1 << SCHEDULER_SHIFT) - 1;
+/// How long a client should stay away for which there is no room to wait.
+const NO_ROOM_BACKOFF_MS: u32 = 50;
 
 /// Which worker's scheduler the answer to this token is for; `None` if it is for a client.
 #[must_use]
@@ -74,6 +85,8 @@ pub enum TxnInput<S> {
         /// The answer.
         answer: Result<KvReply, KvError>,
     },
+    /// A command that waits for a lock would wait for itself.
+    Deadlock(FoundDeadlock),
 }
 
 /// What a turn of a scheduler asks for.
@@ -83,6 +96,8 @@ pub struct TxnEffects {
     pub replies: Vec<(Token, Result<KvReply, KvError>)>,
     /// For the worker.
     pub inputs: Vec<Input>,
+    /// How long commands have waited for locks that wait no more.
+    pub waited: Vec<Duration>,
 }
 
 /// How far a command has come.
@@ -93,6 +108,8 @@ enum Stage {
     Viewing(Claim),
     /// What it decided is on its way through the log, and this is what it answers then.
     Proposed(Claim, KvReply),
+    /// It waits for a lock to go, without latches. This is what it answers if it waits for too long.
+    Waiting(Box<TxnCommand>, KvError),
 }
 
 struct Running {
@@ -104,6 +121,10 @@ struct Running {
     stage: Stage,
     /// Keys whose locks readers are shown until the command is done.
     shown: Vec<Key>,
+    /// When it began to wait for locks, and until when it may; once it has met one.
+    waits: Option<(MonoTime, MonoTime)>,
+    /// Of the keys that others wait for: which it unlocks (`None`), and which it locks for which transaction.
+    touches: Vec<(Key, Option<Timestamp>)>,
 }
 
 /// Runs the commands of the regions that one worker owns.
@@ -119,6 +140,13 @@ pub struct TxnScheduler<E: Engine> {
     /// Of the commands whose clients wait for an answer that nobody else gives in time.
     deadlines: BTreeSet<(MonoTime, CommandId)>,
     next_id: CommandId,
+    parked: Parked,
+    /// What commands that are done have done to keys that others wait for.
+    touched: VecDeque<(Key, Option<Timestamp>)>,
+    meta: Arc<StoreMeta>,
+    engine: E,
+    /// When the turn began.
+    now: MonoTime,
     bugs: Bugs,
     record_bugs: mvcc::Bugs,
     out: TxnEffects,
@@ -130,9 +158,16 @@ impl<E: Engine> TxnScheduler<E> {
     pub fn new(worker: usize, engine: E, meta: Arc<StoreMeta>, shared: TxnShared) -> Self {
         // It only takes views.
         let limits = ReadLimits { bytes_max: 0, pairs_max: 0, bugs: mvcc::Bugs::default() };
+        let token_base = SCHEDULED | (worker as Token) << SCHEDULER_SHIFT;
+        let (book, oracle) = (shared.waits.clone(), shared.oracle.clone());
         Self {
-            token_base: SCHEDULED | (worker as Token) << SCHEDULER_SHIFT,
-            reader: LocalReader::new(engine, meta, shared.concurrency.clone(), limits),
+            token_base,
+            parked: Parked::new(token_base, book, oracle, WaitLimits::default()),
+            touched: VecDeque::new(),
+            now: MonoTime::ZERO,
+            reader: LocalReader::new(engine.clone(), meta.clone(), shared.concurrency.clone(), limits),
+            engine,
+            meta,
             floors: Floors::new(shared),
             latches: Latches::new(),
             running: BTreeMap::new(),
@@ -148,14 +183,60 @@ impl<E: Engine> TxnScheduler<E> {
     /// One that breaks rules on purpose.
     #[must_use]
     pub fn breaking(mut self, bugs: Bugs, record_bugs: mvcc::Bugs) -> Self {
-        self.floors.bugs = bugs;
+        (self.floors.bugs, self.parked.bugs) = (bugs, bugs);
         Self { bugs, record_bugs, ..self }
     }
 
-    /// When a client is to be told that its time is over.
+    /// One in which this many wait for locks, for so long.
+    #[must_use]
+    pub fn waiting_within(mut self, limits: WaitLimits) -> Self {
+        self.parked.set_limits(limits);
+        self
+    }
+
+    /// When a client is to be told that its time is over, or a command that waits for a lock is to be taken up.
     #[must_use]
     pub fn next_deadline(&self) -> MonoTime {
-        self.deadlines.first().map_or(MonoTime::MAX, |(deadline, _)| *deadline)
+        let deadline = self.deadlines.first().map_or(MonoTime::MAX, |(deadline, _)| *deadline);
+        deadline.min(self.parked.next_deadline())
+    }
+
+    /// When a command that waits for a lock is to be looked at: no later, though nothing comes.
+    #[must_use]
+    pub fn next_wait(&self) -> MonoTime {
+        self.parked.next_deadline()
+    }
+
+    /// True if a turn is to be taken though nothing has come: somebody waits for a lock, and regions are led otherwise.
+    #[must_use]
+    pub fn wants_turn(&self) -> bool {
+        self.parked.must_look(&self.meta)
+    }
+
+    /// Checks that nobody waits for what has gone. Between turns, where nothing else runs.
+    ///
+    /// # Panics
+    /// When somebody does (INV-TXN-15).
+    pub fn check_waits(&self) {
+        self.parked.check_invariants();
+        let waiting = |running: &&Running| matches!(running.stage, Stage::Waiting(..));
+        let count = self.running.values().filter(waiting).count();
+        assert_eq!(count, self.parked.len(), "INV-TXN-15: whoever waits stands in a queue");
+        let keys = self.parked.keys_locked(&self.meta);
+        if keys.is_empty() {
+            return;
+        }
+        let snapshot = self.engine.snapshot();
+        let reader = mvcc::MvccReader::new(&snapshot);
+        for key in keys {
+            let is_touched =
+                self.running.values().flat_map(|it| &it.touches).any(|(touched, _)| *touched == key);
+            let Ok(lock) = reader.lock(&key) else { return };
+            assert!(
+                is_touched || lock.is_some(),
+                "INV-TXN-15: somebody waits for a lock of {key:?} that has gone"
+            );
+        }
     }
 
     /// Commands that are not done, those included whose clients have given up.
@@ -176,11 +257,14 @@ impl<E: Engine> TxnScheduler<E> {
         for input in inputs {
             match input {
                 TxnInput::Command(request) => self.begin(request),
-                TxnInput::View(ready) => self.on_view(ready)?,
+                TxnInput::View(ready) => self.on_view(clock, ready)?,
                 TxnInput::Answer { token, answer } => self.on_answer(token & COMMAND_MASK, answer),
+                TxnInput::Deadlock(found) => self.on_deadlock(found),
             }
         }
-        self.expire(clock.now());
+        let now = clock.now();
+        self.take_up_waiting(now);
+        self.expire(now);
         while !self.latched.is_empty() {
             self.view_latched(clock)?;
         }
@@ -189,17 +273,25 @@ impl<E: Engine> TxnScheduler<E> {
 
     fn begin(&mut self, request: TxnRequest) {
         let TxnRequest { token, region_id, epoch, command, deadline } = request;
+        self.give_up_waiting(&command);
         let id = self.next_id;
         self.next_id += 1;
+        self.deadlines.insert((deadline, id));
+        let stage = self.latch(id, command);
+        let (shown, touches) = (Vec::new(), Vec::new());
+        let token = Some(token);
+        let running = Running { token, region_id, epoch, deadline, stage, shown, waits: None, touches };
+        self.running.insert(id, running);
+    }
+
+    /// A command claims its latches.
+    fn latch(&mut self, id: CommandId, command: Box<TxnCommand>) -> Stage {
         let mut claim = Claim::new(id, keys_of(&command));
         let unlatched = self.bugs.has(SeededBug::CommandsUnlatched);
         if unlatched || self.latches.acquire(&mut claim) {
             self.latched.push_back(id);
         }
-        self.deadlines.insert((deadline, id));
-        let stage = Stage::Latching(claim, command);
-        let running = Running { token: Some(token), region_id, epoch, deadline, stage, shown: Vec::new() };
-        self.running.insert(id, running);
+        Stage::Latching(claim, command)
     }
 
     /// Gives views to all commands that have their latches: one of the engine for all of them, taken now.
@@ -215,12 +307,13 @@ impl<E: Engine> TxnScheduler<E> {
                     let (region, term) = (&delegate.region, delegate.term);
                     let floor = self.floors.floor(self.token_base | id, region, term, command);
                     let at = shown_by(floor, shown);
-                    Some((evaluate(snapshot, region, command, at, self.record_bugs)?, term))
+                    let led = Led { term, version: region.epoch.version };
+                    Some((evaluate(snapshot, region, command, at, self.record_bugs)?, led))
                 }
                 None => None,
             };
             match decided {
-                Some((decision, term)) => self.on_decision(id, decision, term),
+                Some((decision, led)) => self.on_decision(id, None, decision, led, clock.now()),
                 None => self.ask_for_view(id),
             }
         }
@@ -246,31 +339,45 @@ impl<E: Engine> TxnScheduler<E> {
         }));
     }
 
-    fn on_view(&mut self, ready: ReadyRead<E::Snapshot>) -> Result<(), EngineError> {
+    fn on_view(&mut self, clock: &dyn Clock, ready: ReadyRead<E::Snapshot>) -> Result<(), EngineError> {
         let ReadyRead { request, region, snapshot, term } = ready;
-        let KvCommand::Txn(command) = &request.command else {
+        let KvCommand::Txn(command) = request.command else {
             unreachable!("a scheduler asks for views for commands alone")
         };
         let id = request.token & COMMAND_MASK;
         let running = self.running.get_mut(&id).expect("the worker answers each question once");
-        let floor = self.floors.floor(request.token, &region, term, command);
+        let floor = self.floors.floor(request.token, &region, term, &command);
         let at = shown_by(floor, &mut running.shown);
-        let decision = evaluate(&*snapshot, &region, command, at, self.record_bugs)?;
-        self.on_decision(id, decision, term);
+        let decision = evaluate(&*snapshot, &region, &command, at, self.record_bugs)?;
+        let led = Led { term, version: region.epoch.version };
+        self.on_decision(id, Some(command), decision, led, clock.now());
         Ok(())
     }
 
-    fn on_decision(&mut self, id: CommandId, decision: Result<Decision, KvError>, term: Term) {
+    /// `command` is the command, if it is not with those that run.
+    fn on_decision(
+        &mut self,
+        id: CommandId,
+        command: Option<Box<TxnCommand>>,
+        decision: Result<Decision, KvError>,
+        led: Led,
+        now: MonoTime,
+    ) {
         let Decision { write, reply } = match decision {
             Ok(decision) => decision,
-            Err(error) => return self.end(id, Err(error)),
+            Err(error) => return self.wait_or_end(id, command, error, led, now),
         };
         let Some(item) = write else { return self.end(id, Ok(reply)) };
+        let touches = self.touches_of(&item);
+        if self.bugs.has(SeededBug::WokenBeforeApplied) {
+            self.touched.extend(touches.iter().cloned());
+        }
         let running = self.running.get_mut(&id).expect("a command that decides");
+        running.touches = touches;
         let placeholder = Stage::Viewing(Claim::new(id, Vec::new()));
         running.stage = match std::mem::replace(&mut running.stage, placeholder) {
             Stage::Latching(claim, _) | Stage::Viewing(claim) => Stage::Proposed(claim, reply),
-            Stage::Proposed(..) => unreachable!("command {id} decides once"),
+            Stage::Proposed(..) | Stage::Waiting(..) => unreachable!("command {id} decides once"),
         };
         // What is proposed has no deadline: its latches are to be held until it is known what became of it.
         self.deadlines.insert((running.deadline, id));
@@ -281,7 +388,7 @@ impl<E: Engine> TxnScheduler<E> {
             epoch: running.epoch,
             item,
             deadline: MonoTime::MAX,
-            decided_in: (!any_term).then_some(term),
+            decided_in: (!any_term).then_some(led.term),
         });
     }
 
@@ -302,11 +409,22 @@ impl<E: Engine> TxnScheduler<E> {
         let running = self.running.remove(&id).expect("a command ends once");
         self.deadlines.remove(&(running.deadline, id));
         self.floors.withdraw(self.token_base | id, running.shown);
+        let is_done = answer.is_ok();
         if let Some(token) = running.token {
             self.out.replies.push((token, answer));
         }
-        let (Stage::Latching(claim, _) | Stage::Viewing(claim) | Stage::Proposed(claim, _)) = running.stage;
-        self.let_go(claim);
+        self.out.waited.extend(running.waits.map(|(since, _)| self.now.since(since)));
+        match running.stage {
+            Stage::Latching(claim, _) | Stage::Viewing(claim) | Stage::Proposed(claim, _) => {
+                self.let_go(claim)
+            }
+            Stage::Waiting(..) => self.parked.leave(id),
+        }
+        if !self.bugs.has(SeededBug::WokenBeforeApplied) {
+            // What was refused, or may have been, locks nothing: somebody looks.
+            let touches = running.touches.into_iter().map(|(key, by)| (key, by.filter(|_| is_done)));
+            self.touched.extend(touches);
+        }
     }
 
     fn let_go(&mut self, claim: Claim) {
@@ -333,6 +451,10 @@ impl<E: Engine> TxnScheduler<E> {
             let running = self.running.get_mut(&id).expect("only of commands that run");
             match &mut running.stage {
                 Stage::Latching(..) => self.end(id, Err(KvError::DeadlineExceeded)),
+                Stage::Waiting(_, error) => {
+                    let error = error.clone();
+                    self.end(id, Err(error));
+                }
                 Stage::Proposed(claim, _) => {
                     if let Some(token) = running.token.take() {
                         self.out.replies.push((token, Err(KvError::UndeterminedResult)));
