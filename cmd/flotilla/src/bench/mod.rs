@@ -88,6 +88,9 @@ pub(crate) struct Bench {
     /// How transactions commit where they can; without it, as early as possible.
     #[arg(long, value_enum, conflicts_with = "suite")]
     commit: Option<Commit>,
+    /// Transactions are serializable; of `list-append`, write skew is a violation then.
+    #[arg(long, conflicts_with = "suite")]
+    serializable: bool,
     /// Split regions and move leaders meanwhile. Of workloads in transactions.
     #[arg(long, conflicts_with = "suite")]
     shuffle: bool,
@@ -171,8 +174,8 @@ pub(crate) async fn run(bench: Bench) -> anyhow::Result<Outcome> {
     if workload.is_transactional() {
         return transactions(&bench, &clients, &load).await;
     }
-    if bench.pessimistic || bench.shuffle || bench.commit.is_some() {
-        let message = "--pessimistic, --commit and --shuffle go with workloads in transactions, such as bank"
+    if bench.pessimistic || bench.serializable || bench.shuffle || bench.commit.is_some() {
+        let message = "--pessimistic, --serializable, --commit and --shuffle go with workloads in transactions, such as bank"
             .to_owned();
         return Err(Usage(message).into());
     }
@@ -205,6 +208,10 @@ async fn transactions(bench: &Bench, clients: &[client::Client], load: &Load) ->
         manner: txn::Manner {
             is_pessimistic: bench.pessimistic,
             protocol: bench.commit.map(Into::into).unwrap_or_default(),
+            isolation: match bench.serializable {
+                true => client::Isolation::Serializable,
+                false => client::Isolation::Snapshot,
+            },
         },
         warm_up: bench.warm_up,
         duration: bench.duration,
@@ -220,6 +227,7 @@ async fn transactions(bench: &Bench, clients: &[client::Client], load: &Load) ->
     if bench.json {
         let mut value = as_json(load, &numbers);
         value["pessimistic"] = json!(bench.pessimistic);
+        value["serializable"] = json!(bench.serializable);
         value["violations"] = json!(violations.as_ref().map(|violations| violations.count));
         value["first_violation"] = json!(violations.as_ref().and_then(|violations| violations.first.clone()));
         value["splits"] = json!(shuffled.splits);

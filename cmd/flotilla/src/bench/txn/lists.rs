@@ -3,7 +3,7 @@
 use super::{Counter, Manner, PREFIX, Violations};
 use crate::clock;
 use bytes::Bytes;
-use client::{Error, Transaction, TxnClient};
+use client::{Error, Isolation, Transaction, TxnClient};
 use env::{Dice as _, SplitMix};
 use isolation::{History, Outcome, Step, judge};
 use parking_lot::Mutex;
@@ -108,9 +108,13 @@ impl Lists {
         transaction.commit().await.map(|_| steps)
     }
 
-    pub(super) fn violations(&self) -> Violations {
+    /// What has happened that transactions of this kind do not do.
+    pub(super) fn violations(&self, manner: Manner) -> Violations {
         let history = self.history.lock();
-        let verdict = judge(&history);
+        let mut verdict = judge(&history);
+        if manner.isolation == Isolation::Serializable {
+            verdict.anomalies.extend(verdict.write_skew.take());
+        }
         let skew = if verdict.write_skew.is_some() { "; write skew, which is allowed, was seen" } else { "" };
         Violations {
             count: verdict.anomalies.len() as u64,

@@ -16,7 +16,7 @@ use super::workload::Workload;
 use crate::clock;
 use anyhow::Context as _;
 use bank::Bank;
-use client::{Client, CommitProtocol, Error, Transaction, TxnClient};
+use client::{Client, CommitProtocol, Error, Isolation, Transaction, TxnClient};
 use env::{Dice as _, SplitMix};
 use lists::Lists;
 use orders::Orders;
@@ -36,11 +36,13 @@ pub(super) struct Manner {
     pub(super) is_pessimistic: bool,
     /// How they commit.
     pub(super) protocol: CommitProtocol,
+    /// How far they are kept apart.
+    pub(super) isolation: Isolation,
 }
 
 impl Manner {
     async fn begin(self, client: &TxnClient) -> Result<Transaction, Error> {
-        let client = client.with_protocol(self.protocol);
+        let client = client.with_protocol(self.protocol).with_isolation(self.isolation);
         if self.is_pessimistic { client.begin_pessimistic().await } else { client.begin().await }
     }
 }
@@ -93,12 +95,16 @@ impl Shop {
     }
 
     /// How often something did not hold, and what it was first; `None` of workloads that cannot tell.
-    pub(super) async fn violations(&self, client: &TxnClient) -> anyhow::Result<Option<Violations>> {
+    pub(super) async fn violations(
+        &self,
+        client: &TxnClient,
+        manner: Manner,
+    ) -> anyhow::Result<Option<Violations>> {
         Ok(match self {
             Self::Plain(_) => None,
             Self::Bank(bank) => Some(bank.violations(client).await?),
             Self::Orders(orders) => Some(orders.violations(client).await?),
-            Self::Lists(lists) => Some(lists.violations()),
+            Self::Lists(lists) => Some(lists.violations(manner)),
         })
     }
 
@@ -173,7 +179,7 @@ pub(super) async fn run(
     if let (0, Some(error)) = (numbers.operations, &numbers.first_error) {
         return Err(anyhow::Error::new(error.clone()).context("no transaction succeeded"));
     }
-    let violations = shop.violations(&txns[0]).await?;
+    let violations = shop.violations(&txns[0], around.manner).await?;
     if let Some(path) = around.history {
         shop.write_history(path)?;
     }

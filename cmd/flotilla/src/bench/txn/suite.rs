@@ -7,7 +7,7 @@ use crate::bench::round::{Round, Timing, nothing, round, round_of, wait_replicat
 use crate::bench::rows::{Rounds, Row};
 use crate::bench::workload::Workload;
 use crate::playground::Cluster;
-use client::{Client, CommitProtocol, Keyspace};
+use client::{Client, CommitProtocol, Isolation, Keyspace};
 
 const VALUE_SIZE: usize = 128;
 const KEYS: u64 = 10_000;
@@ -17,10 +17,14 @@ const REGIONS: u64 = 4;
 
 /// How transactions commit, each a set of rows of its own.
 const MODES: &[(&str, Manner)] = &[
-    ("two_phase", Manner { is_pessimistic: false, protocol: CommitProtocol::TwoPhase }),
-    ("async_commit", Manner { is_pessimistic: false, protocol: CommitProtocol::AsyncCommit }),
-    ("one_phase", Manner { is_pessimistic: false, protocol: CommitProtocol::OnePhase }),
+    ("two_phase", by(CommitProtocol::TwoPhase)),
+    ("async_commit", by(CommitProtocol::AsyncCommit)),
+    ("one_phase", by(CommitProtocol::OnePhase)),
 ];
+
+const fn by(protocol: CommitProtocol) -> Manner {
+    Manner { is_pessimistic: false, protocol, isolation: Isolation::Snapshot }
+}
 
 const fn load(workload: Workload, clients: usize) -> Load {
     Load { workload, clients, value_size: VALUE_SIZE, keys: KEYS, scan_pairs: SCAN_PAIRS, rate: None }
