@@ -95,9 +95,9 @@ impl<P> Occurrence<P> {
 /// How the processes of a machine end.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum CrashKind {
-    /// The process dies; what it has written stays, its machine's clock goes on.
+    /// The process dies: what it has not synced may be gone, its machine's clock goes on.
     Process,
-    /// The machine loses its power: what was not synced may be gone, its clock begins anew.
+    /// The machine loses its power: the same, and its clock begins anew.
     Power,
 }
 

@@ -108,7 +108,10 @@ impl Schedule {
         }
         let clients = match options.scale {
             Scale::Large => 4,
-            _ => 1 + u32::try_from(root.fork("topology").below(4)).expect("small"),
+            _ => {
+                let few = 1 + u32::try_from(root.fork("topology").below(4)).expect("small");
+                if root.fork("many clients").chance(1, 6) { few * 2 } else { few }
+            }
         };
         let mut workload = WorkloadConfig::draw(&mut root.fork("workload"));
         match options.scale {

@@ -13,7 +13,6 @@ pub use links::StoreLinks;
 pub use pd::PdNode;
 pub use store::{AddressBook, StoreNode};
 
-use crate::kernel::CrashKind;
 use ::store::Actor;
 use engine::MemEngine;
 use env::{Clock, Dice, SplitMix};
@@ -155,12 +154,13 @@ impl Clock for Moment {
     }
 }
 
-/// What a crash leaves of an engine.
-fn crash_engine(engine: &MemEngine, kind: CrashKind, dice: &mut SplitMix) -> MemEngine {
-    engine.crash(|choices| match (kind, dice.below(3)) {
+/// What the end of a process leaves of its engine: what it had not synced lay in its own memory, and a sync that was under
+/// way may have got anywhere. A loss of power leaves no less.
+fn crash_engine(engine: &MemEngine, dice: &mut SplitMix) -> MemEngine {
+    engine.crash(|choices| match dice.below(3) {
         // Nothing that was not synced, everything, or something between.
-        (CrashKind::Process, _) | (CrashKind::Power, 0) => *choices.end(),
-        (CrashKind::Power, 1) => *choices.start(),
-        (CrashKind::Power, _) => choices.start() + dice.below(choices.end() - choices.start() + 1),
+        0 => *choices.end(),
+        1 => *choices.start(),
+        _ => choices.start() + dice.below(choices.end() - choices.start() + 1),
     })
 }

@@ -335,10 +335,9 @@ impl Node for PdNode {
         self.carry_on(world);
     }
 
-    fn crash(&mut self, kind: CrashKind, dice: &mut SplitMix) {
+    fn crash(&mut self, _: CrashKind, dice: &mut SplitMix) {
         self.process = None;
-        let kind = if self.engine.poisoned().is_some() { CrashKind::Power } else { kind };
-        self.engine = crash_engine(&self.engine, kind, dice);
+        self.engine = crash_engine(&self.engine, dice);
         self.stops = None;
         // What a turn had to say never left, if the turn's write failed.
         (self.has_told_time, self.broken) = (false, None);

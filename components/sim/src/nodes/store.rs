@@ -576,11 +576,9 @@ impl Node for StoreNode {
         true
     }
 
-    fn crash(&mut self, kind: CrashKind, dice: &mut SplitMix) {
+    fn crash(&mut self, _: CrashKind, dice: &mut SplitMix) {
         self.process = None;
-        // What the operating system held when its disk failed may or may not get there.
-        let kind = if self.engine.poisoned().is_some() { CrashKind::Power } else { kind };
-        self.engine = crash_engine(&self.engine, kind, dice);
+        self.engine = crash_engine(&self.engine, dice);
         self.sight.crashed();
         self.stops = None;
         if std::mem::take(&mut self.is_to_be_wiped) {
