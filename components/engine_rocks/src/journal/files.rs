@@ -64,7 +64,13 @@ impl From<io::Error> for Missing {
 impl Recovered {
     /// Looks at the files of a directory of which everything up to `flushed` is in the database.
     pub(crate) fn look(directory: &Path, flushed: Position) -> Result<Self, Missing> {
-        std::fs::create_dir_all(directory)?;
+        if !directory.try_exists()? {
+            std::fs::create_dir(directory)?;
+            // As durable as the files that will be in it: without them what is acknowledged would be refused.
+            if let Some(parent) = directory.parent() {
+                File::open(parent)?.sync_all()?;
+            }
+        }
         let (mut places, mut live) = (Vec::new(), Vec::new());
         for entry in std::fs::read_dir(directory)? {
             let entry = entry?;
