@@ -70,6 +70,10 @@ pub const NOT_ALONE: &[(SeededBug, &str)] = &[
          waiting could be told of a deadlock that is none. The Placement room's own tests show it.",
     ),
     (
+        SeededBug::Store(store::SeededBug::WokenBeforeApplied),
+        "Whoever is taken up too early waits for a latch of the command whose end it waits for, and so sees what that did.",
+    ),
+    (
         SeededBug::Store(store::SeededBug::ViewBeforeAnnouncement),
         "Of two reads that share a view the second would have to be announced after a whole transaction has come and gone \
          since the first: seldom here, and the Store room's `handoffs` show it.",
@@ -128,7 +132,11 @@ mod tests {
         let left: Vec<_> = SeededBug::all().into_iter().filter(|bug| !is_broken(*bug)).collect();
         let raft =
             [raft::SeededBug::CommitBeyondProven, raft::SeededBug::CompactUnapplied].map(SeededBug::Raft);
-        let stores = [store::SeededBug::DecidedInAnyTerm, store::SeededBug::ViewBeforeAnnouncement];
+        let stores = [
+            store::SeededBug::DecidedInAnyTerm,
+            store::SeededBug::ViewBeforeAnnouncement,
+            store::SeededBug::WokenBeforeApplied,
+        ];
         let stores = stores.map(SeededBug::Store);
         let pd = SeededBug::Pd(pd::SeededBug::LockWaitsNotRemoved);
         let expected: Vec<_> = std::iter::once(pd).chain(stores).chain(raft).collect();
