@@ -29,14 +29,16 @@ enum Meanwhile {
     PieceMoves,
     LeaderLosesPower,
     SomebodyReads,
+    SomebodyReadsAndTheLeaderMoves,
 }
 
-const ALL: [Meanwhile; 5] = [
+const ALL: [Meanwhile; 6] = [
     Meanwhile::LeaderMoves,
     Meanwhile::RegionIsCut,
     Meanwhile::PieceMoves,
     Meanwhile::LeaderLosesPower,
     Meanwhile::SomebodyReads,
+    Meanwhile::SomebodyReadsAndTheLeaderMoves,
 ];
 
 /// One commit that is disturbed once.
@@ -164,6 +166,11 @@ fn play(case: Case) -> bool {
             reading = Some(read(&mut script, &early));
             script.run_for(Duration::from_secs(5));
         }
+        Meanwhile::SomebodyReadsAndTheLeaderMoves => {
+            reading = Some(read(&mut script, &early));
+            script.run_for(Duration::from_secs(1));
+            move_leader(&mut script, "a");
+        }
     }
     script.open(gate);
     let told = script.wait(commit);
@@ -202,19 +209,19 @@ fn play_all(protocol: CommitProtocol, keys: &'static [&'static str], bug: Option
 #[test]
 fn two_phases_over_two_regions() {
     let played = play_all(CommitProtocol::TwoPhase, &KEYS, None);
-    assert!(played >= 5 * 6, "{played} messages held up");
+    assert!(played >= 6 * 6, "{played} messages held up");
 }
 
 #[test]
 fn async_commit_over_two_regions() {
     let played = play_all(CommitProtocol::AsyncCommit, &KEYS, None);
-    assert!(played >= 5 * 4, "{played} messages held up");
+    assert!(played >= 6 * 4, "{played} messages held up");
 }
 
 #[test]
 fn one_phase_in_one_region() {
     let played = play_all(CommitProtocol::OnePhase, &KEYS[..2], None);
-    assert!(played >= 5 * 2, "{played} messages held up");
+    assert!(played >= 6 * 2, "{played} messages held up");
 }
 
 #[test]
@@ -229,4 +236,11 @@ fn a_commit_below_what_was_read_is_noticed() {
 fn a_commit_that_ignores_what_readers_were_promised_is_noticed() {
     let bug = SeededBug::Records(mvcc::SeededBug::CommitIgnoresMinimum);
     play_all(CommitProtocol::TwoPhase, &KEYS, Some(bug));
+}
+
+#[test]
+#[should_panic(expected = "read twice at one moment")]
+fn a_leader_that_knows_nothing_of_earlier_reads_is_noticed() {
+    let bug = SeededBug::Store(store::SeededBug::ReadsElsewhereForgotten);
+    play_all(CommitProtocol::OnePhase, &KEYS[..2], Some(bug));
 }
