@@ -74,6 +74,11 @@ pub const NOT_ALONE: &[(SeededBug, &str)] = &[
         "Whoever is taken up too early waits for a latch of the command whose end it waits for, and so sees what that did.",
     ),
     (
+        SeededBug::Store(store::SeededBug::ReadsElsewhereForgotten),
+        "A leader would have to hear nothing from the placement driver between somebody's read elsewhere and a commit that was \
+         begun before: seldom here, where stores ask with every heartbeat. `commit_steps`, a script, shows it.",
+    ),
+    (
         SeededBug::Store(store::SeededBug::ViewBeforeAnnouncement),
         "Of two reads that share a view the second would have to be announced after a whole transaction has come and gone \
          since the first: seldom here, and the Store room's `handoffs` show it.",
@@ -135,6 +140,7 @@ mod tests {
         let stores = [
             store::SeededBug::DecidedInAnyTerm,
             store::SeededBug::ViewBeforeAnnouncement,
+            store::SeededBug::ReadsElsewhereForgotten,
             store::SeededBug::WokenBeforeApplied,
         ];
         let stores = stores.map(SeededBug::Store);

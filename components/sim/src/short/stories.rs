@@ -35,7 +35,6 @@ const STORIES: &[Story] = &[
     Story { kind: piece_unknown, timeouts: 12, stores: 3, copies: 3, keys: 12 },
     Story { kind: late_copy, timeouts: 8, stores: 3, copies: 3, keys: 4 },
     Story { kind: two_drivers, timeouts: 6, stores: 3, copies: 3, keys: 4 },
-    Story { kind: late_words, timeouts: 5, stores: 3, copies: 3, keys: 4 },
 ];
 
 /// Of so many seeds, one tells a story.
@@ -216,18 +215,5 @@ fn two_drivers(dice: &mut SplitMix, targets: &Targets, timeout: Duration) -> Vec
     let mut faults = at_once([slow]);
     let cut = cut_off(one, &targets.members, true, false, timeout * 3);
     faults.extend(cut.map(|cut| (timeout * 2, cut)));
-    faults
-}
-
-/// What a client says reaches the stores late, while leadership goes round: it arrives at a leader that was none when the
-/// client was told the time, and others have read since where that one did not see it.
-fn late_words(dice: &mut SplitMix, targets: &Targets, timeout: Duration) -> Vec<(Duration, Fault)> {
-    let Some(client) = some(dice, &targets.clients, 1).first().copied() else { return Vec::new() };
-    let directions = targets.stores.iter().map(|store| (client, *store)).collect();
-    let (by, duration) = (dice.duration(timeout / 4, timeout), timeout * 4);
-    let mut faults = at_once([Fault::Slow { directions, by, duration }]);
-    for _ in 0..6 {
-        faults.extend(later(dice.duration(Duration::ZERO, duration), transfer(dice, targets, timeout)));
-    }
     faults
 }
