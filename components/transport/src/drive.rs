@@ -121,6 +121,8 @@ pub(crate) struct Driver<S> {
     batch: BytesMut,
     written: usize,
     unflushed: bool,
+    /// Frames wait, and others were let go first so that there are more.
+    has_yielded: bool,
     alarm: Pin<Box<Sleep>>,
     keep_alive_interval: Duration,
     keep_alive_timeout: Duration,
@@ -142,6 +144,7 @@ impl<S: Stream> Driver<S> {
             batch: BytesMut::new(),
             written: 0,
             unflushed: false,
+            has_yielded: false,
             alarm: Box::pin(sleep_until(keep_alive_due)),
             keep_alive_interval: settings.keep_alive_interval,
             keep_alive_timeout: settings.keep_alive_timeout,
@@ -165,6 +168,14 @@ impl<S: Stream> Driver<S> {
     }
 
     fn poll(&mut self, context: &mut Context<'_>, handler: &mut impl Handler) -> Poll<Result<(), End>> {
+        if !std::mem::take(&mut self.has_yielded) && self.outgoing.gathers() {
+            // Whoever appended the first frame mostly has others beside it that are about to append theirs. A runtime with
+            // threads runs first who was woken last, and that is us: each frame would be written, and read, alone. Who
+            // wakes itself comes after all who are ready.
+            self.has_yielded = true;
+            context.waker().wake_by_ref();
+            return Poll::Pending;
+        }
         loop {
             let phase = self.outgoing.begin_turn(context.waker());
             match phase {
@@ -362,6 +373,68 @@ impl<S: Stream> Driver<S> {
             if !matches!(self.stream.read_buf(&mut self.input).await, Ok(1..)) {
                 return;
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Counters;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::task::{Wake, Waker};
+    use tokio::io::{AsyncRead as _, DuplexStream, ReadBuf};
+
+    struct Deaf;
+
+    impl Handler for Deaf {
+        fn frame(&mut self, _: FrameKind, _: Frame) -> Result<(), Bad> {
+            Ok(())
+        }
+
+        fn flush(&mut self) {}
+    }
+
+    #[derive(Default)]
+    struct Woken(AtomicUsize);
+
+    impl Wake for Woken {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// How much has arrived at the other end.
+    fn arrived(stream: &mut DuplexStream) -> usize {
+        let mut bytes = [0; 1 << 10];
+        let mut read = ReadBuf::new(&mut bytes);
+        let _ = Pin::new(stream).poll_read(&mut Context::from_waker(Waker::noop()), &mut read);
+        read.filled().len()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_is_ready_beside_the_first_shares_its_write() {
+        // Seen in a benchmark: the same 64 tasks cost their client twice as much, and the stores a quarter more, on a runtime
+        // with threads, which runs who was woken last first.
+        let (ours, mut theirs) = tokio::io::duplex(1 << 10);
+        let settings = Settings::default();
+        let outgoing = Arc::new(Outgoing::new(1, &settings, Arc::<Counters>::default()));
+        let mut driver = Driver::new(ours, BytesMut::new(), Arc::clone(&outgoing), &settings);
+        let woken = Arc::new(Woken::default());
+        let waker = Waker::from(Arc::clone(&woken));
+        let mut poll = || driver.poll(&mut Context::from_waker(&waker), &mut Deaf).is_pending();
+        let ping = || outgoing.push(FrameHead::default(), &[], |_| {}).expect("there is room");
+        assert!(poll());
+        let mut before = 0;
+        for round in 0..3 {
+            ping();
+            assert!(poll());
+            assert_eq!(arrived(&mut theirs), 0, "others come first");
+            let end = [(); 4].map(|()| ping())[3];
+            assert_eq!(woken.0.load(Ordering::Relaxed), 2 * (round + 1), "by the first frame, and by itself");
+            assert!(poll());
+            let appended = end - std::mem::replace(&mut before, end);
+            assert_eq!(arrived(&mut theirs) as u64, appended, "all at once");
         }
     }
 }

@@ -260,6 +260,14 @@ impl Outgoing {
         !state.paused
     }
 
+    /// For the task, when it was woken: true if frames wait. More of them do not wake it any more; it will look again.
+    pub(crate) fn gathers(&self) -> bool {
+        let mut state = self.state.lock();
+        let waits = state.phase == Phase::Open && !state.buffer.is_empty();
+        state.idle &= !waits;
+        waits
+    }
+
     /// For the task: it runs, so frames need not wake it; what cannot wait (room to read, an end, an earlier deadline)
     /// does so all the same from here on, since the turn may have passed the place where it would have looked. Answers
     /// with how far the connection is from its end.
