@@ -36,10 +36,14 @@ pub(crate) enum Workload {
     TxnPut,
     /// Set sixteen keys, spread evenly, in one transaction.
     TxnWide,
-    /// Read a key drawn at random, as of a timestamp.
+    /// Read a key drawn at random, as of now.
     TxnGet,
-    /// Read --scan-pairs pairs, as of a timestamp.
+    /// Read keys drawn at random, a hundred of them as of the same moment.
+    TxnGetAt,
+    /// Read --scan-pairs pairs, as of now.
     TxnScan,
+    /// Read --scan-pairs pairs, a hundred times as of the same moment.
+    TxnScanAt,
     /// All want the same eight keys, and read and write two of them in a transaction.
     TxnStorm,
     /// YCSB A in transactions of one key.
@@ -74,7 +78,9 @@ impl Workload {
             Self::TxnPut => "txn_put",
             Self::TxnWide => "txn_wide",
             Self::TxnGet => "txn_get",
+            Self::TxnGetAt => "txn_get_at",
             Self::TxnScan => "txn_scan",
+            Self::TxnScanAt => "txn_scan_at",
             Self::TxnStorm => "txn_storm",
             Self::TxnYcsbA => "txn_ycsb_a",
             Self::TxnYcsbB => "txn_ycsb_b",
@@ -91,7 +97,8 @@ impl Workload {
         match self {
             Self::Put | Self::Get | Self::Scan | Self::Register => false,
             Self::YcsbA | Self::YcsbB | Self::YcsbC | Self::YcsbD | Self::YcsbE | Self::YcsbF => false,
-            Self::TxnPut | Self::TxnWide | Self::TxnGet | Self::TxnScan | Self::TxnStorm => true,
+            Self::TxnPut | Self::TxnWide | Self::TxnStorm => true,
+            Self::TxnGet | Self::TxnGetAt | Self::TxnScan | Self::TxnScanAt => true,
             Self::TxnYcsbA | Self::TxnYcsbB | Self::TxnYcsbC | Self::TxnYcsbF => true,
             Self::Bank | Self::NewOrder | Self::ListAppend => true,
         }

@@ -68,10 +68,7 @@ impl Bank {
         let mut transaction = manner.begin(client).await?;
         let mut balances = [0, 0];
         for (key, balance) in [&from, &to].into_iter().zip(&mut balances) {
-            let value = match manner.is_pessimistic {
-                true => transaction.get_for_update(key.clone()).await?,
-                false => transaction.get(key.clone()).await?,
-            };
+            let value = manner.read(&mut transaction, key.clone()).await?;
             *balance = self.balance_of(value.as_ref());
         }
         transaction.put(from, (balances[0] - amount).to_string()).await?;

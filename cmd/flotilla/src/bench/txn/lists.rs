@@ -3,7 +3,7 @@
 use super::{Counter, Manner, PREFIX, Violations};
 use crate::clock;
 use bytes::Bytes;
-use client::{Error, Isolation, Transaction, TxnClient};
+use client::{Error, Isolation, TxnClient};
 use env::{Dice as _, SplitMix};
 use isolation::{History, Outcome, Step, judge};
 use parking_lot::Mutex;
@@ -95,7 +95,8 @@ impl Lists {
         for step in &mut steps {
             let (Step::Append { list, .. } | Step::Read { list, .. }) = step;
             let key = self.key(*list);
-            let value = read(&mut transaction, manner, key.clone()).await?;
+            // Who reserves at all reserves whatever it reads: only so it sees everything as of one moment.
+            let value = manner.read(&mut transaction, key.clone()).await?;
             match step {
                 Step::Read { elements: seen, .. } => *seen = Some(elements(value.as_ref())),
                 Step::Append { element, .. } => {
@@ -122,11 +123,6 @@ impl Lists {
             looked: format!("{} transactions on lists{skew}", history.transactions.len()),
         }
     }
-}
-
-/// Who reserves at all reserves whatever it reads: only so it sees everything as of one moment.
-async fn read(transaction: &mut Transaction, manner: Manner, key: Key) -> Result<Option<Bytes>, Error> {
-    if manner.is_pessimistic { transaction.get_for_update(key).await } else { transaction.get(key).await }
 }
 
 /// What is no list of ours shows as numbers that nobody appended.

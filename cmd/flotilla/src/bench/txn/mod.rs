@@ -16,15 +16,17 @@ use super::workload::Workload;
 use crate::clock;
 use anyhow::Context as _;
 use bank::Bank;
+use bytes::Bytes;
 use client::{Client, CommitProtocol, Error, Isolation, Transaction, TxnClient};
 use env::{Dice as _, SplitMix};
 use lists::Lists;
 use orders::Orders;
-use plain::Plain;
+use plain::{Moment, Plain};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
+use types::Key;
 
 /// All keys of transactional benchmarks begin so.
 const PREFIX: &str = "bench/";
@@ -45,6 +47,14 @@ impl Manner {
         let client = client.with_protocol(self.protocol).with_isolation(self.isolation);
         if self.is_pessimistic { client.begin_pessimistic().await } else { client.begin().await }
     }
+
+    /// Reads a key that is to be written, or on which depends what is.
+    async fn read(self, transaction: &mut Transaction, key: Key) -> Result<Option<Bytes>, Error> {
+        match self.is_pessimistic {
+            true => transaction.get_for_update(key).await,
+            false => transaction.get(key).await,
+        }
+    }
 }
 
 /// What all clients of a workload share.
@@ -64,13 +74,14 @@ pub(super) struct Hand {
     number: u64,
     dice: SplitMix,
     zipfian: Zipfian,
+    moment: Moment,
 }
 
 impl super::load::Hand for Hand {
     async fn once(&mut self) -> Result<(), Error> {
-        let Self { shop, client, manner, number, dice, zipfian } = self;
+        let Self { shop, client, manner, number, dice, zipfian, moment } = self;
         match shop {
-            Shop::Plain(plain) => plain.once(client, *manner, dice, zipfian).await,
+            Shop::Plain(plain) => plain.once(client, *manner, dice, zipfian, moment).await,
             Shop::Bank(bank) => bank.once(client, *manner, dice).await,
             Shop::Orders(orders) => orders.once(client, *manner, dice).await,
             Shop::Lists(lists) => lists.once(client, *manner, *number, dice).await,
@@ -137,6 +148,7 @@ pub(super) fn start(clients: &[TxnClient], load: &Load, manner: Manner, shop: &S
         number: number as u64,
         dice: SplitMix::new(number as u64).fork("client"),
         zipfian: zipfian.clone(),
+        moment: Moment::default(),
     })
 }
 

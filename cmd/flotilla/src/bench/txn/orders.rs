@@ -190,11 +190,7 @@ async fn pay(
 }
 
 async fn read(transaction: &mut Transaction, manner: Manner, key: Key) -> Result<u64, Error> {
-    let value = match manner.is_pessimistic {
-        true => transaction.get_for_update(key).await?,
-        false => transaction.get(key).await?,
-    };
-    Ok(number_in(value.as_ref()))
+    Ok(number_in(manner.read(transaction, key).await?.as_ref()))
 }
 
 async fn number_at(snapshot: &Snapshot, key: Key) -> Result<u64, Error> {

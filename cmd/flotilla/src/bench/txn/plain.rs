@@ -5,7 +5,7 @@ use crate::bench::distribution::Zipfian;
 use crate::bench::load::Load;
 use crate::bench::workload::Workload;
 use bytes::Bytes;
-use client::{Error, KeyRange, ScanOptions, TxnClient};
+use client::{Error, KeyRange, ScanOptions, Snapshot, TxnClient};
 use env::{Dice as _, SplitMix};
 use types::Key;
 
@@ -15,6 +15,29 @@ const WIDE: u64 = 16;
 const STORM_KEYS: u64 = 8;
 /// Keys of one transaction that fills.
 const FILL_BATCH: u64 = 500;
+/// Reads that one client makes as of one moment, where it makes several.
+const READS_AT_ONCE: u32 = 100;
+
+/// The moment that a client looks at, and how often it has.
+#[derive(Default)]
+pub(super) struct Moment {
+    snapshot: Option<Snapshot>,
+    reads: u32,
+}
+
+impl Moment {
+    /// As of now, or of the same moment as before.
+    async fn look(&mut self, client: &TxnClient) -> Result<Snapshot, Error> {
+        self.reads += 1;
+        if self.reads > READS_AT_ONCE {
+            *self = Self { snapshot: None, reads: 1 };
+        }
+        match &self.snapshot {
+            Some(snapshot) => Ok(snapshot.clone()),
+            None => Ok(self.snapshot.insert(client.latest().await?).clone()),
+        }
+    }
+}
 
 #[derive(Clone)]
 pub(in crate::bench) struct Plain {
@@ -57,6 +80,7 @@ impl Plain {
         manner: Manner,
         dice: &mut SplitMix,
         zipfian: &Zipfian,
+        moment: &mut Moment,
     ) -> Result<(), Error> {
         let any = dice.below(self.keys);
         match self.workload {
@@ -73,10 +97,14 @@ impl Plain {
                 self.write(client, manner, &[first, second], true).await
             }
             Workload::TxnGet => client.latest().await?.get(key(any)).await.map(|_| ()),
-            Workload::TxnScan => {
+            Workload::TxnGetAt => moment.look(client).await?.get(key(any)).await.map(|_| ()),
+            Workload::TxnScan | Workload::TxnScanAt => {
                 let options = ScanOptions { limit: Some(self.scan_pairs), ..ScanOptions::default() };
                 let end = KeyRange::prefix(PREFIX).end;
-                let snapshot = client.latest().await?;
+                let snapshot = match self.workload {
+                    Workload::TxnScanAt => moment.look(client).await?,
+                    _ => client.latest().await?,
+                };
                 snapshot.scan(KeyRange::new(key(any), end), options)?.into_vec().await.map(|_| ())
             }
             workload => {
@@ -106,10 +134,8 @@ impl Plain {
     ) -> Result<(), Error> {
         let mut transaction = manner.begin(client).await?;
         for number in numbers {
-            if reads && manner.is_pessimistic {
-                transaction.get_for_update(key(*number)).await?;
-            } else if reads {
-                transaction.get(key(*number)).await?;
+            if reads {
+                manner.read(&mut transaction, key(*number)).await?;
             }
             transaction.put(key(*number), self.value.clone()).await?;
         }

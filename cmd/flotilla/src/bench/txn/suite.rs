@@ -39,6 +39,9 @@ pub(in crate::bench) async fn measure(timing: Timing, cluster: &Cluster) -> anyh
     let shop = Shop::open(&client.txn(), &load(Workload::TxnPut, 1)).await?;
     drop(shop);
     for _ in 0..timing.rounds {
+        add_reads(&mut rounds, timing, cluster, &client, "").await?;
+    }
+    for _ in 0..timing.rounds {
         for clients in [1, 64, 512] {
             let name = format!("raw_put.{clients}c");
             add_raw(&mut rounds, timing, cluster, &client, load(Workload::Put, clients), &name).await?;
@@ -49,15 +52,7 @@ pub(in crate::bench) async fn measure(timing: Timing, cluster: &Cluster) -> anyh
                 add(&mut rounds, timing, cluster, &client, load, *manner, &row, beside).await?;
             }
         }
-        for (raw, txn, name, clients) in [
-            (Workload::Get, Workload::TxnGet, "get", 64),
-            (Workload::Scan, Workload::TxnScan, "scan_100", 16),
-        ] {
-            let beside = format!("raw_{name}.{clients}c");
-            add_raw(&mut rounds, timing, cluster, &client, load(raw, clients), &beside).await?;
-            let (row, load) = (format!("txn_{name}.{clients}c"), load(txn, clients));
-            add(&mut rounds, timing, cluster, &client, load, Manner::default(), &row, Some(&beside)).await?;
-        }
+        add_reads(&mut rounds, timing, cluster, &client, "_overwritten").await?;
         for (mode, is_pessimistic) in [("optimistic", false), ("pessimistic", true)] {
             let row = format!("storm_8_keys.{mode}.64c");
             let manner = Manner { is_pessimistic, ..Manner::default() };
@@ -79,6 +74,30 @@ pub(in crate::bench) async fn measure(timing: Timing, cluster: &Cluster) -> anyh
         }
     }
     Ok(rounds.rows())
+}
+
+/// Reads, of keys that were written once, or of those that writes before them have left many versions of.
+async fn add_reads(
+    rounds: &mut Rounds,
+    timing: Timing,
+    cluster: &Cluster,
+    client: &Client,
+    state: &str,
+) -> anyhow::Result<()> {
+    for (raw, name, clients, reads) in [
+        (Workload::Get, "get", 64, [Workload::TxnGetAt, Workload::TxnGet]),
+        (Workload::Scan, "scan_100", 16, [Workload::TxnScanAt, Workload::TxnScan]),
+    ] {
+        let beside = format!("raw_{name}{state}.{clients}c");
+        add_raw(rounds, timing, cluster, client, load(raw, clients), &beside).await?;
+        // A hundred reads at one timestamp; and one that the placement driver is asked for each time.
+        for (txn, moment) in reads.into_iter().zip(["at_a_timestamp", "as_of_now"]) {
+            let row = format!("txn_{name}{state}.{moment}.{clients}c");
+            let (load, manner) = (load(txn, clients), Manner::default());
+            add(rounds, timing, cluster, client, load, manner, &row, Some(&beside)).await?;
+        }
+    }
+    Ok(())
 }
 
 async fn add_raw(
