@@ -162,6 +162,25 @@ pub trait Snapshot: Send + Sync + 'static {
 
     /// An iterator over the keys of `range`, not positioned yet.
     fn iter(&self, cf: Cf, range: &KeyRange) -> Box<dyn EngineIterator + '_>;
+
+    /// The first pair of a range. For those who look at many places: what it takes is kept for the next.
+    ///
+    /// # Errors
+    /// [`EngineError`] when the data cannot be read.
+    fn first(&self, cf: Cf, range: &KeyRange) -> Result<Option<(Bytes, Bytes)>, EngineError> {
+        first_of(&mut *self.iter(cf, range))
+    }
+}
+
+/// The first pair within an iterator's bounds.
+///
+/// # Errors
+/// [`EngineError`] when the data cannot be read.
+pub fn first_of(iter: &mut dyn EngineIterator) -> Result<Option<(Bytes, Bytes)>, EngineError> {
+    match iter.seek_to_first() {
+        true => Ok(Some((Bytes::copy_from_slice(iter.key()), Bytes::copy_from_slice(iter.value())))),
+        false => iter.status().map(|()| None),
+    }
 }
 
 /// A position among the keys of a [`Snapshot`]. Every move returns whether it found a key within the bounds; when it

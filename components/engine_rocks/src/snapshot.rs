@@ -3,10 +3,14 @@
 use crate::error::engine_error;
 use crate::rocks::Inner;
 use bytes::Bytes;
-use engine::{Cf, EngineError, EngineIterator, Snapshot};
-use rocksdb::{DB, DBRawIteratorWithThreadMode, ReadOptions, SnapshotWithThreadMode};
+use engine::{Cf, EngineError, EngineIterator, Snapshot, first_of};
+use parking_lot::Mutex;
+use rocksdb::{DB, DBRawIteratorWithThreadMode, ErrorKind, ReadOptions, SnapshotWithThreadMode};
 use std::sync::Arc;
 use types::KeyRange;
+
+/// What a look at one place passes over at most that is deleted or overwritten, before it is bounded to its range.
+const PASSED_OVER_MAX: u64 = 64;
 
 type DbSnapshot<'a> = SnapshotWithThreadMode<'a, DB>;
 
@@ -19,14 +23,39 @@ self_cell::self_cell!(
     }
 );
 
+type RawIterator<'a> = DBRawIteratorWithThreadMode<'a, DB>;
+
+self_cell::self_cell!(
+    /// The engine, kept open, and a position in it.
+    struct OwnedIterator {
+        owner: Arc<Inner>,
+        #[covariant]
+        dependent: RawIterator,
+    }
+);
+
 /// A view of a [`RocksEngine`](crate::RocksEngine). Keeps the engine open.
 pub struct RocksSnapshot {
+    /// Looks at single places of a family, one after the other: to make an iterator takes about as long as to move it. Goes
+    /// before the view that it is of.
+    looking: Mutex<Option<(Cf, OwnedIterator)>>,
     cell: OwnedSnapshot,
 }
 
 impl RocksSnapshot {
     pub(crate) fn new(inner: &Arc<Inner>) -> Self {
-        Self { cell: OwnedSnapshot::new(Arc::clone(inner), |inner| inner.db().snapshot()) }
+        let cell = OwnedSnapshot::new(Arc::clone(inner), |inner| inner.db().snapshot());
+        Self { looking: Mutex::default(), cell }
+    }
+
+    /// One that is bounded by nothing but how much it passes over.
+    fn look(&self, cf: Cf) -> OwnedIterator {
+        let mut options = ReadOptions::default();
+        options.set_snapshot(self.cell.borrow_dependent());
+        options.set_max_skippable_internal_keys(PASSED_OVER_MAX);
+        options.set_background_purge_on_iterator_cleanup(true);
+        let inner = Arc::clone(self.cell.borrow_owner());
+        OwnedIterator::new(inner, |inner| inner.db().raw_iterator_cf_opt(inner.family(cf), options))
     }
 }
 
@@ -54,6 +83,33 @@ impl Snapshot for RocksSnapshot {
         let inner = self.cell.borrow_owner();
         let raw = self.cell.borrow_dependent().raw_iterator_cf_opt(inner.family(cf), options);
         Box::new(RocksIterator { inner, raw, is_on_key: false, refused: None })
+    }
+
+    fn first(&self, cf: Cf, range: &KeyRange) -> Result<Option<(Bytes, Bytes)>, EngineError> {
+        self.cell.borrow_owner().check()?;
+        let mut looking = self.looking.lock();
+        let (_, cursor) = match looking.take() {
+            Some(kept) if kept.0 == cf => looking.insert(kept),
+            _ => looking.insert((cf, self.look(cf))),
+        };
+        let found = cursor.with_dependent_mut(|_, raw| {
+            raw.seek(&range.start[..]);
+            match raw.item() {
+                Some((key, value)) if range.end.is_empty() || *key < range.end[..] => {
+                    Ok(Some((Bytes::copy_from_slice(key), Bytes::copy_from_slice(value))))
+                }
+                Some(_) => Ok(None),
+                None => raw.status().map(|()| None),
+            }
+        });
+        match found {
+            // There may be no end to it: what was deleted after the range is none of its business.
+            Err(error) if error.kind() == ErrorKind::Incomplete => {
+                drop(looking);
+                first_of(&mut *self.iter(cf, range))
+            }
+            found => found.map_err(|error| engine_error(&error)),
+        }
     }
 }
 

@@ -42,6 +42,17 @@ pub enum Record {
     None,
 }
 
+/// What the records of a key say to a transaction that is about to write it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Past {
+    /// What became of the transaction itself.
+    pub own: Record,
+    /// The newest record of a transaction that has written the key, or claimed it, since this one began.
+    pub newer: Option<(Timestamp, Write)>,
+    /// When the newest record of any kind is; zero if there is none.
+    pub newest: Timestamp,
+}
+
 /// What a lock lets a reader see.
 pub(crate) enum Behind {
     /// What the records say.
@@ -124,7 +135,15 @@ impl<'a, S: Snapshot> MvccReader<'a, S> {
         at: Timestamp,
         wanted: impl Fn(&Write) -> bool,
     ) -> Result<Option<(Timestamp, Write)>, EngineError> {
-        let mut iter = self.snapshot.iter(Cf::Write, &versions(key, at));
+        let mut range = versions(key, at);
+        let Some((first, value)) = self.snapshot.first(Cf::Write, &range)? else { return Ok(None) };
+        let record = (without_timestamp(&first)?.1, Write::read(&value)?);
+        // Mostly it is the first.
+        if wanted(&record.1) {
+            return Ok(Some(record));
+        }
+        range.start = first;
+        let mut iter = self.snapshot.iter(Cf::Write, &range);
         let mut valid = iter.seek_to_first();
         while valid {
             let record = record_at(&*iter)?;
@@ -143,28 +162,51 @@ impl<'a, S: Snapshot> MvccReader<'a, S> {
     /// # Errors
     /// [`EngineError`].
     pub fn record_of(&self, key: &[u8], start_ts: Timestamp) -> Result<Record, EngineError> {
-        let mut iter = self.snapshot.iter(Cf::Write, &versions(key, Timestamp(u64::MAX)));
+        Ok(self.past(key, start_ts)?.own)
+    }
+
+    /// What has happened to a key since a transaction began that is about to write it. Nothing but `own` is told if that
+    /// is not [`Record::None`].
+    ///
+    /// # Errors
+    /// [`EngineError`].
+    pub fn past(&self, key: &[u8], start_ts: Timestamp) -> Result<Past, EngineError> {
+        let mut past = Past { own: Record::None, newer: None, newest: Timestamp(0) };
+        let range = versions(key, Timestamp(u64::MAX));
+        let Some((first, _)) = self.snapshot.first(Cf::Write, &range)? else { return Ok(past) };
+        past.newest = without_timestamp(&first)?.1;
+        // Mostly nothing has happened to it since.
+        if past.newest < start_ts {
+            return Ok(past);
+        }
+        let mut iter = self.snapshot.iter(Cf::Write, &range);
         let mut valid = iter.seek_to_first();
         while valid {
             let (commit_ts, write) = record_at(&*iter)?;
             if commit_ts < start_ts {
-                return Ok(Record::None);
+                return Ok(past);
             }
             if write.start_ts == start_ts {
-                return Ok(match write.kind {
+                past.own = match write.kind {
                     WriteKind::Rollback => Record::RolledBack,
                     WriteKind::Put | WriteKind::Delete | WriteKind::Lock => {
                         Record::Committed { commit_ts, write }
                     }
-                });
+                };
+                return Ok(past);
             }
             if commit_ts == start_ts && write.overlapped_rollback {
-                return Ok(Record::RolledBack);
+                past.own = Record::RolledBack;
+                return Ok(past);
+            }
+            // Rollbacks change nothing, so they are in nobody's way.
+            if past.newer.is_none() && commit_ts > start_ts && write.kind != WriteKind::Rollback {
+                past.newer = Some((commit_ts, write));
             }
             valid = iter.next();
         }
         iter.status()?;
-        Ok(Record::None)
+        Ok(past)
     }
 
     /// What is seen past a lock.

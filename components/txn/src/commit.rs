@@ -51,35 +51,33 @@ pub fn commit<S: Snapshot>(
         // The transaction did nothing to the key in the end, and the request to release it was lost.
         return Ok(());
     }
-    put_record(reader, key, lock.kind, start_ts, lock.short_value, commit_ts, batch)
+    let overlapped = reader.write_at(key, commit_ts)?;
+    let short_value = lock.short_value.filter(|_| !reader.breaks(SeededBug::ShortValueDropped));
+    put_record(key, lock.kind, start_ts, short_value, commit_ts, overlapped.as_ref(), batch);
+    Ok(())
 }
 
-/// Records what a transaction did to a key.
-pub(crate) fn put_record<S: Snapshot>(
-    reader: &MvccReader<'_, S>,
+/// Records what a transaction did to a key. `overlapped` is what stands in the place of the record.
+pub(crate) fn put_record(
     key: &Key,
     kind: LockKind,
     start_ts: Timestamp,
     short_value: Option<Bytes>,
     commit_ts: Timestamp,
+    overlapped: Option<&Write>,
     batch: &mut WriteBatch,
-) -> Result<(), TxnError> {
+) {
     let kind = match kind {
         LockKind::Put => WriteKind::Put,
         LockKind::Delete => WriteKind::Delete,
         LockKind::Lock => WriteKind::Lock,
         LockKind::Pessimistic => unreachable!("a reservation is not committed"),
     };
-    let overlapped = reader.write_at(key, commit_ts)?;
     assert!(
-        overlapped.as_ref().is_none_or(|other| other.kind == WriteKind::Rollback),
+        overlapped.is_none_or(|other| other.kind == WriteKind::Rollback),
         "INV-TXN-3: {start_ts:?} commits at {commit_ts:?}, where there is {overlapped:?}"
     );
-    let write = Write {
-        short_value: short_value.filter(|_| !reader.breaks(SeededBug::ShortValueDropped)),
-        overlapped_rollback: overlapped.is_some(),
-        ..Write::new(kind, start_ts)
-    };
+    let overlapped_rollback = overlapped.is_some();
+    let write = Write { short_value, overlapped_rollback, ..Write::new(kind, start_ts) };
     put_write(batch, key, commit_ts, &write);
-    Ok(())
 }

@@ -1,7 +1,7 @@
 //! Keys that a transaction reserves before it knows what it does to them.
 
 use crate::error::{Conflict, Gathered, TxnError};
-use crate::prewrite::{locked, newest_commit};
+use crate::prewrite::locked;
 use bytes::Bytes;
 use engine::{Snapshot, WriteBatch};
 use mvcc::{Lock, LockKind, MvccReader, Record, SeededBug, delete_lock, put_lock};
@@ -68,14 +68,15 @@ fn acquire_one<S: Snapshot>(
         reason,
     };
     if held.is_none() {
-        match reader.record_of(key, *start_ts)? {
+        let past = reader.past(key, *start_ts)?;
+        match past.own {
             Record::Committed { commit_ts, .. } => {
                 return Err(TxnError::Committed { key: key.clone(), start_ts: *start_ts, commit_ts });
             }
             Record::RolledBack => return Err(conflict(*start_ts, *start_ts, Conflict::RolledBack)),
             Record::None => {}
         }
-        if let Some((commit_ts, write)) = newest_commit(reader, key)?
+        if let Some((commit_ts, write)) = past.newer
             && commit_ts > *for_update_ts
             && !reader.breaks(SeededBug::AcquireSkipsNewer)
         {

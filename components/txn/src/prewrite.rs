@@ -6,8 +6,7 @@ use crate::error::{Conflict, Gathered, TxnError};
 use bytes::Bytes;
 use engine::{Snapshot, WriteBatch};
 use mvcc::{
-    Lock, LockKind, MvccReader, Record, SHORT_VALUE_MAX, SeededBug, Write, WriteKind, delete_lock, put_lock,
-    put_value,
+    Lock, LockKind, MvccReader, Record, SHORT_VALUE_MAX, SeededBug, delete_lock, put_lock, put_value,
 };
 use types::{Key, Timestamp};
 
@@ -147,6 +146,8 @@ struct Plan {
     value: Option<Bytes>,
     /// The lock by which the transaction has reserved the key.
     held: Option<Lock>,
+    /// When the newest record of the key is.
+    newest: Timestamp,
 }
 
 impl Plan {
@@ -184,7 +185,12 @@ impl Plan {
         if self.held.is_some() {
             delete_lock(batch, &self.key);
         }
-        put_record(reader, &self.key, self.kind, start_ts, short_value, commit_ts, batch)
+        // Mostly it is known already that there is nothing at that place.
+        let overlapped =
+            if commit_ts > self.newest { None } else { reader.write_at(&self.key, commit_ts)? };
+        let short_value = short_value.filter(|_| !reader.breaks(SeededBug::ShortValueDropped));
+        put_record(&self.key, self.kind, start_ts, short_value, commit_ts, overlapped.as_ref(), batch);
+        Ok(())
     }
 
     /// Puts a value that is too long for a lock or record where it belongs; gives back one that is not.
@@ -219,7 +225,8 @@ fn examine<S: Snapshot>(
         held => held,
     };
     // Its own record first: whoever comes again after the transaction was committed must not take that for a conflict.
-    match reader.record_of(key, txn.start_ts)? {
+    let past = reader.past(key, txn.start_ts)?;
+    match past.own {
         Record::Committed { commit_ts, .. } => return Ok(Found::Committed(commit_ts)),
         Record::RolledBack if !reader.breaks(SeededBug::PrewriteForgetsRollback) => {
             return Err(TxnError::WriteConflict {
@@ -233,8 +240,7 @@ fn examine<S: Snapshot>(
         Record::RolledBack | Record::None => {}
     }
     if held.is_none() {
-        let newest = newest_commit(reader, key)?.filter(|(commit_ts, _)| *commit_ts > txn.start_ts);
-        match newest {
+        match past.newer {
             // The lock may have been lost with its leader; then it is as good as held if nobody has written since.
             Some(_) if mutation.is_locked && !reader.breaks(SeededBug::LostLockAmended) => {
                 return Err(not_locked(txn, key));
@@ -263,7 +269,7 @@ fn examine<S: Snapshot>(
         MutationKind::Lock => (LockKind::Lock, None),
         MutationKind::CheckNotExists => return Ok(Found::Nothing),
     };
-    Ok(Found::Free(Box::new(Plan { key: key.clone(), kind, value, held })))
+    Ok(Found::Free(Box::new(Plan { key: key.clone(), kind, value, held, newest: past.newest })))
 }
 
 /// The same prewrite has come before: it must say the same.
@@ -290,15 +296,6 @@ fn same_again<S: Snapshot>(
             message: "the transaction has prewritten the key before, otherwise; roll it back and begin again",
         }),
     }
-}
-
-/// The newest record of a transaction that has committed something there, or claimed the key.
-pub(crate) fn newest_commit<S: Snapshot>(
-    reader: &MvccReader<'_, S>,
-    key: &[u8],
-) -> Result<Option<(Timestamp, Write)>, TxnError> {
-    // Rollbacks change nothing, so they are in nobody's way.
-    Ok(reader.newest(key, Timestamp(u64::MAX), |write| write.kind != WriteKind::Rollback)?)
 }
 
 pub(crate) fn locked(key: &Key, lock: Lock) -> TxnError {

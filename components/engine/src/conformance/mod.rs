@@ -12,7 +12,7 @@ use types::KeyRange;
 
 /// Checks every clause, each on an engine of its own from `open`, which returns an empty one at each call.
 pub fn run<E: Engine>(open: &mut dyn FnMut() -> E) {
-    let clauses: [fn(&E); 22] = [
+    let clauses: [fn(&E); 23] = [
         batches::an_empty_engine_holds_nothing,
         batches::later_operations_of_a_batch_win,
         batches::later_batches_win,
@@ -28,6 +28,7 @@ pub fn run<E: Engine>(open: &mut dyn FnMut() -> E) {
         views::iterators_walk_both_ways,
         views::iterators_stay_within_bounds,
         views::seeks_find_the_nearest_key_within_bounds,
+        views::the_first_pair_of_a_range_is_found_wherever_it_is,
         views::an_iterator_can_turn_round_and_be_moved_again,
         views::empty_and_inverted_ranges_hold_nothing,
         files::ingested_keys_win_over_older_writes_and_lose_to_newer,

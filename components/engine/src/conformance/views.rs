@@ -97,6 +97,35 @@ pub(super) fn seeks_find_the_nearest_key_within_bounds(engine: &impl Engine) {
     }
 }
 
+pub(super) fn the_first_pair_of_a_range_is_found_wherever_it_is(engine: &impl Engine) {
+    // Between the pairs lie many that are deleted: more than anybody should pass over who looks at one place.
+    let name = |number: u32| format!("{number:04}");
+    for cf in Cf::ALL {
+        write(engine, |batch| (0..1_000).for_each(|number| batch.put(cf, name(number).as_bytes(), b"1")));
+        write(engine, |batch| {
+            let gone = (0..1_000).filter(|number| number % 250 != 0);
+            gone.for_each(|number| batch.delete(cf, name(number).as_bytes()));
+        });
+    }
+    let snapshot = engine.snapshot();
+    write(engine, |batch| batch.put(Cf::Write, b"0100", b"2"));
+    let first = |cf, start: &str, end: &str| {
+        let range = KeyRange { start: start.to_owned().into(), end: end.to_owned().into() };
+        let found = snapshot.first(cf, &range).expect("a snapshot reads");
+        found.map(|(key, _)| String::from_utf8_lossy(&key).into_owned())
+    };
+    for cf in Cf::ALL.into_iter().rev().chain([Cf::Write, Cf::Write]) {
+        let found = |start, end| first(cf, start, end);
+        assert_eq!(found("", "").as_deref(), Some("0000"));
+        assert_eq!(found("0000", "0000\0").as_deref(), Some("0000"));
+        assert_eq!(found("0000\0", "0250"), None, "the end is exclusive");
+        assert_eq!(found("0100", "0101"), None, "what came later is not seen");
+        assert_eq!(found("0001", "").as_deref(), Some("0250"));
+        assert_eq!(found("0249", "0251").as_deref(), Some("0250"));
+        assert_eq!((found("0751", ""), found("0750\0", "2"), found("2", "1")), (None, None, None));
+    }
+}
+
 pub(super) fn an_iterator_can_turn_round_and_be_moved_again(engine: &impl Engine) {
     put_all(engine, Cf::Default, &[("a", "1"), ("b", "2"), ("c", "3")]);
     let snapshot = engine.snapshot();
