@@ -147,6 +147,8 @@ pub struct Applier<E> {
     engine: E,
     meta: Arc<StoreMeta>,
     regions: BTreeMap<RegionId, ApplyRegion>,
+    /// What readers are told too late, for a [`SeededBug`].
+    late: Timestamp,
     bugs: Bugs,
 }
 
@@ -154,7 +156,7 @@ impl<E: Engine> Applier<E> {
     /// Without regions.
     #[must_use]
     pub fn new(engine: E, meta: Arc<StoreMeta>) -> Self {
-        Self { engine, meta, regions: BTreeMap::new(), bugs: Bugs::default() }
+        Self { engine, meta, regions: BTreeMap::new(), late: Timestamp(0), bugs: Bugs::default() }
     }
 
     /// One that breaks rules on purpose.
@@ -168,8 +170,10 @@ impl<E: Engine> Applier<E> {
     /// # Errors
     /// [`EngineError`] when the engine cannot be read: the store must stop.
     pub fn apply(&mut self, tasks: Vec<ApplyTask>) -> Result<ApplyBatch, EngineError> {
-        let (engine, meta) = (&self.engine, &*self.meta);
-        let mut turn = Turn { engine, meta, bugs: self.bugs, out: ApplyBatch::default(), overlay: None };
+        self.meta.guard(std::mem::take(&mut self.late));
+        let (engine, meta, late) = (&self.engine, &*self.meta, &mut self.late);
+        let mut turn =
+            Turn { engine, meta, bugs: self.bugs, out: ApplyBatch::default(), overlay: None, late };
         for task in tasks {
             match task {
                 ApplyTask::Register { record, apply } => {
@@ -210,6 +214,8 @@ struct Turn<'a, E> {
     out: ApplyBatch,
     /// What the open batch holds; made when a command first needs to read what it changes.
     overlay: Option<Overlay>,
+    /// As of the applier.
+    late: &'a mut Timestamp,
 }
 
 impl<E: Engine> Turn<'_, E> {
@@ -407,10 +413,20 @@ impl<E: Engine> Turn<'_, E> {
                 let gc = self.gc_of(region)?;
                 if gc.raise(raised) {
                     put_gc(&mut self.out.batch, region_id, gc);
+                    let to = gc.latest();
+                    self.guard(to);
                 }
                 KvReply::Written
             }
         }))
+    }
+
+    /// Readers are to look for the record that the open batch holds, before anybody can see what it says may go (INV-TXN-13).
+    fn guard(&mut self, to: Timestamp) {
+        match self.bugs.has(SeededBug::GuardToldLate) {
+            true => *self.late = to.max(*self.late),
+            false => self.meta.guard(to),
+        }
     }
 
     /// Up to when old versions of the region's keys may be gone, as of all that was applied so far.

@@ -244,6 +244,19 @@ fn what_was_decided_before_a_guard_does_not_pass_it() {
     assert_eq!(gc_record(&engine.snapshot(), REGION), Ok(raised), "an earlier guard changes nothing");
 }
 
+/// Whoever has a view with a guard in it looks for it: readers are told before the batch is written, which may be at any time
+/// after this (INV-TXN-13).
+#[test]
+fn readers_are_told_of_a_guard_before_it_can_be_seen() {
+    let engine = MemEngine::new();
+    let mut applier = applier(&engine, 3);
+    assert_eq!(applier.meta.guarded_to(), Timestamp(0));
+    let batch = applier.apply(vec![task(vec![write(vec![guard(20, 10)])])]).expect("readable");
+    assert_eq!(applier.meta.guarded_to(), Timestamp(20));
+    engine.write(&batch.batch).expect("no fault was injected");
+    assert_eq!(records::guarded_to(&engine), Ok(Timestamp(20)), "what a restart begins with");
+}
+
 /// The pieces of a region refuse what it has refused, and so does who gets it by a snapshot.
 #[test]
 fn a_guard_is_inherited_by_pieces_and_sent_with_snapshots() {

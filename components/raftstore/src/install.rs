@@ -113,6 +113,7 @@ impl<E: Engine> PeerState<E> {
         put_region(&mut log.batch, &record);
         let apply = ApplyRecord { applied: install.position, truncated: install.position };
         put_apply(&mut log.batch, self.region.id, apply);
+        turn.shared.meta.guard(install.beside.gc.latest());
         put_gc(&mut log.batch, self.region.id, &install.beside.gc);
         delete_uninitialized(&mut log.batch, self.region.id);
         self.raft.storage_mut().append(&append, &mut log.batch);

@@ -53,8 +53,8 @@ pub use meta::{Delegate, StoreMeta};
 pub use raft::Snapshot as RaftSnapshot;
 pub use records::{
     ApplyRecord, GcRecord, LOG_START, PeerState, RegionRecord, RemovedPeer, UninitializedPeer, all_regions,
-    delete_data, forget_region, gc_record, gc_record_of, is_gc_record, put_apply, put_gc, put_region,
-    raft_snapshot, records_in, region_record, uninitialized_peers,
+    delete_data, forget_region, gc_record, gc_record_of, guarded_to, is_gc_record, put_apply, put_gc,
+    put_region, raft_snapshot, records_in, region_record, uninitialized_peers,
 };
 pub use recover::{RecoverError, Recovered, RecoveredRegion, recover};
 pub use seeded_bug::{Bugs, SeededBug};

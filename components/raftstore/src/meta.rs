@@ -3,7 +3,7 @@
 use crate::sync::{AtomicBool, AtomicU64, Mutex, Ordering};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use types::{Key, KeyRange, MonoTime, Peer, PeerId, Region, RegionId, Term};
+use types::{Key, KeyRange, MonoTime, Peer, PeerId, Region, RegionId, Term, Timestamp};
 
 /// What lets any thread answer reads of a region alone: made by the peer's worker when it leads and has applied an
 /// entry of its term, revoked before anything could make it wrong.
@@ -105,6 +105,7 @@ impl Inner {
 pub struct StoreMeta {
     inner: Mutex<Inner>,
     version: AtomicU64,
+    guarded: AtomicU64,
 }
 
 impl StoreMeta {
@@ -118,6 +119,19 @@ impl StoreMeta {
     #[must_use]
     pub fn version(&self) -> u64 {
         self.version.load(Ordering::Acquire)
+    }
+
+    /// No [`GcRecord`](crate::GcRecord) that stands in a view of the engine is later than this, if the view was taken before
+    /// this is asked: whoever reads above it need not look for one (INV-TXN-13).
+    #[must_use]
+    pub fn guarded_to(&self) -> Timestamp {
+        Timestamp(self.guarded.load(Ordering::Acquire))
+    }
+
+    /// A [`GcRecord`](crate::GcRecord) that is as late as this is about to be written, or stands on the disk at the start.
+    /// To be called before anybody can see it.
+    pub(crate) fn guard(&self, to: Timestamp) {
+        self.guarded.fetch_max(to.0, Ordering::AcqRel);
     }
 
     /// The region's delegate.

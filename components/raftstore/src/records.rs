@@ -12,7 +12,7 @@
 use codec::{Decode, DecodeError, Encode, codec_enum, codec_struct};
 use engine::{Cf, Engine, EngineError, Snapshot, WriteBatch};
 use raft::EntryId;
-use types::{Epoch, KeyRange, LogIndex, Peer, PeerId, Region, RegionId, SafePoints, Term};
+use types::{Epoch, KeyRange, LogIndex, Peer, PeerId, Region, RegionId, SafePoints, Term, Timestamp};
 
 /// First byte of all region records.
 pub(crate) const REGION_PREFIX: u8 = 0x03;
@@ -104,6 +104,13 @@ impl GcRecord {
         let guarded = self.guarded.raise(&other.guarded);
         let removed = self.removed.raise(&other.removed);
         self.guarded.raise(&self.removed) || guarded || removed
+    }
+
+    /// Who reads or began above this is not concerned by it.
+    #[must_use]
+    pub fn latest(&self) -> Timestamp {
+        // What versions are removed up to is never above it.
+        self.guarded.latest()
     }
 }
 
@@ -278,6 +285,22 @@ pub fn all_regions<E: Engine>(engine: &E) -> Result<Vec<(RegionRecord, Option<Ap
         Ok(())
     })?;
     Ok(regions)
+}
+
+/// The latest of all [`GcRecord`]s on an engine.
+///
+/// # Errors
+/// As [`region_record`].
+pub fn guarded_to<E: Engine>(engine: &E) -> Result<Timestamp, EngineError> {
+    let mut guarded = Timestamp(0);
+    for_each_record(engine, |region_id, kind, value| {
+        if kind == GC {
+            let record: GcRecord = decode("garbage collection record", region_id, value)?;
+            guarded = guarded.max(record.latest());
+        }
+        Ok(())
+    })?;
+    Ok(guarded)
 }
 
 /// The peers on an engine that have got nothing of their regions yet, in order of the regions' ids.

@@ -1,11 +1,11 @@
 //! What a store finds on its disk when it starts.
 
 use crate::records::{
-    ApplyRecord, PeerState, RegionRecord, UninitializedPeer, all_regions, uninitialized_peers,
+    ApplyRecord, PeerState, RegionRecord, UninitializedPeer, all_regions, guarded_to, uninitialized_peers,
 };
 use engine::{Engine, EngineError};
 use std::fmt;
-use types::RegionId;
+use types::{RegionId, Timestamp};
 
 /// What goes on.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -14,6 +14,8 @@ pub struct Recovered {
     pub regions: Vec<RecoveredRegion>,
     /// Peers that have got nothing of their regions yet.
     pub uninitialized: Vec<UninitializedPeer>,
+    /// No region refuses whoever reads, or began, above this: see [`StoreMeta::guarded_to`](crate::StoreMeta::guarded_to).
+    pub guarded: Timestamp,
 }
 
 /// A region that goes on.
@@ -96,5 +98,5 @@ pub fn recover<E: Engine>(engine: &E) -> Result<Recovered, RecoverError> {
             return Err(RecoverError::Corrupt { region_id: pair[0].record.region.id, what });
         }
     }
-    Ok(Recovered { regions, uninitialized: uninitialized_peers(engine)? })
+    Ok(Recovered { regions, uninitialized: uninitialized_peers(engine)?, guarded: guarded_to(engine)? })
 }

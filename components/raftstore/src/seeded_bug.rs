@@ -44,6 +44,9 @@ env::seeded_bugs! {
     ConfChangeAppliedTwice,
     /// The log is compacted without a word of it in the apply record.
     TruncationNotSaved,
+    /// Readers are told that a region has begun to refuse old ones when its next entries are applied, not before the batch is
+    /// written that says so.
+    GuardToldLate,
     /// A split makes a child without an apply record: nothing says where its log begins.
     SplitChildNotRecorded,
     /// A split makes its child over whatever is on disk of that region already.

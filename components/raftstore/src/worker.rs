@@ -181,6 +181,7 @@ impl<E: Engine> Worker<E> {
     /// # Errors
     /// [`LoadError`]: a group's log has lost durable state, or the engine cannot be read.
     pub fn resume(&mut self, now: MonoTime, recovered: &Recovered) -> Result<TurnEffects<E>, LoadError> {
+        self.shared.meta.guard(recovered.guarded);
         let mut peers = Vec::new();
         let is_ours = |region_id| worker_of(region_id, self.share.count) == self.share.index;
         let regions = recovered.regions.iter().filter(|region| is_ours(region.record.region.id));

@@ -150,6 +150,14 @@ mod tests {
         assert!(bugs.len() >= 25);
     }
 
+    /// Who is not told in time that a region refuses old readers does not look for it, and may be shown what is incomplete.
+    #[test]
+    fn a_guard_that_readers_hear_of_too_late_is_found() {
+        let bug = SeededBug::Regions(raftstore::SeededBug::GuardToldLate);
+        let found = bite(Trial { bug: Some(bug), transactions: bug.is_of_transactions() }, 0, 40);
+        assert_eq!(found.checker().as_deref(), Some("INV-TXN-13 (readers look)"), "{found:?}");
+    }
+
     #[test]
     fn what_is_found_and_what_is_not_is_told_apart() {
         let trial = |bug| Trial { bug, transactions: false };

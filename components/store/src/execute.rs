@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use engine::{Cf, EngineError, Snapshot};
 use raftstore::ReadyRead;
-use types::{Key, KeyRange, Region};
+use types::{Key, KeyRange, Region, Timestamp};
 use wire::kv::{KvCommand, KvError, KvPair, KvReply, Scan};
 
 /// How much one answer may hold.
@@ -18,17 +18,20 @@ pub struct ReadLimits {
 }
 
 /// Answers a read that its leader would have served: from the view that was taken for it, unless something was in its way.
+/// `guarded` is [`StoreMeta::guarded_to`](raftstore::StoreMeta::guarded_to), asked after the view was taken; so for
+/// [`execute`].
 ///
 /// # Errors
 /// [`EngineError`] when the data cannot be read.
 pub fn serve<S: Snapshot>(
     ready: ReadyRead<S>,
     limits: ReadLimits,
+    guarded: Timestamp,
 ) -> Result<Result<KvReply, KvError>, EngineError> {
     let ReadyRead { request, region, snapshot, term: _ } = ready;
     match request.refusal {
         Some(refusal) => Ok(Err(*refusal)),
-        None => execute(&*snapshot, &region, &request.command, limits),
+        None => execute(&*snapshot, &region, &request.command, limits, guarded),
     }
 }
 
@@ -44,6 +47,7 @@ pub fn execute<S: Snapshot>(
     region: &Region,
     command: &KvCommand,
     limits: ReadLimits,
+    guarded: Timestamp,
 ) -> Result<Result<KvReply, KvError>, EngineError> {
     let range = &region.range;
     let outside = || KvError::KeyNotInRegion { region_id: region.id, range: range.clone() };
@@ -61,7 +65,7 @@ pub fn execute<S: Snapshot>(
             let within = range.intersection(&scan.range);
             Ok(page(snapshot, &within, scan, limits)?)
         }
-        KvCommand::TxnRead(read) => crate::txn::read(snapshot, region, read, limits)?,
+        KvCommand::TxnRead(read) => crate::txn::read(snapshot, region, read, limits, guarded)?,
         other => unreachable!("{other:?} is no read"),
     })
 }

@@ -521,7 +521,8 @@ impl<E: Engine> Store<E> {
             }
             let (token, region_id) = (ready.request.token, ready.region.id);
             // A read that fails on the disk is the store's end at the next write; the client may ask elsewhere.
-            let answer = serve(ready, self.limits).unwrap_or(Err(KvError::RegionNotFound { region_id }));
+            let answer = serve(ready, self.limits, self.meta.guarded_to());
+            let answer = answer.unwrap_or(Err(KvError::RegionNotFound { region_id }));
             self.reply(token, answer);
         }
         for task in background {

@@ -148,11 +148,11 @@ impl<E: Engine> LocalReader<E> {
         command: &KvCommand,
         refusal: Option<&KvError>,
     ) -> Result<Option<Result<KvReply, KvError>>, EngineError> {
-        let limits = self.limits;
+        let (limits, guarded) = (self.limits, self.meta.guarded_to());
         match (self.vouch(clock, view), refusal) {
             (Some(_), Some(refusal)) => Ok(Some(Err(refusal.clone()))),
             (Some((snapshot, delegate)), None) => {
-                execute(snapshot, &delegate.region, command, limits).map(Some)
+                execute(snapshot, &delegate.region, command, limits, guarded).map(Some)
             }
             (None, _) => Ok(None),
         }

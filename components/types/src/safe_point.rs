@@ -57,8 +57,14 @@ impl SafePoints {
         });
         match first.filter(|_| is_one) {
             Some(keyspace) => self.of_keyspace(keyspace),
-            None => self.own.iter().map(|point| point.at).fold(self.common, Timestamp::max),
+            None => self.latest(),
         }
+    }
+
+    /// The highest of all.
+    #[must_use]
+    pub fn latest(&self) -> Timestamp {
+        self.own.iter().map(|point| point.at).fold(self.common, Timestamp::max)
     }
 
     /// Rises to `other` wherever that is higher. Returns whether anything has changed.

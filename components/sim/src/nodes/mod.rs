@@ -115,6 +115,7 @@ impl SeededBug {
         use client_core::SeededBug as Client;
         match self {
             Self::Records(_) => true,
+            Self::Regions(bug) => bug == raftstore::SeededBug::GuardToldLate,
             Self::Store(bug) => bug >= Store::CommandsUnlatched,
             Self::Client(bug) => bug >= Client::UnknownCommitRefused,
             Self::Pd(bug) => bug >= ::pd::SeededBug::SafePointIgnoresServices,

@@ -22,7 +22,7 @@ use raft::{Body, Entry, EntryId, EntryKind, Message, Role, Status};
 use raft_log::keys;
 use raftstore::{
     ApplyRecord, Command, Delegate, GcRecord, LOG_START, PeerState, RegionRecord, Worker, WorkerStats,
-    WriteItem, all_regions, gc_record_of, put_region, region_record,
+    WriteItem, all_regions, gc_record_of, guarded_to, put_region, region_record,
 };
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -456,6 +456,7 @@ impl Sight {
         if self.sequence_shown.replace(sequence) == Some(sequence) {
             return Ok(());
         }
+        readers_look(store, engine)?;
         let has_started = std::mem::take(&mut self.has_started);
         for (record, apply) in all_regions(engine).expect("no fault was injected") {
             let Some(apply) = apply else { continue };
@@ -656,6 +657,20 @@ fn region_after(batch: &WriteBatch, engine: &MemEngine, region_id: RegionId) -> 
     });
     let after = written.last().map(|bytes| RegionRecord::from_bytes(&bytes).expect("written by this build"));
     Some(after.unwrap_or(before))
+}
+
+/// Whoever reads what a region on the disk may lack looks for its record.
+fn readers_look(store: &Store<MemEngine>, engine: &MemEngine) -> Result<(), Broken> {
+    let (on_disk, told) = (guarded_to(engine).expect("no fault was injected"), store.meta().guarded_to());
+    match on_disk <= told {
+        true => Ok(()),
+        false => Err(Broken {
+            invariant: "INV-TXN-13 (readers look)",
+            facts: format!(
+                "a region refuses readers up to {on_disk:?}; who reads above {told:?} does not look"
+            ),
+        }),
+    }
 }
 
 /// Where versions may go, no lock is left of a transaction that began by then: what became of it may be forgotten.

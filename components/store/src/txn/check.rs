@@ -153,9 +153,7 @@ pub(crate) fn latest_named(command: &TxnCommand) -> Timestamp {
         | TxnCommand::CheckSecondaries { start_ts, .. }
         | TxnCommand::Heartbeat { start_ts, .. }
         | TxnCommand::Release { start_ts, .. } => *start_ts,
-        TxnCommand::Guard { safe_points } | TxnCommand::Collect { safe_points, .. } => {
-            safe_points.own.iter().map(|point| point.at).fold(safe_points.common, Timestamp::max)
-        }
+        TxnCommand::Guard { safe_points } | TxnCommand::Collect { safe_points, .. } => safe_points.latest(),
     }
 }
 

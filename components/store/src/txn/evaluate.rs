@@ -67,7 +67,8 @@ pub(crate) fn size_bytes(command: &TxnCommand) -> usize {
 }
 
 /// Decides. Inner errors are the client's, and then nothing is to be written. A transaction commits without a second phase
-/// only with a `floor`: above all that was read at, given by who has shown its locks to readers.
+/// only with a `floor`: above all that was read at, given by who has shown its locks to readers. `guarded` as of
+/// [`serve`](crate::serve).
 ///
 /// # Errors
 /// [`EngineError`] when the data cannot be read.
@@ -76,21 +77,24 @@ pub(crate) fn evaluate<S: Snapshot>(
     region: &Region,
     command: &TxnCommand,
     floor: Option<Timestamp>,
+    guarded: Timestamp,
     bugs: mvcc::Bugs,
 ) -> Result<Result<Decision, KvError>, EngineError> {
     if !keys_of(command).iter().all(|key| region.range.contains(key)) {
         return Ok(Err(KvError::KeyNotInRegion { region_id: region.id, range: region.range.clone() }));
     }
-    let gc = gc_record(snapshot, region.id)?;
+    let gc = || gc_record(snapshot, region.id);
     let reader = MvccReader::new(snapshot).breaking(bugs);
     match command {
-        TxnCommand::Guard { safe_points } => return Ok(Ok(gc::guard(&gc, safe_points))),
+        TxnCommand::Guard { safe_points } => return Ok(Ok(gc::guard(&gc()?, safe_points))),
         TxnCommand::Collect { safe_points, from } => {
-            return gc::collect(&reader, region, &gc, safe_points, from, bugs).map(Ok);
+            return gc::collect(&reader, region, &gc()?, safe_points, from, bugs).map(Ok);
         }
         _ => {}
     }
-    if let Some(fault) = gc::too_old(&reader, &gc, command)? {
+    if start_of(command) <= guarded
+        && let Some(fault) = gc::too_old(&reader, &gc()?, command)?
+    {
         return Ok(Err(KvError::Txn(Box::new(fault))));
     }
     let mut batch = WriteBatch::new();

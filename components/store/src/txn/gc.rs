@@ -2,7 +2,8 @@
 //!
 //! What a region's versions may lack stands beside them in the engine ([`GcRecord`]), so it is looked up in the same view that
 //! a read or a command is served from: whoever leads, and whatever it has heard, nobody is shown what may be incomplete
-//! (INV-TXN-13).
+//! (INV-TXN-13). Hardly anybody is so old that it has to be: no record in a view is later than what the store says once the
+//! view was taken ([`StoreMeta::guarded_to`](raftstore::StoreMeta::guarded_to)).
 
 use super::evaluate::{Decision, changes, keys_of, start_of};
 use engine::{EngineError, Snapshot, WriteBatch};
@@ -88,23 +89,28 @@ pub(super) fn too_old<S: Snapshot>(
     Ok(None)
 }
 
+/// The timestamp from which on versions must all be there for a read; `None` for one that tells what is there.
+pub(super) const fn sees_from(read: &TxnRead) -> Option<Timestamp> {
+    match read {
+        TxnRead::Get { view, .. } | TxnRead::BatchGet { view, .. } | TxnRead::Scan { view, .. } => {
+            Some(view.at)
+        }
+        TxnRead::KeyChanges { since, .. } | TxnRead::RangeChanges { since, .. } => Some(*since),
+        TxnRead::Locks { .. } | TxnRead::History { .. } => None,
+    }
+}
+
 /// Why a read comes too late.
 pub(super) fn read_too_old(gc: &GcRecord, region: &Region, read: &TxnRead) -> Option<TxnFault> {
-    let (at, safe_point) = match read {
-        TxnRead::Get { key, view } => (view.at, gc.guarded.of_key(key)),
-        TxnRead::BatchGet { keys, view } => {
-            (view.at, keys.iter().map(|key| gc.guarded.of_key(key)).max().unwrap_or_default())
+    let at = sees_from(read)?;
+    let over = |range: &KeyRange| gc.guarded.over(&region.range.intersection(range));
+    let safe_point = match read {
+        TxnRead::Get { key, .. } | TxnRead::History { key } => gc.guarded.of_key(key),
+        TxnRead::BatchGet { keys, .. } | TxnRead::KeyChanges { keys, .. } => {
+            keys.iter().map(|key| gc.guarded.of_key(key)).max().unwrap_or_default()
         }
-        TxnRead::Scan { scan, view } => (view.at, gc.guarded.over(&region.range.intersection(&scan.range))),
-        // What was changed since then must all be there.
-        TxnRead::KeyChanges { keys, since, .. } => {
-            (*since, keys.iter().map(|key| gc.guarded.of_key(key)).max().unwrap_or_default())
-        }
-        TxnRead::RangeChanges { range, since, .. } => {
-            (*since, gc.guarded.over(&region.range.intersection(range)))
-        }
-        // They tell what is there.
-        TxnRead::Locks { .. } | TxnRead::History { .. } => return None,
+        TxnRead::Scan { scan, .. } => over(&scan.range),
+        TxnRead::RangeChanges { range, .. } | TxnRead::Locks { range, .. } => over(range),
     };
     (at < safe_point).then_some(TxnFault::BelowSafePoint { at, safe_point })
 }

@@ -1,13 +1,13 @@
 //! Reads at a timestamp, on a view of the engine.
 
 use super::convert::{lock_info, lock_infos, version};
-use super::gc::read_too_old;
+use super::gc::{read_too_old, sees_from};
 use crate::execute::ReadLimits;
 use bytes::Bytes;
 use engine::{EngineError, Snapshot};
 use mvcc::{ChangeLimits, Changes, Direction, MvccReader, ReadError, ScanLimits, View};
 use raftstore::gc_record;
-use types::{Key, Region};
+use types::{Key, Region, Timestamp};
 use wire::kv::{KvError, KvReply, Scan};
 use wire::txn::{Changed, LockInfo, ReadView, TxnFault, TxnItem, TxnRead, TxnReply};
 
@@ -20,7 +20,8 @@ const STEPS_MAX: usize = 100_000;
 /// What one answer about changes of a range looks at.
 const CHANGES_LIMITS: ChangeLimits = ChangeLimits { steps_max: STEPS_MAX, locks_max: LOCKS_MAX };
 
-/// Serves a read from a view of `region`. Inner errors are the client's; keys outside of the region are refused.
+/// Serves a read from a view of `region`. Inner errors are the client's; keys outside of the region are refused. `guarded` as
+/// of [`serve`](crate::serve).
 ///
 /// # Errors
 /// [`EngineError`] when the data cannot be read.
@@ -29,12 +30,15 @@ pub(crate) fn read<S: Snapshot>(
     region: &Region,
     read: &TxnRead,
     limits: ReadLimits,
+    guarded: Timestamp,
 ) -> Result<Result<KvReply, KvError>, EngineError> {
     let reader = MvccReader::new(snapshot).breaking(limits.bugs);
     let range = &region.range;
-    let too_old = read_too_old(&gc_record(snapshot, region.id)?, region, read);
-    if let Some(fault) = too_old.filter(|_| !limits.bugs.has(mvcc::SeededBug::ReadsBelowSafePoint)) {
-        return Ok(Err(KvError::Txn(Box::new(fault))));
+    if sees_from(read).is_some_and(|from| from < guarded) {
+        let too_old = read_too_old(&gc_record(snapshot, region.id)?, region, read);
+        if let Some(fault) = too_old.filter(|_| !limits.bugs.has(mvcc::SeededBug::ReadsBelowSafePoint)) {
+            return Ok(Err(KvError::Txn(Box::new(fault))));
+        }
     }
     let outside = || Err(KvError::KeyNotInRegion { region_id: region.id, range: range.clone() });
     Ok(match read {

@@ -307,8 +307,9 @@ impl<E: Engine> TxnScheduler<E> {
                     let (region, term) = (&delegate.region, delegate.term);
                     let floor = self.floors.floor(self.token_base | id, region, term, command);
                     let at = shown_by(floor, shown);
+                    let (guarded, bugs) = (self.meta.guarded_to(), self.record_bugs);
                     let led = Led { term, version: region.epoch.version };
-                    Some((evaluate(snapshot, region, command, at, self.record_bugs)?, led))
+                    Some((evaluate(snapshot, region, command, at, guarded, bugs)?, led))
                 }
                 None => None,
             };
@@ -348,7 +349,8 @@ impl<E: Engine> TxnScheduler<E> {
         let running = self.running.get_mut(&id).expect("the worker answers each question once");
         let floor = self.floors.floor(request.token, &region, term, &command);
         let at = shown_by(floor, &mut running.shown);
-        let decision = evaluate(&*snapshot, &region, &command, at, self.record_bugs)?;
+        let (guarded, bugs) = (self.meta.guarded_to(), self.record_bugs);
+        let decision = evaluate(&*snapshot, &region, &command, at, guarded, bugs)?;
         let led = Led { term, version: region.epoch.version };
         self.on_decision(id, Some(command), decision, led, clock.now());
         Ok(())
