@@ -124,6 +124,10 @@ impl Spawn for TokioSpawn {
         // What becomes of it shows in the cluster alone.
         drop(self.0.spawn(task));
     }
+
+    fn let_others_go(&self) -> BoxFuture<'static, ()> {
+        Box::pin(tokio::task::yield_now())
+    }
 }
 
 /// tokio's clock, counted from the client's birth.

@@ -2,6 +2,10 @@
 //!
 //! One request is under way at a time, and whoever comes meanwhile shares the next. So nobody gets a timestamp of a request
 //! that left before the call for it began: that one might be older than something that was committed, and seen, by then.
+//!
+//! Nor does a request leave before those who are ready have had their turn: answers come many at once, and whoever is woken
+//! by one mostly asks again. Else the first would ask for itself alone, and from then on go its way apart from the others: to
+//! stores too, where what comes together is written together.
 
 use crate::backoff::Class;
 use crate::call::{Call, Effect};
@@ -87,6 +91,7 @@ impl Core {
                 let timeout = self.shared.options.pd_attempt_timeout;
                 self.shared.oracle.lock().join(&self.shared.rpc, timeout)
             };
+            self.shared.spawn.let_others_go().await;
             let remaining = self.remaining(call)?;
             match select(asked, self.shared.timers.sleep(remaining)).await {
                 Either::Right(_) => return Err(call.expired()),

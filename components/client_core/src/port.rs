@@ -92,6 +92,9 @@ pub trait Timers: Send + Sync {
 pub trait Spawn: Send + Sync {
     /// Sees to it that the task is polled until it is done, or until the process ends.
     fn spawn(&self, task: BoxFuture<'static, ()>);
+
+    /// Ready when the tasks that could go on have had their turn. Where they go in no order, at once.
+    fn let_others_go(&self) -> BoxFuture<'static, ()>;
 }
 
 /// All ports of a client.

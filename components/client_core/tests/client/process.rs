@@ -118,4 +118,8 @@ impl Spawn for Process {
             if process.is_dead() { Poll::Ready(()) } else { task.as_mut().poll(context) }
         }));
     }
+
+    fn let_others_go(&self) -> BoxFuture<'static, ()> {
+        self.cluster.world.let_others_go()
+    }
 }

@@ -146,6 +146,16 @@ impl client_core::Spawn for World {
     fn spawn(&self, task: BoxFuture<'static, ()>) {
         Self::spawn(self, task);
     }
+    fn let_others_go(&self) -> BoxFuture<'static, ()> {
+        let mut is_later = false;
+        Box::pin(std::future::poll_fn(move |context| {
+            if std::mem::replace(&mut is_later, true) {
+                return Poll::Ready(());
+            }
+            context.waker().wake_by_ref();
+            Poll::Pending
+        }))
+    }
 }
 
 /// A value that one task leaves for another.
