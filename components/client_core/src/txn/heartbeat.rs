@@ -33,7 +33,8 @@ impl Drop for Heartbeat {
     }
 }
 
-async fn beat(origin: Origin, primary: Key) {
+/// The same while this is polled.
+pub(crate) async fn beat(origin: Origin, primary: Key) {
     let core = &origin.core;
     while core.now().since(origin.begun_at) < LIFE_MAX {
         core.shared.timers.sleep(core.shared.options.txn_ttl / 2).await;

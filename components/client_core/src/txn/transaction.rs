@@ -8,7 +8,7 @@ use crate::seeded_bug::SeededBug;
 use crate::txn::buffer::{Buffer, Inserting};
 use crate::txn::commit::Commit;
 use crate::txn::error::TxnError;
-use crate::txn::heartbeat::Heartbeat;
+use crate::txn::heartbeat::{Heartbeat, beat};
 use crate::txn::isolation::Isolation;
 use crate::txn::origin::Origin;
 use crate::txn::read_set::{ReadSet, Reads, SharedReads};
@@ -16,7 +16,9 @@ use crate::txn::reserve::Reserving;
 use crate::txn::snapshot::Snapshot;
 use crate::txn::undo::Undo;
 use bytes::Bytes;
+use futures_util::future::{Either, select};
 use std::collections::BTreeMap;
+use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use types::{Key, KeyRange, Timestamp};
 use wire::txn::{Mutation, MutationKind};
@@ -280,10 +282,17 @@ impl Transaction {
         if !is_locking {
             return commit.check().await.map(|()| None);
         }
-        if self.heartbeat.is_none() {
-            self.heartbeat = Some(Heartbeat::begin(&self.origin, &commit.primary));
-        }
-        commit.run(&mut self.undo).await.map(Some)
+        // Signs of life are given beside it. Most commits are over before the first: they need no task for that.
+        let beats = self.heartbeat.is_none().then(|| beat(self.origin.clone(), commit.primary.clone()));
+        let commit = pin!(commit.run(&mut self.undo));
+        let committed = match beats {
+            None => commit.await,
+            Some(beats) => match select(commit, pin!(beats)).await {
+                Either::Left((committed, _)) => committed,
+                Either::Right(((), commit)) => commit.await,
+            },
+        };
+        committed.map(Some)
     }
 
     /// Gives up. What was reserved is free for others afterwards.
