@@ -118,12 +118,7 @@ impl<S: Snapshot> MvccReader<'_, S> {
                 page.items.len() >= limits.items_max || (!page.items.is_empty() && bytes >= limits.bytes_max);
             let tired = passed.is_some() && scan.writes.steps >= limits.steps_max;
             if full || tired {
-                page.rest = Some(match direction {
-                    Direction::Forward => KeyRange::new(key, range.end.clone()),
-                    Direction::Backward => {
-                        KeyRange::new(range.start.clone(), passed.unwrap_or_else(|| range.end.clone()))
-                    }
-                });
+                page.rest = Some(rest_from(range, direction, &key, passed.as_ref()));
                 break;
             }
             if let Some(item) = scan.read(&key)? {
@@ -179,6 +174,14 @@ struct BehindLocks {
     steps: usize,
 }
 
+/// What is left of a range whose key `next` is the next one, after `passed`.
+fn rest_from(range: &KeyRange, direction: Direction, next: &Key, passed: Option<&Key>) -> KeyRange {
+    match direction {
+        Direction::Forward => KeyRange::new(next.clone(), range.end.clone()),
+        Direction::Backward => KeyRange::new(range.start.clone(), passed.unwrap_or(&range.end).clone()),
+    }
+}
+
 /// A page of records as it is seen behind locks.
 fn merge(
     range: &KeyRange,
@@ -190,10 +193,6 @@ fn merge(
     let is_before = |one: &Key, other: &Key| match direction {
         Direction::Forward => one < other,
         Direction::Backward => one > other,
-    };
-    let rest_from = |next: &Key, passed: Option<&Key>| match direction {
-        Direction::Forward => KeyRange::new(next.clone(), range.end.clone()),
-        Direction::Backward => KeyRange::new(range.start.clone(), passed.unwrap_or(&range.end).clone()),
     };
     let mut merged = ScanPage { steps: page.steps + behind.steps, rest: page.rest, items: Vec::new() };
     let (mut records, mut outcomes) =
@@ -217,7 +216,7 @@ fn merge(
         let full =
             merged.items.len() >= limits.items_max || (!merged.items.is_empty() && bytes >= limits.bytes_max);
         if full {
-            merged.rest = Some(rest_from(&next, passed.as_ref()));
+            merged.rest = Some(rest_from(range, direction, &next, passed.as_ref()));
             return merged;
         }
         let item = match is_locked {
@@ -240,7 +239,7 @@ fn merge(
             (Some(one), Some(other)) => Some(if is_before(&one, &other) { other } else { one }),
             (one, other) => one.or(other),
         };
-        merged.rest = Some(rest_from(unseen, last.as_ref()));
+        merged.rest = Some(rest_from(range, direction, unseen, last.as_ref()));
     }
     merged
 }
@@ -250,11 +249,13 @@ pub(crate) struct Cursor<'a> {
     pub(crate) iter: Box<dyn EngineIterator + 'a>,
     pub(crate) valid: bool,
     pub(crate) steps: usize,
+    /// The key that was passed last had so many versions that a seek was needed.
+    had_many: bool,
 }
 
 impl<'a> Cursor<'a> {
     pub(crate) fn new(iter: Box<dyn EngineIterator + 'a>) -> Self {
-        Self { iter, valid: false, steps: 0 }
+        Self { iter, valid: false, steps: 0, had_many: false }
     }
 
     pub(crate) fn go(
@@ -288,13 +289,17 @@ impl<'a> Cursor<'a> {
 
     /// Moves on to another key's versions, in the direction of the scan.
     pub(crate) fn pass(&mut self, key: &[u8], direction: Direction) -> Result<(), EngineError> {
-        for _ in 0..STEPS_BEFORE_SEEK {
+        // Neighbours are mostly written about as often.
+        let steps_max = if self.had_many { 1 } else { STEPS_BEFORE_SEEK };
+        self.had_many = false;
+        for _ in 0..steps_max {
             if !self.is_of(key)? {
                 return Ok(());
             }
             self.step(direction)?;
         }
         if self.is_of(key)? {
+            self.had_many = true;
             // No version is as short as the key: it stands before all of them, and behind its oldest one come the next's.
             match direction {
                 Direction::Forward => self.go(|iter| iter.seek(&after_versions(key)))?,
