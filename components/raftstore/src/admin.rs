@@ -250,6 +250,7 @@ impl<E: Engine> PeerState<E> {
 
     /// Proposes to forget the part of the log that nobody needs, or that has grown beyond its bound.
     pub(crate) fn compact_log(&mut self, turn: &Turn<E>) {
+        let unseen = std::mem::take(&mut self.size.log_bytes_unseen);
         if !self.is_leader() || !self.is_normal() || turn.stalled {
             return;
         }
@@ -265,6 +266,7 @@ impl<E: Engine> PeerState<E> {
             // Half of it stays, so that a peer that lags a little need not take a snapshot.
             replicated.max(first + held / 2).min(bound)
         } else if replicated.distance_from(first) >= config.log_gc_entries_min
+            || unseen >= config.log_gc_bytes_min
             || sim_point!("raftstore.compact_early")
         {
             replicated

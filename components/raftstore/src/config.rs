@@ -22,9 +22,12 @@ pub struct Config {
     pub log_gc_entries_max: u64,
     /// … or so many bytes of them.
     pub log_gc_bytes_max: u64,
-    /// A log is compacted up to what all peers hold once that is so many entries.
+    /// A log is compacted up to what all peers hold once that is so many entries …
     pub log_gc_entries_min: u64,
-    /// How often logs are looked at for compaction.
+    /// … or so many bytes were applied since it was looked at, which is when it is looked at again: what is compacted before
+    /// memtables are flushed is never written to files.
+    pub log_gc_bytes_min: u64,
+    /// How often logs are looked at for compaction that have not grown by so much.
     pub log_gc_interval: Duration,
     /// How often a leader reports a region of which nothing has changed.
     pub region_heartbeat_interval: Duration,
@@ -58,6 +61,7 @@ impl Default for Config {
             log_gc_entries_max: 72_000,
             log_gc_bytes_max: 72 << 20,
             log_gc_entries_min: 64,
+            log_gc_bytes_min: 1 << 20,
             log_gc_interval: Duration::from_secs(3),
             region_heartbeat_interval: Duration::from_secs(10),
             hibernate_after: Duration::from_secs(10),
@@ -147,6 +151,7 @@ impl Config {
             ("entry_bytes_max", self.entry_bytes_max == 0),
             ("region_split_bytes", self.region_split_bytes == 0),
             ("log_gc_entries_max", self.log_gc_entries_max == 0),
+            ("log_gc_bytes_min", self.log_gc_bytes_min == 0),
             ("log_gc_interval", self.log_gc_interval.is_zero()),
             ("region_heartbeat_interval", self.region_heartbeat_interval.is_zero()),
             ("unpersisted_bytes_max", self.unpersisted_bytes_max == 0),

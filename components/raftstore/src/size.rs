@@ -15,6 +15,8 @@ pub(crate) struct Size {
     pub(crate) measure_at: Option<MonoTime>,
     /// Of applied entries that the log still holds.
     pub(crate) log_bytes: u64,
+    /// Of entries applied since the log was last looked at for compaction.
+    pub(crate) log_bytes_unseen: u64,
 }
 
 impl Size {

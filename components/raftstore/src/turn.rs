@@ -226,6 +226,7 @@ impl<E: Engine> PeerState<E> {
         self.size.unmeasured_bytes += outcome.bytes_written;
         self.size.bytes += outcome.bytes_written;
         self.size.log_bytes += outcome.bytes_applied;
+        self.size.log_bytes_unseen += outcome.bytes_applied;
         let was_normal = self.is_normal();
         for change in outcome.changes {
             match change {
@@ -252,6 +253,9 @@ impl<E: Engine> PeerState<E> {
         }
         let cache_bytes = turn.shared.config.entry_cache_bytes;
         self.raft.storage_mut().evict_cache(types::LogIndex::ZERO, cache_bytes);
+        if self.size.log_bytes_unseen >= turn.shared.config.log_gc_bytes_min {
+            self.compact_log(turn);
+        }
     }
 
     fn on_compacted(&mut self, turn: &mut Turn<E>, applied: EntryId, to: EntryId) {

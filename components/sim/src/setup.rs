@@ -193,6 +193,7 @@ tunables! {
     "log-gc-entries-max" number store.raftstore.log_gc_entries_max;
     "log-gc-bytes-max" number store.raftstore.log_gc_bytes_max;
     "log-gc-entries-min" number store.raftstore.log_gc_entries_min;
+    "log-gc-bytes-min" number store.raftstore.log_gc_bytes_min;
     "log-gc-interval" duration store.raftstore.log_gc_interval;
     "region-heartbeat-interval" duration store.raftstore.region_heartbeat_interval;
     "hibernate-after" duration store.raftstore.hibernate_after;
@@ -269,6 +270,8 @@ fn draw_store(dice: &mut SplitMix) -> store::Config {
         entry_cache_bytes: tight(dice, 1, 2_000, raft.entry_cache_bytes),
         ..raft
     };
+    // About what so many entries weigh here, so that at times the one comes first and at times the other.
+    raftstore.log_gc_bytes_min = 50 * raftstore.log_gc_entries_min;
     // Drawn aside, so that the rest of a setup does not depend on it. Mostly soon: then regions sleep between requests.
     let mut sleep = dice.fork("sleep");
     let after_ms = if sleep.chance(1, 5) { 0 } else { tight(&mut sleep, 100, 700, 3_000) };

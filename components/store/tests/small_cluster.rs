@@ -3,13 +3,13 @@
 //! Faults and interleavings are the simulator's; this shows that the parts fit.
 
 use bytes::Bytes;
-use engine::{Cf, Engine, MemEngine};
+use engine::{Cf, Engine, MemEngine, Snapshot as _};
 use env::Clock;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use store::{Actor, Config, Effect, Event, Join, JoinStep, Store, StoreIdent};
-use types::{ClusterId, MonoTime, Peer, PeerId, Region, RegionId, StoreId, Timestamp};
+use types::{ClusterId, KeyRange, LogIndex, MonoTime, Peer, PeerId, Region, RegionId, StoreId, Timestamp};
 use wire::kv::{KvCommand, KvError, KvReply, KvRequest, Scan, WriteOp};
 use wire::pd::{Instruction, PdReply, PdRequest, RegionHeartbeat, SplitIds, Step, StoreInfo};
 use wire::store::{SnapshotPiece, SnapshotVerdict, StoreMessage};
@@ -570,6 +570,44 @@ fn a_follower_that_missed_a_compacted_log_takes_a_snapshot() {
         engine.get(Cf::Default, b"k59").expect("readable").is_some()
     });
     assert!(cluster.snapshots > before);
+}
+
+/// A log that grows fast is cut as it grows, long before it is looked at by time: what is cut before memtables are flushed
+/// costs no files. Only what everybody has goes, so nobody needs a snapshot for it.
+#[test]
+fn a_busy_log_is_cut_as_it_grows_but_for_what_somebody_lacks() {
+    let mut config = config();
+    config.raftstore.log_gc_interval = Duration::from_secs(3600);
+    config.raftstore.log_gc_bytes_min = 8 << 10;
+    let mut cluster = Cluster::new(3, config);
+    cluster.replicate();
+    let leader = cluster.leader_of(b"a").store_id;
+    let held = |cluster: &Cluster| -> usize {
+        let (first, end) =
+            (raft_log::keys::entry(RegionId(2), LogIndex::ZERO), raft_log::keys::state(RegionId(2)));
+        let snapshot = cluster.engines[&leader].snapshot();
+        let mut entries = snapshot.iter(Cf::Raft, &KeyRange::new(first.to_vec(), end.to_vec()));
+        std::iter::successors(entries.seek_to_first().then_some(()), |()| entries.next().then_some(()))
+            .count()
+    };
+    let value = "v".repeat(1 << 10);
+    for number in 0..100 {
+        cluster.put(&format!("k{number}"), &value);
+    }
+    assert!(held(&cluster) < 20, "a hundred were written, {} are held", held(&cluster));
+    let cut = *cluster.stores.keys().find(|id| **id != leader).expect("three stores");
+    cluster.cut = vec![cut];
+    for number in 100..200 {
+        cluster.put(&format!("k{number}"), &value);
+    }
+    assert!(held(&cluster) >= 100, "one lacks a hundred, {} are held", held(&cluster));
+    let before = cluster.snapshots;
+    cluster.cut.clear();
+    let engine = cluster.engines[&cut].clone();
+    cluster.until("the follower has the last key", |_| {
+        engine.get(Cf::Default, b"k199").expect("readable").is_some()
+    });
+    assert_eq!(cluster.snapshots, before);
 }
 
 /// Logs are never cut by themselves here; one is because somebody wants it, and a follower that was away needs a snapshot.

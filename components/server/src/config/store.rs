@@ -117,9 +117,11 @@ pub struct RaftConfig {
     pub log_gc_entries_max: u64,
     /// … or so much of them.
     pub log_gc_size_max: ByteSize,
-    /// A log is compacted up to what all peers hold once that is so many entries.
+    /// A log is compacted up to what all peers hold once that is so many entries …
     pub log_gc_entries_min: u64,
-    /// How often logs are looked at.
+    /// … or it has grown by so much, which is when it is looked at.
+    pub log_gc_size_min: ByteSize,
+    /// How often logs are looked at that grow slowly.
     pub log_gc_interval: Span,
     /// A region that nobody has wanted anything of for so long sleeps; zero: regions never sleep.
     pub hibernate_after: Span,
@@ -145,6 +147,7 @@ impl Default for RaftConfig {
             log_gc_entries_max: defaults.log_gc_entries_max,
             log_gc_size_max: ByteSize(defaults.log_gc_bytes_max),
             log_gc_entries_min: defaults.log_gc_entries_min,
+            log_gc_size_min: ByteSize(defaults.log_gc_bytes_min),
             log_gc_interval: Span(defaults.log_gc_interval),
             hibernate_after: Span(defaults.hibernate_after),
             down_after: Span(defaults.down_after),
@@ -316,6 +319,7 @@ impl StoreConfig {
                 log_gc_entries_max: self.raft.log_gc_entries_max,
                 log_gc_bytes_max: self.raft.log_gc_size_max.0,
                 log_gc_entries_min: self.raft.log_gc_entries_min,
+                log_gc_bytes_min: self.raft.log_gc_size_min.0,
                 log_gc_interval: self.raft.log_gc_interval.0,
                 region_heartbeat_interval: self.region.heartbeat_interval.0,
                 hibernate_after: self.raft.hibernate_after.0,
