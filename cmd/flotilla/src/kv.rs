@@ -7,10 +7,11 @@ use crate::trace;
 use anyhow::Context as _;
 use bytes::Bytes;
 use clap::{Args, Subcommand};
-use client::{CallTrace, RawClient, ScanOptions};
+use client::{CallTrace, RawClient, ScanOptions, TimeToLive};
 use serde_json::{Value, json};
 use std::io::{Read as _, Write as _};
 use std::path::PathBuf;
+use std::time::Duration;
 use types::{Key, KeyRange};
 
 /// Reads and writes raw keys.
@@ -54,9 +55,18 @@ enum Command {
         /// Only if the key has no value; exit code 1 if it has one.
         #[arg(long)]
         if_absent: bool,
+        /// The value is gone after so long, for instance 10s or 2h.
+        #[arg(long, value_parser = humantime::parse_duration, conflicts_with = "trace")]
+        ttl: Option<Duration>,
         /// Say where the time went, on the standard error; with --json within the object.
         #[arg(long, conflicts_with = "if_absent")]
         trace: bool,
+    },
+    /// Print for how much longer a key has its value, in milliseconds, or `unlimited`; exit code 1 if it has none.
+    Ttl {
+        /// The key.
+        #[arg(value_parser = parse_key)]
+        key: Key,
     },
     /// Remove keys; those that are not there stay so.
     Delete {
@@ -103,6 +113,9 @@ enum Command {
         /// It then holds nothing.
         #[arg(long)]
         delete: bool,
+        /// What it then holds is gone after so long.
+        #[arg(long, value_parser = humantime::parse_duration, conflicts_with = "delete")]
+        ttl: Option<Duration>,
     },
 }
 
@@ -176,11 +189,18 @@ pub(crate) async fn run(kv: Kv) -> anyhow::Result<Outcome> {
     let client = kv.within.raw(&kv.remote.connect().await?).await?;
     match kv.command {
         Command::Get { key, raw, trace } => get(&client, key, raw, trace, kv.json).await,
-        Command::Put { key, value, if_absent, trace } => {
+        Command::Put { key, value, if_absent, ttl, trace } => {
             let value = value.read()?;
             if if_absent {
-                let swap = client.put_if_absent(key, value).await?;
+                let swap = match ttl {
+                    Some(ttl) => client.put_if_absent_with_ttl(key, value, ttl).await?,
+                    None => client.put_if_absent(key, value).await?,
+                };
                 return swapped(swap.succeeded, swap.previous.as_deref(), kv.json);
+            }
+            if let Some(ttl) = ttl {
+                client.put_with_ttl(key, value, ttl).await?;
+                return done(kv.json, None);
             }
             if trace {
                 let told = client.put_traced(key, value).await?;
@@ -189,6 +209,7 @@ pub(crate) async fn run(kv: Kv) -> anyhow::Result<Outcome> {
             client.put(key, value).await?;
             done(kv.json, None)
         }
+        Command::Ttl { key } => time_to_live(&client, &key, kv.json).await,
         Command::Delete { keys } => {
             client.batch_delete(keys).await?;
             done(kv.json, None)
@@ -205,8 +226,12 @@ pub(crate) async fn run(kv: Kv) -> anyhow::Result<Outcome> {
             let options = ScanOptions { limit, reverse, keys_only, ..ScanOptions::default() };
             scan(&client, range.range(), options, kv.json).await
         }
-        Command::Cas { key, expected, new, .. } => {
-            let swap = client.compare_and_swap(key, expected.map(Bytes::from), new.map(Bytes::from)).await?;
+        Command::Cas { key, expected, new, ttl, .. } => {
+            let (expected, new) = (expected.map(Bytes::from), new.map(Bytes::from));
+            let swap = match (new, ttl) {
+                (Some(new), Some(ttl)) => client.compare_and_swap_with_ttl(key, expected, new, ttl).await?,
+                (new, _) => client.compare_and_swap(key, expected, new).await?,
+            };
             swapped(swap.succeeded, swap.previous.as_deref(), kv.json)
         }
     }
@@ -241,6 +266,25 @@ async fn get(client: &RawClient, key: Key, raw: bool, trace: bool, json: bool) -
         show_trace(told.as_ref());
     }
     Ok(Outcome::Done)
+}
+
+async fn time_to_live(client: &RawClient, key: &Key, json: bool) -> anyhow::Result<Outcome> {
+    let found = client.get_ttl(key.clone()).await?;
+    let left_ms = match found {
+        Some(TimeToLive::Left(left)) => Some(u64::try_from(left.as_millis()).unwrap_or(u64::MAX)),
+        Some(TimeToLive::Unlimited) | None => None,
+    };
+    if json {
+        let (name, name_hex) = (show_key(key), to_hex(key));
+        print_line(json!({"key": name, "key_hex": name_hex, "found": found.is_some(), "ttl_ms": left_ms}))?;
+    } else {
+        match (found, left_ms) {
+            (None, _) => eprintln!("not found: {}", show_key(key)),
+            (Some(_), Some(left_ms)) => println!("{left_ms}"),
+            (Some(_), None) => println!("unlimited"),
+        }
+    }
+    Ok(if found.is_some() { Outcome::Done } else { Outcome::No })
 }
 
 async fn scan(

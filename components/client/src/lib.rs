@@ -32,8 +32,8 @@ pub use client_core::Options as CallOptions;
 pub use client_core::{
     Admin, Attempt, CallTrace, Cause, ClientStats, Cluster, Collected, Collector, CommitProtocol, Core,
     Error, Incomplete, InvalidArgument, Isolation, KeyHistory, Keyspace, KeyspaceClient, KvPair, LockInfo,
-    LockKind, RawClient, Savepoint, Scan, ScanOptions, SeenWait, Snapshot, Span, Stage, Swap, Trace,
-    Transaction, TxnClient, TxnError, Version, VersionKind, WaitEdge,
+    LockKind, RawClient, Savepoint, Scan, ScanOptions, SeenWait, Snapshot, Span, Stage, Swap, TimeToLive,
+    Trace, Transaction, TxnClient, TxnError, Version, VersionKind, WaitEdge,
 };
 pub use transport::Settings;
 pub use types::{Key, KeyRange, Region, RegionId, SafePoints, StoreId, Timestamp};

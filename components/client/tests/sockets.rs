@@ -98,7 +98,8 @@ impl Playmate {
             }
             KvCommand::Scan(scan) => {
                 let pairs = data.iter().filter(|(key, _)| scan.range.contains(key));
-                let pairs = pairs.map(|(key, value)| KvPair { key: key.clone(), value: value.clone() });
+                let pairs =
+                    pairs.map(|(key, value)| KvPair { key: key.clone(), value: value.clone(), ttl_ms: 0 });
                 KvReply::Page { pairs: pairs.take(scan.limit as usize).collect(), resume: None }
             }
             KvCommand::Write { ops } => {
@@ -106,6 +107,7 @@ impl Playmate {
                     match op {
                         WriteOp::Put { key, .. } if key.ends_with(SILENT) => return None,
                         WriteOp::Put { key, value } => drop(data.insert(key.clone(), value.clone())),
+                        WriteOp::PutFor { .. } => panic!("values do not end here"),
                         WriteOp::Delete { key } => drop(data.remove(key)),
                         WriteOp::DeleteRange { range } => data.retain(|key, _| !range.contains(key)),
                     }

@@ -30,7 +30,7 @@ impl Item for KeyAt {
 impl Item for WriteOp {
     fn key(&self) -> &Key {
         match self {
-            Self::Put { key, .. } | Self::Delete { key } => key,
+            Self::Put { key, .. } | Self::PutFor { key, .. } | Self::Delete { key } => key,
             Self::DeleteRange { range } => &range.start,
         }
     }
@@ -67,6 +67,12 @@ impl Work for Writing {
 pub(crate) fn put_ops(pairs: Vec<(Key, Bytes)>) -> Vec<WriteOp> {
     let last: BTreeMap<Key, Bytes> = pairs.into_iter().collect();
     last.into_iter().map(|(key, value)| WriteOp::Put { key, value }).collect()
+}
+
+/// The same, for a while.
+pub(crate) fn put_ops_for(pairs: Vec<(Key, Bytes)>, ttl_ms: u64) -> Vec<WriteOp> {
+    let last: BTreeMap<Key, Bytes> = pairs.into_iter().collect();
+    last.into_iter().map(|(key, value)| WriteOp::PutFor { key, value, ttl_ms }).collect()
 }
 
 impl Core {

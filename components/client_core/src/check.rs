@@ -1,6 +1,7 @@
 //! What a call may ask for; all is checked before anything is sent.
 
 use crate::error::InvalidArgument;
+use std::time::Duration;
 use types::{KEY_SIZE_MAX, KeyRange, VALUE_SIZE_MAX};
 
 /// A key that is read or written.
@@ -18,6 +19,14 @@ pub(crate) fn check_value(value: &[u8]) -> Result<(), InvalidArgument> {
             Err(InvalidArgument::ValueTooLong { size, size_max: VALUE_SIZE_MAX })
         }
         _ => Ok(()),
+    }
+}
+
+/// In milliseconds; what is shorter counts as one.
+pub(crate) fn check_ttl(ttl: Duration) -> Result<u64, InvalidArgument> {
+    match ttl.is_zero() {
+        true => Err(InvalidArgument::NoTimeToLive),
+        false => Ok(u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX).max(1)),
     }
 }
 

@@ -92,6 +92,9 @@ pub enum InvalidArgument {
         /// What is allowed.
         size_max: usize,
     },
+    /// A value is to end at once.
+    #[error("a value that ends lives for a millisecond at least")]
+    NoTimeToLive,
     /// A range starts behind its end.
     #[error("a range may not start behind its end")]
     RangeReversed,

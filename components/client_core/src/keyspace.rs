@@ -2,7 +2,7 @@
 
 use bytes::{Buf, BufMut, BytesMut};
 use codec::ordered::{first_ordered_at, ordered_len, put_ordered, read_ordered};
-use types::{Key, KeyRange, escape_key};
+use types::{Key, KeyRange, RAW_MODE, TXN_MODE, escape_key};
 
 /// The keys of one user of the cluster: a mode and an id before every key.
 ///
@@ -14,8 +14,6 @@ pub struct Keyspace {
     id: u32,
 }
 
-const RAW_MODE: u8 = b'r';
-const TXN_MODE: u8 = b'x';
 const PREFIX_SIZE: usize = 4;
 
 impl Keyspace {

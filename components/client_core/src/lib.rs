@@ -43,7 +43,7 @@ pub use crate::error::{Cause, Error, Incomplete, InvalidArgument};
 pub use crate::keyspace::Keyspace;
 pub use crate::options::Options;
 pub use crate::port::{Ports, Rpc, RpcError, Spawn, Timers};
-pub use crate::raw::{CallTrace, RawClient, Swap};
+pub use crate::raw::{CallTrace, RawClient, Swap, TimeToLive};
 pub use crate::scan::{Scan, ScanOptions};
 pub use crate::seeded_bug::{Bugs, SeededBug};
 pub use crate::stats::ClientStats;

@@ -1,5 +1,9 @@
 //! Raw keys and values.
 
+mod ttl;
+
+pub use ttl::TimeToLive;
+
 use crate::batch::{KeyAt, put_ops};
 use crate::call::{Attempt, Call, Effect, Traced};
 use crate::check::{check_key, check_range, check_value};
@@ -154,13 +158,21 @@ impl RawClient {
         &self,
         pairs: impl IntoIterator<Item = (K, V)>,
     ) -> Result<(), Error> {
+        let pairs = self.checked_pairs(pairs)?;
+        self.core.batch_write(self.keyspace, put_ops(pairs), self.deadline).await
+    }
+
+    fn checked_pairs<K: Into<Key>, V: Into<Bytes>>(
+        &self,
+        pairs: impl IntoIterator<Item = (K, V)>,
+    ) -> Result<Vec<(Key, Bytes)>, InvalidArgument> {
         let mut checked = Vec::new();
         for (key, value) in pairs {
             let (key, value) = (self.key(key)?, value.into());
             check_value(&value)?;
             checked.push((key, value));
         }
-        self.core.batch_write(self.keyspace, put_ops(checked), self.deadline).await
+        Ok(checked)
     }
 
     /// Removes a key; one that is not there stays so.
@@ -238,10 +250,14 @@ impl RawClient {
         for value in expected.iter().chain(&new) {
             check_value(value)?;
         }
-        let mut call = self.core.begin(Effect::Write, self.deadline);
         let command = KvCommand::CompareAndSwap { key: key.clone(), expected, new };
+        self.swap(&key, command).await
+    }
+
+    async fn swap(&self, key: &Key, command: KvCommand) -> Result<Swap, Error> {
+        let mut call = self.core.begin(Effect::Write, self.deadline);
         self.core
-            .on_key(&mut call, &key, command, |reply| match reply {
+            .on_key(&mut call, key, command, |reply| match reply {
                 KvReply::Swapped { succeeded, previous } => Some(Swap { succeeded, previous }),
                 _ => None,
             })

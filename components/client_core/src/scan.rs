@@ -207,7 +207,7 @@ impl Scan {
                 let keyspace = self.keyspace;
                 let decoded = pairs.into_iter().map(|pair| KvPair {
                     key: keyspace.strip(pair.key).expect("the page was checked to lie in the key space"),
-                    value: pair.value,
+                    ..pair
                 });
                 self.ready.extend(decoded);
             }
@@ -252,7 +252,8 @@ impl Scan {
             pairs.into_iter().map(|pair| (pair.key, Some(pair.value))).collect();
         let hide = |value: Bytes| if self.options.keys_only { Bytes::new() } else { value };
         merged.extend(here.into_iter().map(|(key, value): (Key, Option<Bytes>)| (key, value.map(hide))));
-        let pairs = merged.into_iter().filter_map(|(key, value)| Some(KvPair { key, value: value? }));
+        let pairs =
+            merged.into_iter().filter_map(|(key, value)| Some(KvPair { key, value: value?, ttl_ms: 0 }));
         if self.options.reverse { pairs.rev().take(wanted).collect() } else { pairs.take(wanted).collect() }
     }
 }
@@ -371,7 +372,7 @@ impl Core {
                     let pair = |item| {
                         let TxnItem { key, value, lock } = item;
                         locks.extend(lock.map(|lock| LockInfo { key: key.clone(), ..lock }));
-                        KvPair { key, value }
+                        KvPair { key, value, ttl_ms: 0 }
                     };
                     let pairs = items.into_iter().map(pair).collect();
                     Some(Piece { pairs, locks, resume })

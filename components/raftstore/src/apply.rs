@@ -3,6 +3,8 @@
 //! What an entry does depends on replicated state alone, so that every replica does the same: no clock, no local
 //! configuration. A command that does not apply (its epoch is over, its change is invalid) is consumed all the same.
 
+mod raw;
+
 use crate::command::{Change, Command, WriteItem};
 use crate::effects::Token;
 use crate::membership::{self, ChangeError};
@@ -17,10 +19,11 @@ use bytes::Bytes;
 use codec::Decode;
 use engine::{Cf, Engine, EngineError, WriteBatch};
 use raft::{ConfChange, ConfChangeKind, Entries, Entry, EntryId, EntryKind};
+use raw::Swap;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use types::{Key, KeyRange, LogIndex, Peer, PeerId, PeerRole, Region, RegionId, Timestamp};
-use wire::kv::{KvError, KvReply, WriteOp};
+use wire::kv::{KvError, KvReply};
 use wire::pd::SplitIds;
 use wire::txn::TxnFault;
 
@@ -376,21 +379,24 @@ impl<E: Engine> Turn<'_, E> {
     ) -> Result<Result<KvReply, KvError>, EngineError> {
         Ok(Ok(match item {
             WriteItem::Ops(ops) => {
-                for op in ops {
-                    self.op(op);
-                }
+                self.ops(region, ops, 0)?;
                 KvReply::Written
             }
-            WriteItem::CompareAndSwap { key, expected, new } => {
-                let previous = self.read(key)?;
-                let succeeded = previous == *expected;
-                if succeeded {
-                    match new {
-                        Some(value) => self.put(key, value),
-                        None => self.delete(key),
-                    }
-                }
-                KvReply::Swapped { succeeded, previous }
+            WriteItem::OpsAt { now_ms, ops } => {
+                self.ops(region, ops, *now_ms)?;
+                KvReply::Written
+            }
+            WriteItem::CompareAndSwap { key, expected, new, now_ms } => {
+                let new = new.as_ref();
+                return self.swap(region, &Swap { key, expected, new, ttl_ms: None, now_ms: *now_ms });
+            }
+            WriteItem::CompareAndSwapFor { key, expected, new, ttl_ms, now_ms } => {
+                let (new, ttl_ms) = (Some(new), Some(*ttl_ms));
+                return self.swap(region, &Swap { key, expected, new, ttl_ms, now_ms: *now_ms });
+            }
+            WriteItem::RemoveEnded { now_ms, keys } => {
+                self.remove_ended(keys, *now_ms)?;
+                KvReply::Written
             }
             WriteItem::Changes(changes) => {
                 for change in changes {
@@ -465,19 +471,6 @@ impl<E: Engine> Turn<'_, E> {
             Change::Delete { key, .. } => self.out.batch.delete(cf, key),
         }
         Ok(())
-    }
-
-    fn op(&mut self, op: &WriteOp) {
-        match op {
-            WriteOp::Put { key, value } => self.put(key, value),
-            WriteOp::Delete { key } => self.delete(key),
-            WriteOp::DeleteRange { range } => {
-                self.out.batch.delete_range(Cf::Default, &range.start, &range.end);
-                if let Some(overlay) = &mut self.overlay {
-                    overlay.delete_range(range);
-                }
-            }
-        }
     }
 
     fn put(&mut self, key: &Key, value: &Bytes) {

@@ -5,6 +5,7 @@ use codec::Encode;
 use engine::{MemEngine, Snapshot as _};
 use std::sync::Arc;
 use types::{Epoch, LogIndex, MonoTime, StoreId, Term};
+use wire::kv::WriteOp;
 
 const REGION: RegionId = RegionId(2);
 
@@ -56,7 +57,8 @@ fn put(key: &'static str, value: &'static str) -> WriteItem {
 }
 
 fn swap(key: &'static str, expected: Option<&'static str>, new: &'static str) -> WriteItem {
-    WriteItem::CompareAndSwap { key: key.into(), expected: expected.map(Bytes::from), new: Some(new.into()) }
+    let (expected, new) = (expected.map(Bytes::from), Some(new.into()));
+    WriteItem::CompareAndSwap { key: key.into(), expected, new, now_ms: 0 }
 }
 
 fn swapped(succeeded: bool, previous: Option<&'static str>) -> Result<KvReply, KvError> {
@@ -218,7 +220,7 @@ fn answers_know_how_their_entry_came_here() {
 
 fn guard(guarded: u64, removed: u64) -> WriteItem {
     let common = |at| types::SafePoints::common(Timestamp(at));
-    WriteItem::Guard(GcRecord { guarded: common(guarded), removed: common(removed) })
+    WriteItem::Guard(GcRecord { guarded: common(guarded), removed: common(removed), has_ends: false })
 }
 
 fn of_txn(start_ts: u64, gets_locks: bool) -> WriteItem {
@@ -275,4 +277,55 @@ fn a_guard_is_inherited_by_pieces_and_sent_with_snapshots() {
     // As an earlier version sends it.
     let earlier = raft::Snapshot { data: record.removed.to_bytes(), ..sent };
     assert_eq!(records::beside_in(&earlier).map(|beside| beside.gc), Ok(GcRecord::default()));
+}
+
+fn put_for(key: &'static str, value: &'static str, ttl_ms: u64, now_ms: u64) -> WriteItem {
+    WriteItem::OpsAt { now_ms, ops: vec![WriteOp::PutFor { key: key.into(), value: value.into(), ttl_ms }] }
+}
+
+/// What ends is compared, and removed, by the time that stands in the entry: all replicas decide alike, whenever they apply
+/// it. Where the entry has none, nothing is done to a value that may be over.
+#[test]
+fn values_end_by_the_time_of_the_entry() {
+    let engine = MemEngine::new();
+    let mut applier = applier(&engine, 3);
+    let swap_at = |now_ms, expected: Option<&'static str>, new: &'static str| WriteItem::CompareAndSwap {
+        key: "a".into(),
+        expected: expected.map(Bytes::from),
+        new: Some(new.into()),
+        now_ms,
+    };
+    let swap_for = WriteItem::CompareAndSwapFor {
+        key: "a".into(),
+        expected: Some("3".into()),
+        new: "4".into(),
+        ttl_ms: 5,
+        now_ms: 120,
+    };
+    let remove = |now_ms| WriteItem::RemoveEnded { now_ms, keys: vec!["a".into(), "b".into()] };
+    let items = vec![
+        put_for("a", "1", 10, 100),
+        swap_at(109, Some("1"), "2"),
+        put_for("a", "2", 10, 100),
+        swap_at(0, Some("2"), "x"),
+        swap_at(110, Some("2"), "x"),
+        swap_at(110, None, "3"),
+        swap_for,
+        put_for("b", "5", 100, 100),
+        remove(124),
+        swap_at(124, Some("x"), "x"),
+        remove(125),
+    ];
+    let batch = applier.apply(vec![task(vec![write(items)])]).expect("readable");
+    let answers = replies(&batch);
+    assert_eq!(answers[1], swapped(true, Some("1")));
+    assert_eq!(answers[3], Err(crate::write::busy(wire::kv::BusyReason::Clock)));
+    assert_eq!(answers[4..7], [swapped(false, None), swapped(true, None), swapped(true, Some("3"))]);
+    assert_eq!(answers[9], swapped(false, Some("4")), "its time is not over");
+    engine.write(&batch.batch).expect("no fault was injected");
+    let stored = |key: &[u8]| engine.get(Cf::Default, key).expect("readable").map(crate::raw_value);
+    assert_eq!(stored(b"a"), None);
+    assert_eq!(stored(b"b"), Some(crate::RawValue { value: "5".into(), ends_ms: Some(200) }));
+    let record = GcRecord { has_ends: true, ..GcRecord::default() };
+    assert_eq!(gc_record(&engine.snapshot(), REGION), Ok(record), "there is something to look for");
 }

@@ -57,6 +57,8 @@ pub enum WriteItem {
         expected: Option<Bytes>,
         /// What it then holds.
         new: Option<Bytes>,
+        /// By which it is judged whether what it holds is over, as of [`WriteItem::OpsAt`]; zero if nobody knows.
+        now_ms: u64,
     },
     /// What a command of a transaction has decided on a view of the region: all of it, in order.
     Changes(Vec<Change>),
@@ -72,13 +74,43 @@ pub enum WriteItem {
     },
     /// Old versions of the region's keys may go: nothing that would need them comes any more.
     Guard(GcRecord),
+    /// As [`WriteItem::Ops`], at a time: values among them are gone some time after it.
+    OpsAt {
+        /// By the placement driver's clock as the leader knows it, in milliseconds.
+        now_ms: u64,
+        /// The operations, in order.
+        ops: Vec<WriteOp>,
+    },
+    /// As [`WriteItem::CompareAndSwap`], and the new value is gone some time after.
+    CompareAndSwapFor {
+        /// The key.
+        key: Key,
+        /// What it must hold.
+        expected: Option<Bytes>,
+        /// What it then holds.
+        new: Bytes,
+        /// For how long, in milliseconds.
+        ttl_ms: u64,
+        /// As of [`WriteItem::OpsAt`].
+        now_ms: u64,
+    },
+    /// Remove what these raw keys hold, where it is over.
+    RemoveEnded {
+        /// As of [`WriteItem::OpsAt`].
+        now_ms: u64,
+        /// The keys.
+        keys: Vec<Key>,
+    },
 }
 codec_enum!(WriteItem {
     1 = Ops(ops),
-    2 = CompareAndSwap { key, expected, new },
+    2 = CompareAndSwap { key, expected, new, now_ms },
     3 = Changes(changes),
     4 = OfTxn { start_ts, gets_locks, changes },
     5 = Guard(record),
+    6 = OpsAt { now_ms, ops },
+    7 = CompareAndSwapFor { key, expected, new, ttl_ms, now_ms },
+    8 = RemoveEnded { now_ms, keys },
 });
 
 /// One change of a record, in a family of the region's data.
@@ -131,17 +163,21 @@ impl WriteItem {
     #[must_use]
     pub fn size_bytes(&self) -> usize {
         const ENVELOPE: usize = 16;
+        let len = |value: &Option<Bytes>| value.as_ref().map_or(0, Bytes::len);
         ENVELOPE
             + match self {
-                Self::Ops(ops) => ops.iter().map(|op| op.size_bytes() + ENVELOPE).sum(),
+                Self::Ops(ops) | Self::OpsAt { ops, .. } => {
+                    ops.iter().map(|op| op.size_bytes() + ENVELOPE).sum()
+                }
                 Self::Guard(record) => record.guarded.own.len() * ENVELOPE,
                 Self::Changes(changes) | Self::OfTxn { changes, .. } => {
                     changes.iter().map(|change| change.size_bytes() + ENVELOPE).sum()
                 }
-                Self::CompareAndSwap { key, expected, new } => {
-                    let len = |value: &Option<Bytes>| value.as_ref().map_or(0, Bytes::len);
-                    key.len() + len(expected) + len(new)
+                Self::CompareAndSwap { key, expected, new, .. } => key.len() + len(expected) + len(new),
+                Self::CompareAndSwapFor { key, expected, new, .. } => {
+                    key.len() + len(expected) + new.len() + ENVELOPE
                 }
+                Self::RemoveEnded { keys, .. } => keys.iter().map(|key| key.len() + ENVELOPE).sum(),
             }
     }
 }

@@ -254,6 +254,8 @@ pub struct ReadyRead<S> {
     pub snapshot: Arc<S>,
     /// The leadership that has vouched for it: all that was committed before it is in the snapshot.
     pub term: Term,
+    /// When it was found that the read may be served.
+    pub now: MonoTime,
 }
 
 /// A snapshot that Raft wants sent.

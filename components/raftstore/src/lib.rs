@@ -27,6 +27,7 @@ mod meta;
 mod meta_tests;
 mod peer;
 mod quiet;
+mod raw_value;
 mod read;
 mod records;
 mod recover;
@@ -51,6 +52,7 @@ pub use install::check_snapshot;
 pub use membership::{ChangeError, apply_change, conf_state};
 pub use meta::{Delegate, StoreMeta};
 pub use raft::Snapshot as RaftSnapshot;
+pub use raw_value::{RawValue, TimeUnknown, raw_value, raw_value_in};
 pub use records::{
     ApplyRecord, GcRecord, LOG_START, PeerState, RegionRecord, RemovedPeer, UninitializedPeer, all_regions,
     delete_data, forget_region, gc_record, gc_record_of, guarded_to, is_gc_record, put_apply, put_gc,

@@ -81,7 +81,7 @@ impl<E: Engine> PeerState<E> {
             } else {
                 let snapshot = snapshot.get_or_insert_with(|| Arc::new(turn.shared.engine.snapshot()));
                 let (region, snapshot) = (self.region.clone(), snapshot.clone());
-                turn.out.reads.push(ReadyRead { request, region, snapshot, term });
+                turn.out.reads.push(ReadyRead { request, region, snapshot, term, now: turn.now });
             }
         }
         self.reads.waiting = later;

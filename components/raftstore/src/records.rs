@@ -95,15 +95,19 @@ pub struct GcRecord {
     pub guarded: SafePoints,
     /// Versions may be gone that are not the newest ones by then.
     pub removed: SafePoints,
+    /// Some raw value of the region may end, or have ended; it was written as such at some time.
+    pub has_ends: bool,
 }
-codec_struct!(GcRecord { guarded, removed });
+codec_struct!(GcRecord { guarded, removed, has_ends });
 
 impl GcRecord {
-    /// Rises wherever `other` is higher. Returns whether anything has changed.
+    /// Rises wherever `other` is higher, or knows of values that end. Returns whether anything has changed.
     pub fn raise(&mut self, other: &Self) -> bool {
         let guarded = self.guarded.raise(&other.guarded);
         let removed = self.removed.raise(&other.removed);
-        self.guarded.raise(&self.removed) || guarded || removed
+        let has_ends = other.has_ends && !self.has_ends;
+        self.has_ends |= other.has_ends;
+        self.guarded.raise(&self.removed) || guarded || removed || has_ends
     }
 
     /// Who reads or began above this is not concerned by it.

@@ -38,6 +38,10 @@ env::seeded_bugs! {
     StaleWriteAcknowledged,
     /// A conditional write does not see what is before it in the same batch.
     CasIgnoresOpenBatch,
+    /// A conditional write compares with a value whose time is over.
+    EndedValueCompared,
+    /// Values that were found to be over are removed, whatever their keys hold by then.
+    RemovesWhatIsThere,
     /// A change of members is applied, but not to the region's record on disk.
     ConfChangeNotSaved,
     /// A change of members is not counted as applied: whoever restarts applies it again.

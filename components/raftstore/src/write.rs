@@ -216,10 +216,13 @@ pub(crate) fn busy(reason: BusyReason) -> KvError {
 /// Deletes free space, in time: they go on out of the reserve.
 fn needs_space(item: &WriteItem) -> bool {
     match item {
-        WriteItem::Ops(ops) => ops.iter().any(|op| matches!(op, WriteOp::Put { .. })),
+        WriteItem::Ops(ops) | WriteItem::OpsAt { ops, .. } => {
+            ops.iter().any(|op| matches!(op, WriteOp::Put { .. } | WriteOp::PutFor { .. }))
+        }
         WriteItem::CompareAndSwap { new, .. } => new.is_some(),
+        WriteItem::CompareAndSwapFor { .. } => true,
         WriteItem::Changes(changes) | WriteItem::OfTxn { changes, .. } => changes.iter().any(takes_a_lock),
-        WriteItem::Guard(_) => false,
+        WriteItem::Guard(_) | WriteItem::RemoveEnded { .. } => false,
     }
 }
 
@@ -230,8 +233,11 @@ fn takes_a_lock(change: &Change) -> bool {
 
 fn item_inside(item: &WriteItem, range: &KeyRange) -> bool {
     match item {
-        WriteItem::Ops(ops) => ops.iter().all(|op| op_inside(op, range)),
-        WriteItem::CompareAndSwap { key, .. } => range.contains(key),
+        WriteItem::Ops(ops) | WriteItem::OpsAt { ops, .. } => ops.iter().all(|op| op_inside(op, range)),
+        WriteItem::CompareAndSwap { key, .. } | WriteItem::CompareAndSwapFor { key, .. } => {
+            range.contains(key)
+        }
+        WriteItem::RemoveEnded { keys, .. } => keys.iter().all(|key| range.contains(key)),
         WriteItem::Changes(changes) | WriteItem::OfTxn { changes, .. } => {
             changes.iter().all(|change| range.contains(change.key()))
         }
@@ -241,7 +247,9 @@ fn item_inside(item: &WriteItem, range: &KeyRange) -> bool {
 
 fn op_inside(op: &WriteOp, range: &KeyRange) -> bool {
     match op {
-        WriteOp::Put { key, .. } | WriteOp::Delete { key } => range.contains(key),
+        WriteOp::Put { key, .. } | WriteOp::PutFor { key, .. } | WriteOp::Delete { key } => {
+            range.contains(key)
+        }
         WriteOp::DeleteRange { range: deleted } => range.covers(deleted) && !deleted.end.is_empty(),
     }
 }

@@ -191,6 +191,7 @@ impl ReferenceStore {
                     pairs.push(KvPair {
                         key: bytes::Bytes::copy_from_slice(iterator.key()),
                         value: bytes::Bytes::copy_from_slice(iterator.value()),
+                        ttl_ms: 0,
                     });
                     found = if scan.reverse { iterator.prev() } else { iterator.next() };
                 }
@@ -204,6 +205,11 @@ impl ReferenceStore {
                 for op in &ops {
                     match op {
                         WriteOp::Put { key, value } => batch.put(Cf::Default, key, value),
+                        WriteOp::PutFor { .. } => {
+                            return Err(KvError::InvalidRequest {
+                                message: "values here do not end".to_owned(),
+                            });
+                        }
                         WriteOp::Delete { key } => batch.delete(Cf::Default, key),
                         WriteOp::DeleteRange { range } => {
                             batch.delete_range(Cf::Default, &range.start, &range.end)
@@ -237,6 +243,8 @@ impl ReferenceStore {
             KvCommand::Split { .. }
             | KvCommand::TransferLeader { .. }
             | KvCommand::CompactLog
+            | KvCommand::CompareAndSwapFor { .. }
+            | KvCommand::GetLife { .. }
             | KvCommand::Txn(_)
             | KvCommand::TxnRead(_) => {
                 Err(KvError::InvalidRequest { message: "one store, one region, raw keys".to_owned() })

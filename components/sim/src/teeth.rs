@@ -60,6 +60,14 @@ pub const NOT_ALONE: &[(SeededBug, &str)] = &[
          so what it proves is all there is. The Raft room's own tests send them.",
     ),
     (
+        SeededBug::Regions(raftstore::SeededBug::EndedValueCompared),
+        "No random run has values that end. `raw_ttl`, a script, does.",
+    ),
+    (
+        SeededBug::Regions(raftstore::SeededBug::RemovesWhatIsThere),
+        "No random run has values that end. `raw_ttl`, a script, does.",
+    ),
+    (
         SeededBug::Store(store::SeededBug::DecidedInAnyTerm),
         "A scheduler would have to stand still between its view and what it proposes while leadership goes elsewhere, is used \
          there, and comes back: that is one turn here, and long only where threads are.",
@@ -144,8 +152,10 @@ mod tests {
             store::SeededBug::WokenBeforeApplied,
         ];
         let stores = stores.map(SeededBug::Store);
+        let regions = [raftstore::SeededBug::EndedValueCompared, raftstore::SeededBug::RemovesWhatIsThere];
+        let regions = regions.map(SeededBug::Regions);
         let pd = SeededBug::Pd(pd::SeededBug::LockWaitsNotRemoved);
-        let expected: Vec<_> = std::iter::once(pd).chain(stores).chain(raft).collect();
+        let expected: Vec<_> = std::iter::once(pd).chain(stores).chain(regions).chain(raft).collect();
         assert_eq!(left, expected);
         assert!(bugs.len() >= 25);
     }

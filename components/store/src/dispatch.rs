@@ -3,7 +3,7 @@
 use crate::concurrency::read_at;
 use crate::config::Config;
 use crate::inflight::Inflight;
-use crate::oracle::Doubt;
+use crate::oracle::{Doubt, Oracle};
 use crate::txn::{
     TxnRequest, TxnShared, check_border, check_command, check_read, latest_named, locks_in_the_way,
     size_bytes,
@@ -77,6 +77,12 @@ impl Dispatcher {
         &self.inflight
     }
 
+    /// What time it is.
+    #[must_use]
+    pub fn oracle(&self) -> &Oracle {
+        &self.txn.oracle
+    }
+
     /// A request has come, of several: those that read at a timestamp are announced before views are taken, so that they can
     /// share one.
     pub fn announce(&self, now: MonoTime, request: &KvRequest) {
@@ -108,6 +114,7 @@ impl Dispatcher {
         let worker = worker_of(region_id, self.config.workers);
         let item = match command {
             KvCommand::Get { .. }
+            | KvCommand::GetLife { .. }
             | KvCommand::BatchGet { .. }
             | KvCommand::Scan(_)
             | KvCommand::TxnRead(_) => {
@@ -150,10 +157,23 @@ impl Dispatcher {
                     }
                 };
             }
-            KvCommand::Write { ops } => WriteItem::Ops(ops),
-            KvCommand::CompareAndSwap { key, expected, new } => {
-                WriteItem::CompareAndSwap { key, expected, new }
+            KvCommand::Write { ops } if !ops.iter().any(|op| matches!(op, WriteOp::PutFor { .. })) => {
+                WriteItem::Ops(ops)
             }
+            // From here on it is said in the entry what time it was.
+            KvCommand::Write { ops } => match self.now_ms(now) {
+                Ok(now_ms) => WriteItem::OpsAt { now_ms, ops },
+                Err(error) => return Routed::Answer(Err(error)),
+            },
+            KvCommand::CompareAndSwap { key, expected, new } => {
+                // Where no value ends, it need not be known.
+                let now_ms = self.now_ms(now).unwrap_or_default();
+                WriteItem::CompareAndSwap { key, expected, new, now_ms }
+            }
+            KvCommand::CompareAndSwapFor { key, expected, new, ttl_ms } => match self.now_ms(now) {
+                Ok(now_ms) => WriteItem::CompareAndSwapFor { key, expected, new, ttl_ms, now_ms },
+                Err(error) => return Routed::Answer(Err(error)),
+            },
         };
         let bytes = item.size_bytes();
         match self.admit(bytes, pressure) {
@@ -169,6 +189,14 @@ impl Dispatcher {
     #[must_use]
     pub fn worker_of(&self, region_id: RegionId) -> usize {
         worker_of(region_id, self.config.workers)
+    }
+
+    /// What time it is by the placement driver's clock, in milliseconds; it has told this store since that was started.
+    fn now_ms(&self, now: MonoTime) -> Result<u64, KvError> {
+        match self.txn.oracle.about(now).physical_ms() {
+            0 => Err(busy(BusyReason::Clock)),
+            now_ms => Ok(now_ms),
+        }
     }
 
     fn trust(&self, now: MonoTime, named: Timestamp) -> Result<(), KvError> {
@@ -205,7 +233,7 @@ fn busy(reason: BusyReason) -> KvError {
 /// Why a command cannot be served by anybody, ever.
 fn check(command: &KvCommand) -> Result<(), String> {
     match command {
-        KvCommand::Get { key } => check_key(key),
+        KvCommand::Get { key } | KvCommand::GetLife { key } => check_key(key),
         KvCommand::BatchGet { keys } => keys.iter().try_for_each(|key| check_key(key)),
         KvCommand::Scan(scan) => check_range(&scan.range),
         KvCommand::Write { ops } => {
@@ -222,6 +250,9 @@ fn check(command: &KvCommand) -> Result<(), String> {
             }
             ops.iter().try_for_each(|op| match op {
                 WriteOp::Put { key, value } => check_raw_key(key).and_then(|()| check_value(value)),
+                WriteOp::PutFor { key, value, ttl_ms } => {
+                    check_raw_key(key).and_then(|()| check_value(value)).and_then(|()| check_ttl(*ttl_ms))
+                }
                 WriteOp::Delete { key } => check_raw_key(key),
                 WriteOp::DeleteRange { range } => {
                     check_range(range).and_then(|()| match range.end.is_empty() {
@@ -238,6 +269,11 @@ fn check(command: &KvCommand) -> Result<(), String> {
         KvCommand::CompareAndSwap { key, expected, new } => {
             check_raw_key(key)?;
             [expected, new].into_iter().flatten().try_for_each(|value| check_value(value))
+        }
+        KvCommand::CompareAndSwapFor { key, expected, new, ttl_ms } => {
+            check_raw_key(key)?;
+            check_ttl(*ttl_ms)?;
+            expected.iter().chain([new]).try_for_each(|value| check_value(value))
         }
         KvCommand::Split { keys } => {
             keys.iter().try_for_each(|key| check_key(key).and_then(|()| check_border(key)))
@@ -285,6 +321,13 @@ fn check_value(value: &[u8]) -> Result<(), String> {
     match value.len() > VALUE_SIZE_MAX {
         true => Err(format!("a value of {} bytes exceeds the limit of {VALUE_SIZE_MAX}", value.len())),
         false => Ok(()),
+    }
+}
+
+fn check_ttl(ttl_ms: u64) -> Result<(), String> {
+    match ttl_ms {
+        0 => Err("a value that ends lives for a millisecond at least".to_owned()),
+        _ => Ok(()),
     }
 }
 

@@ -214,8 +214,7 @@ impl<E: Engine> Store<E> {
             store_id,
             meta: meta.clone(),
             dispatcher: Dispatcher::new(config.clone(), txn.clone()),
-            reader: LocalReader::new(engine.clone(), meta.clone(), txn.concurrency.clone(), limits)
-                .breaking(config.bugs),
+            reader: txn.local_reader(engine.clone(), meta.clone(), limits).breaking(config.bugs),
             limits,
             workers: (0..config.workers)
                 .map(|index| {
@@ -521,7 +520,7 @@ impl<E: Engine> Store<E> {
             }
             let (token, region_id) = (ready.request.token, ready.region.id);
             // A read that fails on the disk is the store's end at the next write; the client may ask elsewhere.
-            let answer = serve(ready, self.limits, self.meta.guarded_to());
+            let answer = serve(ready, self.limits, self.meta.guarded_to(), self.dispatcher.oracle());
             let answer = answer.unwrap_or(Err(KvError::RegionNotFound { region_id }));
             self.reply(token, answer);
         }

@@ -35,7 +35,7 @@ pub use aside::{Aside, AsideStep, is_waited_for};
 pub use concurrency::{ConcurrencyManager, ViewMark};
 pub use config::{Config, ConfigError};
 pub use dispatch::{Dispatcher, Routed, region_addressed};
-pub use execute::{ReadLimits, execute, serve};
+pub use execute::{ReadLimits, Time, execute, serve};
 pub use facade::{Actor, Effect, Event, ReadBegun, Store};
 pub use ident::{DiskAge, FORMAT_VERSION, IdentError, StoreIdent, read_age, read_ident};
 pub use inflight::Inflight;

@@ -2,6 +2,7 @@
 
 use crate::concurrency::{ConcurrencyManager, ViewMark};
 use crate::execute::{ReadLimits, execute};
+use crate::oracle::Oracle;
 use crate::seeded_bug::{Bugs, SeededBug};
 use engine::{Engine, EngineError};
 use env::{Clock, sim_point};
@@ -16,6 +17,7 @@ pub struct LocalReader<E: Engine> {
     engine: E,
     meta: Arc<StoreMeta>,
     concurrency: Arc<ConcurrencyManager>,
+    oracle: Arc<Oracle>,
     limits: ReadLimits,
     /// Copies of delegates, good as long as the store's version is `seen`.
     delegates: BTreeMap<RegionId, Arc<Delegate>>,
@@ -39,10 +41,12 @@ impl<E: Engine> LocalReader<E> {
         engine: E,
         meta: Arc<StoreMeta>,
         concurrency: Arc<ConcurrencyManager>,
+        oracle: Arc<Oracle>,
         limits: ReadLimits,
     ) -> Self {
         let (seen, bugs) = (meta.version(), Bugs::default());
-        Self { engine, meta, concurrency, limits, delegates: BTreeMap::new(), seen, snapshot: None, bugs }
+        let (delegates, snapshot) = Default::default();
+        Self { engine, meta, concurrency, oracle, limits, delegates, seen, snapshot, bugs }
     }
 
     /// One that breaks rules on purpose.
@@ -86,7 +90,8 @@ impl<E: Engine> LocalReader<E> {
         epoch: Epoch,
     ) -> Option<(&E::Snapshot, Arc<Delegate>)> {
         let view = self.look(clock, region_id, epoch, None)?;
-        self.vouch(clock, view)
+        let delegate = self.vouch(clock, view)?;
+        self.snapshot.as_ref().map(|(_, snapshot)| (snapshot, delegate))
     }
 
     /// The first half of a read: who may answer it, and the view that it is answered from. `None` if it must go through
@@ -149,29 +154,30 @@ impl<E: Engine> LocalReader<E> {
         refusal: Option<&KvError>,
     ) -> Result<Option<Result<KvReply, KvError>>, EngineError> {
         let (limits, guarded) = (self.limits, self.meta.guarded_to());
-        match (self.vouch(clock, view), refusal) {
-            (Some(_), Some(refusal)) => Ok(Some(Err(refusal.clone()))),
-            (Some((snapshot, delegate)), None) => {
-                execute(snapshot, &delegate.region, command, limits, guarded).map(Some)
+        let Some(delegate) = self.vouch(clock, view) else { return Ok(None) };
+        let Some((_, snapshot)) = &self.snapshot else { return Ok(None) };
+        match refusal {
+            Some(refusal) => Ok(Some(Err(refusal.clone()))),
+            None => {
+                let time = (&*self.oracle, clock);
+                execute(snapshot, &delegate.region, command, limits, guarded, &time).map(Some)
             }
-            (None, _) => Ok(None),
         }
     }
 
-    /// The view, if its delegate is still good and the lease covers this moment.
-    fn vouch(&mut self, clock: &dyn Clock, view: ReadView) -> Option<(&E::Snapshot, Arc<Delegate>)> {
+    /// Who vouches for the view, if its delegate is still good and the lease covers this moment.
+    fn vouch(&mut self, clock: &dyn Clock, view: ReadView) -> Option<Arc<Delegate>> {
         let ReadView { delegate, version } = view;
         let was_covered = self.bugs.has(SeededBug::LeaseBeforeView);
         if was_covered {
             self.snapshot = Some((self.concurrency.mark(), self.engine.snapshot()));
         }
-        let (_, snapshot) = self.snapshot.as_ref()?;
         let now = clock.now();
         let covered = was_covered || delegate.covers(now) || self.bugs.has(SeededBug::LeaseNeverEnds);
         if self.meta.version() != version || !covered || sim_point!("store.read_by_turn") {
             return None;
         }
         delegate.note_use();
-        Some((snapshot, delegate))
+        Some(delegate)
     }
 }

@@ -12,7 +12,9 @@ mod time;
 pub use id::{ClusterId, LogIndex, PeerId, RegionId, StoreId, Term};
 pub use key::{Key, KeyRange, escape_key};
 pub use region::{Epoch, Peer, PeerRole, Region};
-pub use safe_point::{KeyspacePoint, SafePoints, TXN_MODE, keyspace_of, transactional_range};
+pub use safe_point::{
+    KeyspacePoint, RAW_MODE, SafePoints, TXN_MODE, keyspace_of, raw_range, transactional_range,
+};
 pub use time::{MonoTime, Timestamp};
 
 /// The longest key a client may use, in bytes, before the key space prefix is added.

@@ -4,6 +4,8 @@ use crate::{KeyRange, Timestamp};
 
 /// What every key of a transaction begins with, as the region layer sees it.
 pub const TXN_MODE: u8 = b'x';
+/// What every raw key begins with.
+pub const RAW_MODE: u8 = b'r';
 
 /// The safe points of all key spaces: most have the common one, some one of their own. They only rise.
 ///
@@ -108,6 +110,12 @@ pub fn keyspace_of(key: &[u8]) -> Option<u32> {
         [TXN_MODE, high, middle, low, ..] => Some(u32::from_be_bytes([0, *high, *middle, *low])),
         _ => None,
     }
+}
+
+/// All raw keys.
+#[must_use]
+pub fn raw_range() -> KeyRange {
+    KeyRange::prefix(vec![RAW_MODE])
 }
 
 /// All keys of transactions.

@@ -65,6 +65,22 @@ pub enum KvCommand {
     Txn(Box<TxnCommand>),
     /// A read at a timestamp.
     TxnRead(Box<TxnRead>),
+    /// As [`KvCommand::CompareAndSwap`], and what the key then holds is gone after a while. Answer: [`KvReply::Swapped`].
+    CompareAndSwapFor {
+        /// The key.
+        key: Key,
+        /// What it must hold: `None` for "nothing".
+        expected: Option<Bytes>,
+        /// What it then holds.
+        new: Bytes,
+        /// For how long, in milliseconds; not zero.
+        ttl_ms: u64,
+    },
+    /// For how long a key still has its value. Answer: [`KvReply::Life`].
+    GetLife {
+        /// The key.
+        key: Key,
+    },
 }
 codec_enum!(KvCommand {
     1 = Get { key },
@@ -77,6 +93,8 @@ codec_enum!(KvCommand {
     8 = CompactLog,
     9 = Txn(command),
     10 = TxnRead(read),
+    11 = CompareAndSwapFor { key, expected, new, ttl_ms },
+    12 = GetLife { key },
 });
 
 /// A bounded piece of a range scan.
@@ -115,15 +133,29 @@ pub enum WriteOp {
         /// The range.
         range: KeyRange,
     },
+    /// Set a key whose value is gone after a while.
+    PutFor {
+        /// The key.
+        key: Key,
+        /// Its new value.
+        value: Bytes,
+        /// For how long it has it, in milliseconds, from when the region's leader has got the request; not zero.
+        ttl_ms: u64,
+    },
 }
-codec_enum!(WriteOp { 1 = Put { key, value }, 2 = Delete { key }, 3 = DeleteRange { range } });
+codec_enum!(WriteOp {
+    1 = Put { key, value },
+    2 = Delete { key },
+    3 = DeleteRange { range },
+    4 = PutFor { key, value, ttl_ms },
+});
 
 impl WriteOp {
     /// What the write weighs against limits, in bytes.
     #[must_use]
     pub fn size_bytes(&self) -> usize {
         match self {
-            Self::Put { key, value } => key.len() + value.len(),
+            Self::Put { key, value } | Self::PutFor { key, value, .. } => key.len() + value.len(),
             Self::Delete { key } => key.len(),
             Self::DeleteRange { range } => range.start.len() + range.end.len(),
         }
@@ -137,8 +169,23 @@ pub struct KvPair {
     pub key: Key,
     /// Its value; empty in a scan of keys only.
     pub value: Bytes,
+    /// For how much longer it has it, in milliseconds; zero for as long as nobody changes it.
+    pub ttl_ms: u64,
 }
-codec_struct!(KvPair { key, value });
+codec_struct!(KvPair { key, value, ttl_ms });
+
+/// For how long a key has its value.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Life {
+    /// As long as nobody changes it.
+    Unlimited,
+    /// Not for longer than this.
+    Left {
+        /// In milliseconds; not zero.
+        ms: u64,
+    },
+}
+codec_enum!(Life { 1 = Unlimited, 2 = Left { ms } });
 
 /// The answer to a [`KvRequest`]: exactly one for each.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -203,6 +250,8 @@ pub enum KvReply {
     },
     /// What a command of a transaction, or a read at a timestamp, answers.
     Txn(Box<TxnReply>),
+    /// For how long a key has its value; `None` if it has none.
+    Life(Option<Life>),
 }
 codec_enum!(KvReply {
     1 = Written,
@@ -214,6 +263,7 @@ codec_enum!(KvReply {
     7 = Started,
     8 = Compacted { to },
     9 = Txn(reply),
+    10 = Life(life),
 });
 
 /// Why a store refuses for now.

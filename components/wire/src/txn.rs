@@ -93,6 +93,11 @@ pub enum TxnCommand {
         /// From this key on, as the region layer sees it; what lies outside of the region is not looked at.
         from: Key,
     },
+    /// Remove raw values whose time is over, as the store knows the time. Answer: [`TxnReply::Collected`].
+    CollectExpired {
+        /// From this key on, as the region layer sees it; what lies outside of the region is not looked at.
+        from: Key,
+    },
 }
 codec_enum!(TxnCommand {
     1 = Prewrite(prewrite),
@@ -107,6 +112,7 @@ codec_enum!(TxnCommand {
     10 = Release { keys, start_ts, for_update_ts },
     11 = Guard { safe_points },
     12 = Collect { safe_points, from },
+    13 = CollectExpired { from },
 });
 
 /// What is done to a key.

@@ -147,7 +147,7 @@ impl Table {
     pub async fn rows(&self, reader: Reader<'_>, from: &Value, to: &Value) -> Result<Vec<Row>, TableError> {
         let mut scan = reader.scan(KeyRange::new(self.row_key(from), self.row_key(to)))?;
         let mut rows = Vec::new();
-        while let Some(KvPair { key, value }) = scan.next().await.transpose()? {
+        while let Some(KvPair { key, value, .. }) = scan.next().await.transpose()? {
             rows.push(self.row(&key, &value)?);
         }
         Ok(rows)
@@ -188,7 +188,7 @@ impl Table {
         let reader = Reader::Snapshot(snapshot);
         let mut scan = reader.scan(KeyRange::prefix(self.prefix(b'r')))?;
         let mut count = 0;
-        while let Some(KvPair { key, value }) = scan.next().await.transpose()? {
+        while let Some(KvPair { key, value, .. }) = scan.next().await.transpose()? {
             let row = self.row(&key, &value)?;
             expected.extend(self.indexes.iter().map(|column| self.entry_key(*column, &row)));
             count += 1;

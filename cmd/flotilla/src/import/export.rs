@@ -76,6 +76,12 @@ pub(crate) async fn export<P: Pairs>(
             exported.leave_out(&show_path(&joining.path), &"its last chunks are missing");
             state = State::Idle;
         }
+        if pair.ttl_ms > 0 {
+            // Read back as a file, it would stay for ever.
+            let why = format!("its value ends in {} ms, which a file cannot say", pair.ttl_ms);
+            exported.leave_out(&show_key(&pair.key), &why);
+            continue;
+        }
         match meaning {
             Meaning::Foreign => {
                 exported.leave_out(&show_key(&pair.key), &"no path of a file below a directory");

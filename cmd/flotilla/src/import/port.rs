@@ -41,12 +41,14 @@ pub(crate) mod fake {
     use super::*;
     use futures_util::stream;
     use parking_lot::Mutex;
-    use std::collections::{BTreeMap, VecDeque};
+    use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
     /// A cluster in a map, whose next writes can be made to fail.
     #[derive(Default)]
     pub(crate) struct FakePairs {
         pub(crate) pairs: Mutex<BTreeMap<Key, Bytes>>,
+        /// Those of them that end.
+        pub(crate) ending: Mutex<BTreeSet<Key>>,
         /// For each of the next puts: what it answers, after it has been made.
         pub(crate) answers: Mutex<VecDeque<Error>>,
         /// The sizes of the puts that came.
@@ -77,7 +79,8 @@ pub(crate) mod fake {
             let pairs = self.pairs.lock();
             let found = pairs.iter().filter(|(key, _)| range.contains(key)).map(|(key, value)| {
                 let value = if keys_only { Bytes::new() } else { value.clone() };
-                Ok(KvPair { key: key.clone(), value })
+                let ttl_ms = if self.ending.lock().contains(key) { 900 } else { 0 };
+                Ok(KvPair { key: key.clone(), value, ttl_ms })
             });
             Ok(stream::iter(found.collect::<Vec<_>>()))
         }

@@ -201,3 +201,19 @@ async fn export_leaves_out_what_would_escape_and_what_is_not_whole() {
     names.sort();
     assert_eq!(names, ["fine", "way-out", "whole"]);
 }
+
+/// A file cannot say that it is to be gone some time: what ends is no file, and not what an import has written.
+#[tokio::test]
+async fn what_ends_is_left_out_of_an_export_and_differs_for_a_comparison() {
+    let (port, source) = (FakePairs::default(), tempfile::tempdir().unwrap());
+    std::fs::write(source.path().join("ends"), "1").unwrap();
+    std::fs::write(source.path().join("stays"), "2").unwrap();
+    imported(&port, source.path()).await;
+    port.ending.lock().insert(scheme().whole(b"ends"));
+    assert_eq!(compared(&port, source.path()).await.different.count, 1);
+    let target = tempfile::tempdir().unwrap();
+    let exported = export(&port, target.path(), &scheme(), &mut progress()).await.unwrap();
+    assert_eq!((exported.files, exported.left_out), (1, 1), "{exported:?}");
+    assert!(exported.left_out_first[0].contains("ends in 900 ms"), "{exported:?}");
+    assert!(!target.path().join("ends").exists());
+}

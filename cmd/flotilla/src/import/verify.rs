@@ -138,7 +138,7 @@ pub(crate) async fn verify<P: Pairs>(
                 expected = expectations.next(progress).await;
             }
             (Some(Expected::Pair(key, value)), Some(pair)) if *key == pair.key => {
-                if *value == pair.value {
+                if *value == pair.value && pair.ttl_ms == 0 {
                     findings.keys_equal += 1;
                 } else {
                     findings.different.add(name(scheme, key));

@@ -162,7 +162,7 @@ impl Session {
             Some(transaction) => transaction.scan(range, options)?,
             None => self.snapshot().await?.scan(range, options)?,
         };
-        while let Some(KvPair { key, value }) = scan.next().await.transpose()? {
+        while let Some(KvPair { key, value, .. }) = scan.next().await.transpose()? {
             println!("{}\t{}", show_key(&key), show_key(&value));
         }
         Ok(())

@@ -1,4 +1,4 @@
-//! Removing old versions from all regions, as the placement driver says.
+//! Removing old versions from all regions, as the placement driver says, and raw values that are over.
 //!
 //! ```text
 //! guard every region ──► resolve its old locks ──► (all regions) ──► remove its old versions ──► (all regions)
@@ -20,7 +20,7 @@ use crate::seeded_bug::SeededBug;
 use crate::txn::error::TxnError;
 use futures_util::stream::{self, StreamExt};
 use std::time::Duration;
-use types::{Key, KeyRange, SafePoints, transactional_range};
+use types::{Key, KeyRange, SafePoints, raw_range, transactional_range};
 use wire::kv::{KvCommand, KvReply};
 use wire::pd::{GcStage, GcStatus, PdReply, PdRequest};
 use wire::txn::{LockInfo, TxnCommand, TxnFault, TxnRead, TxnReply};
@@ -57,10 +57,15 @@ pub enum Collected {
     },
 }
 
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Task {
-    Resolve,
-    Remove,
+/// What is done in each region.
+#[derive(Clone, Copy, Debug)]
+enum Task<'a> {
+    /// It is guarded, and its old locks are resolved.
+    Resolve(&'a SafePoints),
+    /// Old versions go.
+    Remove(&'a SafePoints),
+    /// Raw values that are over go.
+    Expire,
 }
 
 impl Collector {
@@ -80,16 +85,26 @@ impl Collector {
         match status.stage {
             GcStage::Idle => Ok(Collected::Nothing),
             GcStage::Guarding => {
-                let locks = self.everywhere(Task::Resolve, &status.guarded).await?;
+                let locks = self.everywhere(Task::Resolve(&status.guarded), transactional_range()).await?;
                 self.tell(PdRequest::GcResolved { round }).await?;
                 Ok(Collected::Resolved { locks })
             }
             GcStage::Removing => {
-                let versions = self.everywhere(Task::Remove, &status.removable).await?;
+                let versions =
+                    self.everywhere(Task::Remove(&status.removable), transactional_range()).await?;
                 self.tell(PdRequest::GcCollected { round }).await?;
                 Ok(Collected::Removed { versions })
             }
         }
+    }
+
+    /// Removes raw values that are over, in all regions; gives back how many there were. The placement driver has no say in
+    /// that: nobody is shown them any more.
+    ///
+    /// # Errors
+    /// As [`Collector::work`].
+    pub async fn expire(&self) -> Result<u64, Error> {
+        self.everywhere(Task::Expire, raw_range()).await
     }
 
     async fn status(&self) -> Result<GcStatus, Error> {
@@ -108,13 +123,12 @@ impl Collector {
         }
     }
 
-    /// Does a task for all keys of transactions; gives back how much there was to do.
-    async fn everywhere(&self, task: Task, safe_points: &SafePoints) -> Result<u64, Error> {
-        let mut left = transactional_range();
+    /// Does a task for all keys of a range; gives back how much there was to do.
+    async fn everywhere(&self, task: Task<'_>, mut left: KeyRange) -> Result<u64, Error> {
         let mut count = 0;
         while !left.is_empty() {
             let (pieces, rest) = self.pieces(&left).await?;
-            let done = pieces.into_iter().map(|piece| self.over(task, piece, safe_points));
+            let done = pieces.into_iter().map(|piece| self.over(task, piece));
             let mut done = stream::iter(done).buffer_unordered(REGIONS_AT_ONCE);
             while let Some(result) = done.next().await {
                 count += result?;
@@ -153,17 +167,24 @@ impl Collector {
     }
 
     /// Does a task for the keys of a range, region by region, however they are cut by then.
-    async fn over(&self, task: Task, range: KeyRange, safe_points: &SafePoints) -> Result<u64, Error> {
+    async fn over(&self, task: Task<'_>, range: KeyRange) -> Result<u64, Error> {
         let (mut left, mut count) = (range, 0);
         while !left.is_empty() {
             // Each step has its time: a region with much to do takes many.
             let mut call = self.core.begin(Effect::Repeatable, self.deadline);
             let route = self.core.region_at(&mut call, &left.start).await?;
             let here = left.intersection(&route.region.range);
-            let safe_points = safe_points.within(&route.region.range);
+            let from = here.start.clone();
             let step = match task {
-                Task::Resolve => self.resolve(&mut call, &route, &here, safe_points).await?,
-                Task::Remove => self.remove(&mut call, &route, &here, safe_points).await?,
+                Task::Resolve(safe_points) => {
+                    let safe_points = safe_points.within(&route.region.range);
+                    self.resolve(&mut call, &route, &here, safe_points).await?
+                }
+                Task::Remove(safe_points) => {
+                    let safe_points = safe_points.within(&route.region.range);
+                    self.remove(&mut call, &route, TxnCommand::Collect { safe_points, from }).await?
+                }
+                Task::Expire => self.remove(&mut call, &route, TxnCommand::CollectExpired { from }).await?,
             };
             let Some((done, resume)) = step else { continue };
             count += done;
@@ -205,14 +226,13 @@ impl Collector {
         }
     }
 
+    /// As [`Collector::resolve`], by a command that removes something.
     async fn remove(
         &self,
         call: &mut Call,
         route: &Route,
-        here: &KeyRange,
-        safe_points: SafePoints,
+        command: TxnCommand,
     ) -> Result<Option<(u64, Option<Key>)>, Error> {
-        let command = TxnCommand::Collect { safe_points, from: here.start.clone() };
         match self.ask(call, route, KvCommand::Txn(Box::new(command))).await? {
             Some(TxnReply::Collected { removed, resume }) => Ok(Some((removed, resume))),
             _ => Ok(None),

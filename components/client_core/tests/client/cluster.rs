@@ -16,7 +16,7 @@ use std::time::Duration;
 use types::{
     ClusterId, Epoch, Key, KeyRange, LogIndex, MonoTime, Peer, PeerId, Region, RegionId, StoreId, Timestamp,
 };
-use wire::kv::{BusyReason, KvCommand, KvError, KvPair, KvReply, KvRequest, KvResponse, Scan, WriteOp};
+use wire::kv::{BusyReason, KvCommand, KvError, KvPair, KvReply, KvRequest, KvResponse, Life, Scan, WriteOp};
 use wire::pd::{
     OperatorStatus, PdError, PdReply, PdRequest, PdResponse, RegionRoute, StoreInfo, StoreMode, StoreState,
     StoreStats, StoreStatus,
@@ -69,6 +69,8 @@ pub(crate) struct Lead {
 pub(crate) struct State {
     pub(crate) regions: BTreeMap<Key, Lead>,
     pub(crate) data: BTreeMap<Key, Bytes>,
+    /// Of values that were set for a while: for how many milliseconds.
+    pub(crate) lives: BTreeMap<Key, u64>,
     pub(crate) stores: BTreeMap<StoreId, bool>,
     /// What is sent to these vanishes, and nobody is told. Others are not cut off from them.
     pub(crate) silent: BTreeSet<StoreId>,
@@ -116,6 +118,7 @@ impl Cluster {
         let mut cluster = State {
             regions: BTreeMap::new(),
             data: BTreeMap::new(),
+            lives: BTreeMap::new(),
             stores: (1..=STORES).map(|id| (StoreId(id), true)).collect(),
             silent: BTreeSet::new(),
             moved: BTreeSet::new(),
@@ -423,6 +426,10 @@ impl State {
                             holds(&key);
                             self.put(key, Some(value));
                         }
+                        WriteOp::PutFor { key, value, ttl_ms } => {
+                            holds(&key);
+                            self.put_for(key, value, ttl_ms);
+                        }
                         WriteOp::Delete { key } => {
                             holds(&key);
                             self.put(key, None);
@@ -443,6 +450,20 @@ impl State {
                     self.put(key, new);
                 }
                 KvReply::Swapped { succeeded, previous }
+            }
+            KvCommand::CompareAndSwapFor { key, expected, new, ttl_ms } => {
+                holds(&key);
+                let previous = self.data.get(&key).cloned();
+                let succeeded = previous == expected;
+                if succeeded {
+                    self.put_for(key, new, ttl_ms);
+                }
+                KvReply::Swapped { succeeded, previous }
+            }
+            KvCommand::GetLife { key } => {
+                holds(&key);
+                let life = self.lives.get(&key).map_or(Life::Unlimited, |ms| Life::Left { ms: *ms });
+                KvReply::Life(self.data.contains_key(&key).then_some(life))
             }
             KvCommand::Split { keys } => {
                 for key in &keys {
@@ -507,7 +528,13 @@ impl State {
         self.elect();
     }
 
+    fn put_for(&mut self, key: Key, value: Bytes, ttl_ms: u64) {
+        self.put(key.clone(), Some(value));
+        self.lives.insert(key, ttl_ms);
+    }
+
     fn put(&mut self, key: Key, value: Option<Bytes>) {
+        self.lives.remove(&key);
         match value {
             Some(value) => {
                 *self.applied.entry(value.clone()).or_default() += 1;
@@ -520,7 +547,7 @@ impl State {
     fn scan(&mut self, scan: &Scan) -> KvReply {
         let found = self.data.iter().filter(|(key, _)| scan.range.contains(key));
         let mut found: Vec<KvPair> =
-            found.map(|(key, value)| KvPair { key: key.clone(), value: value.clone() }).collect();
+            found.map(|(key, value)| KvPair { key: key.clone(), value: value.clone(), ttl_ms: 0 }).collect();
         if scan.reverse {
             found.reverse();
         }

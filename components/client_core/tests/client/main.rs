@@ -21,5 +21,5 @@ fn ms(count: u64) -> Duration {
 }
 
 fn pair(key: &str, value: &str) -> KvPair {
-    KvPair { key: key.to_owned().into(), value: value.to_owned().into() }
+    KvPair { key: key.to_owned().into(), value: value.to_owned().into(), ttl_ms: 0 }
 }

@@ -144,7 +144,7 @@ fn a_scan_that_failed_can_be_taken_up_where_it_stands() {
 fn pages_that_break_their_promises_end_the_scan_with_an_error() {
     let raw_key = |key: &str| client_core::Keyspace::RAW.encode(key.as_bytes());
     let found = |keys: &[&str]| {
-        keys.iter().map(|key| KvPair { key: raw_key(key), value: "v".into() }).collect::<Vec<_>>()
+        keys.iter().map(|key| KvPair { key: raw_key(key), value: "v".into(), ttl_ms: 0 }).collect::<Vec<_>>()
     };
     let page = |keys: &[&str], resume: Option<&str>| KvReply::Page {
         pairs: found(keys),

@@ -28,7 +28,9 @@ pub(crate) fn keys_of(command: &TxnCommand) -> Vec<&Key> {
         TxnCommand::CleanUp { key, .. } => vec![key],
         TxnCommand::CheckStatus(asked) => vec![&asked.primary],
         TxnCommand::Heartbeat { primary, .. } => vec![primary],
-        TxnCommand::Guard { .. } | TxnCommand::Collect { .. } => Vec::new(),
+        TxnCommand::Guard { .. } | TxnCommand::Collect { .. } | TxnCommand::CollectExpired { .. } => {
+            Vec::new()
+        }
     }
 }
 
@@ -158,6 +160,7 @@ fn evaluate(
             done(keys, |key| txn::release(reader, key, start_ts, for_update_ts, batch))
         }
         TxnCommand::Guard { .. } => Ok(TxnReply::Done),
+        TxnCommand::CollectExpired { .. } => panic!("values do not end here"),
         TxnCommand::Collect { safe_points, from } => {
             let range = KeyRange { start: from, end: Key::new() };
             let limits = mvcc::GcLimits { removed_max: 2, steps_max: usize::MAX };

@@ -3,7 +3,7 @@
 use crate::cluster::{Cluster, Fate};
 use crate::ms;
 use crate::world::World;
-use client_core::{Cause, Error, InvalidArgument, Options, RawClient};
+use client_core::{Cause, Error, InvalidArgument, Options, RawClient, TimeToLive};
 use types::{KEY_SIZE_MAX, Key, KeyRange, VALUE_SIZE_MAX};
 use wire::kv::{BusyReason, KvError, KvReply};
 
@@ -172,4 +172,31 @@ fn what_cannot_be_right_is_refused_before_anything_is_sent() {
         raw.with_deadline(ms(500)).put(vec![b'k'; KEY_SIZE_MAX], vec![0; VALUE_SIZE_MAX]).await.unwrap();
     });
     assert_eq!(cluster.state.lock().kv_sent.len(), 1);
+}
+
+/// A time to live reaches the store in milliseconds, of one key and of many; what is shorter than one counts as one, and
+/// none at all is refused before anything is sent. Conditional writes have theirs too, and a plain write ends it.
+#[test]
+fn a_time_to_live_is_sent_and_told() {
+    let world = World::new(1);
+    let cluster = Cluster::new(&world, &["m"]);
+    let raw = cluster.core(Options::default()).raw();
+    let told = world.run(async move {
+        let refused = raw.put_with_ttl("k", "v", ms(0)).await;
+        assert_eq!(refused, Err(InvalidArgument::NoTimeToLive.into()));
+        raw.put_with_ttl("k", "v", std::time::Duration::from_micros(3)).await?;
+        raw.batch_put_with_ttl([("a", "1"), ("z", "2")], ms(1_500)).await?;
+        assert!(raw.put_if_absent_with_ttl("new", "3", ms(20)).await?.succeeded);
+        assert!(!raw.put_if_absent_with_ttl("a", "4", ms(20)).await?.succeeded);
+        let mut told = Vec::new();
+        for key in ["k", "a", "z", "new", "none"] {
+            told.push(raw.get_ttl(key).await?);
+        }
+        raw.put("a", "5").await?;
+        told.push(raw.get_ttl("a").await?);
+        Ok::<_, Error>(told)
+    });
+    let left = |millis| Some(TimeToLive::Left(ms(millis)));
+    let wanted = vec![left(1), left(1_500), left(1_500), left(20), None, Some(TimeToLive::Unlimited)];
+    assert_eq!(told, Ok(wanted));
 }

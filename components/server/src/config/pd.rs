@@ -117,12 +117,18 @@ pub struct GcConfig {
     pub life_time: Span,
     /// The safe point rises by so much at least.
     pub interval: Span,
+    /// Raw values whose time to live is over are removed so often.
+    pub expired_interval: Span,
 }
 
 impl Default for GcConfig {
     fn default() -> Self {
         let defaults = ::pd::Config::default();
-        Self { life_time: Span(defaults.gc_life_time), interval: Span(defaults.gc_interval) }
+        Self {
+            life_time: Span(defaults.gc_life_time),
+            interval: Span(defaults.gc_interval),
+            expired_interval: Span(Duration::from_secs(10 * 60)),
+        }
     }
 }
 
@@ -150,6 +156,7 @@ impl PdConfig {
         positive(&[
             ("stop_deadline", self.stop_deadline.0.is_zero()),
             ("gc.interval", self.gc.interval.0.is_zero()),
+            ("gc.expired_interval", self.gc.expired_interval.0.is_zero()),
         ])?;
         self.engine.validate()?;
         self.transport.validate()?;

@@ -1,8 +1,10 @@
 //! Old versions are removed for as long as this process serves: what the placement driver decides, its own client does.
 
 use super::Shared;
+use crate::BootClock;
 use crate::measure::add;
 use client::{Client, Collected, Collector, Error, Options};
+use env::Clock as _;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::timeout;
@@ -17,7 +19,13 @@ const PAUSE: Duration = Duration::from_secs(5);
 const DEADLINE: Duration = Duration::from_secs(20);
 
 /// Works until the task is dropped; `address` is that of this placement driver.
-pub(crate) async fn run(shared: Arc<Shared>, address: String, settings: Settings) {
+/// Raw values that are over are looked for once in `expired_interval`.
+pub(crate) async fn run(
+    shared: Arc<Shared>,
+    address: String,
+    settings: Settings,
+    expired_interval: Duration,
+) {
     let collector = loop {
         shared.published.serving().await;
         let mut options = Options { connections: settings.clone(), ..Options::default() };
@@ -28,10 +36,32 @@ pub(crate) async fn run(shared: Arc<Shared>, address: String, settings: Settings
         }
         rest(PAUSE).await;
     };
+    let mut next_sweep = BootClock.now() + expired_interval;
     loop {
         // Another member may serve; then its process does the work.
         shared.published.serving().await;
         rest(look(&shared, &collector).await).await;
+        if BootClock.now() >= next_sweep {
+            sweep(&shared, &collector).await;
+            next_sweep = BootClock.now() + expired_interval;
+        }
+    }
+}
+
+/// Raw values that are over go. They are seen by nobody, so no hour is late.
+async fn sweep(shared: &Shared, collector: &Collector) {
+    let published = &shared.published;
+    match collector.expire().await {
+        Ok(0) => {}
+        Ok(values) => {
+            add(&published.expired_values, values);
+            info!(values, "values that were over are removed");
+        }
+        Err(Error::Unavailable { .. }) if !published.status.lock().bootstrapped => {}
+        Err(error) => {
+            add(&published.gc_failures, 1);
+            warn!(%error, "values that are over are not all removed; trying again later");
+        }
     }
 }
 

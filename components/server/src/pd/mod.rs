@@ -82,7 +82,8 @@ pub fn run(config: PdConfig, shutdown: Shutdown, hooks: Hooks) -> Result<(), Ser
     let service = PdService { shared: shared.clone() };
     let server = Server::new(Arc::new(service), config.transport.settings(), served);
     server.accept(listener);
-    let collect = collect::run(shared.clone(), address.clone(), config.transport.settings());
+    let (settings, expired_interval) = (config.transport.settings(), config.gc.expired_interval.0);
+    let collect = collect::run(shared.clone(), address.clone(), settings, expired_interval);
     let collect = runtime.spawn(collect);
     let ready = runtime.block_on(async {
         tokio::select! {

@@ -122,6 +122,8 @@ impl Page for PdPage {
         let help =
             "Attempts to resolve or remove that have failed; a rise means a region that does not answer.";
         e.counter("flotilla_gc_failures_total", help, &[], get(&published.gc_failures));
+        let help = "Raw values whose time to live was over that this process has removed.";
+        e.counter("flotilla_ttl_values_removed_total", help, &[], get(&published.expired_values));
         let help = "From a request's arrival to its answer.";
         for (method, durations) in METHODS.iter().zip(&published.rpc) {
             e.durations("flotilla_rpc_duration_seconds", help, &[("method", method)], durations);

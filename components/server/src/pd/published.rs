@@ -124,6 +124,8 @@ pub(crate) struct Published {
     pub(crate) gc_locks: AtomicU64,
     pub(crate) gc_versions: AtomicU64,
     pub(crate) gc_failures: AtomicU64,
+    /// Raw values that were over and are removed.
+    pub(crate) expired_values: AtomicU64,
 }
 
 impl Default for Published {
@@ -143,6 +145,7 @@ impl Default for Published {
             gc_locks: AtomicU64::new(0),
             gc_versions: AtomicU64::new(0),
             gc_failures: AtomicU64::new(0),
+            expired_values: AtomicU64::new(0),
         }
     }
 }

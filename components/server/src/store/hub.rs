@@ -371,8 +371,8 @@ impl Hub {
     /// Serves a read that may be served.
     pub(crate) fn serve(&self, ready: ReadyRead<RocksSnapshot>) {
         let (token, begun) = (ready.request.token, BootClock.now());
-        let answer = store::serve(ready, self.limits, self.meta.guarded_to())
-            .unwrap_or_else(|error| fatal("reading", &error));
+        let served = store::serve(ready, self.limits, self.meta.guarded_to(), &self.txn_shared.oracle);
+        let answer = served.unwrap_or_else(|error| fatal("reading", &error));
         self.answers.answer_each([(token, answer, Way::Read { by_lease: false, begun })]);
     }
 

@@ -61,7 +61,7 @@ impl StoreService {
     ) -> Self {
         let reader = || {
             let (engine, meta) = (hub.engine.clone(), hub.meta.clone());
-            Mutex::new(LocalReader::new(engine, meta, hub.txn_shared.concurrency.clone(), hub.limits))
+            Mutex::new(hub.txn_shared.local_reader(engine, meta, hub.limits))
         };
         let readers = (0..threads).map(|_| reader()).collect();
         Self { cluster_id, dispatcher, timeout, readers, disks: Mutex::default(), hub }

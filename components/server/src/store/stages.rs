@@ -170,7 +170,7 @@ fn answer_bytes(answer: &Answer) -> usize {
         Ok(KvReply::Value(value)) => len(value),
         Ok(KvReply::Values(values)) => values.iter().map(len).sum(),
         Ok(KvReply::Page { pairs, .. }) => {
-            pairs.iter().map(|KvPair { key, value }| key.len() + value.len()).sum()
+            pairs.iter().map(|KvPair { key, value, .. }| key.len() + value.len()).sum()
         }
         Ok(KvReply::Swapped { previous, .. }) => len(previous),
         _ => 0,

@@ -11,7 +11,7 @@ use env::Clock as _;
 use raftstore::{Background, Input, ReadRequest};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use store::{Aside, AsideStep, LocalReader, SnapshotReceiver};
+use store::{Aside, AsideStep, SnapshotReceiver};
 use tracing::{error, warn};
 use types::MonoTime;
 use wire::store::SnapshotVerdict;
@@ -130,8 +130,7 @@ pub(crate) fn receive(hub: &Hub, mut receiver: SnapshotReceiver<RocksEngine>) {
 
 /// Serves the reads that take long.
 pub(crate) fn read(hub: &Hub) {
-    let concurrency = hub.txn_shared.concurrency.clone();
-    let mut reader = LocalReader::new(hub.engine.clone(), hub.meta.clone(), concurrency, hub.limits);
+    let mut reader = hub.txn_shared.local_reader(hub.engine.clone(), hub.meta.clone(), hub.limits);
     let mut reads = Vec::new();
     while hub.reads.drain(&mut reads, 1, None) != Drained::Closed {
         for pending in reads.drain(..) {

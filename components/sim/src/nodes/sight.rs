@@ -591,9 +591,9 @@ fn show_writes(region: &Region, entry: &Entry, observer: &mut Observer) -> Resul
         _ => return Ok(()),
     };
     for item in items {
-        let WriteItem::Ops(ops) = item else { continue };
+        let (WriteItem::Ops(ops) | WriteItem::OpsAt { ops, .. }) = item else { continue };
         for op in ops {
-            if let WriteOp::Put { key, value } = op {
+            if let WriteOp::Put { key, value } | WriteOp::PutFor { key, value, .. } = op {
                 observer.writes.applied((region.id, entry.index), &key, &value)?;
             }
         }

@@ -92,12 +92,14 @@ pub(super) fn topics_of(frame: &Frame) -> Vec<Topic> {
             let request: KvRequest = payload_of(frame);
             vec![match request.command {
                 KvCommand::Get { .. }
+                | KvCommand::GetLife { .. }
                 | KvCommand::BatchGet { .. }
                 | KvCommand::Scan(_)
                 | KvCommand::TxnRead(_) => Topic::Read,
-                KvCommand::Write { .. } | KvCommand::CompareAndSwap { .. } | KvCommand::Txn(_) => {
-                    Topic::Write
-                }
+                KvCommand::Write { .. }
+                | KvCommand::CompareAndSwap { .. }
+                | KvCommand::CompareAndSwapFor { .. }
+                | KvCommand::Txn(_) => Topic::Write,
                 KvCommand::Split { .. } | KvCommand::TransferLeader { .. } | KvCommand::CompactLog => {
                     Topic::Admin
                 }

@@ -71,6 +71,7 @@ pub(crate) fn check_command(command: &TxnCommand) -> Result<(), String> {
             check_start(*start_ts)?;
             check_key(primary)
         }
+        TxnCommand::CollectExpired { .. } => Ok(()),
         TxnCommand::Guard { safe_points } | TxnCommand::Collect { safe_points, .. } => {
             let is_time = |at: Timestamp| at < Timestamp(u64::MAX);
             match is_time(safe_points.common) && safe_points.own.iter().all(|point| is_time(point.at)) {
@@ -153,6 +154,7 @@ pub(crate) fn latest_named(command: &TxnCommand) -> Timestamp {
         | TxnCommand::CheckSecondaries { start_ts, .. }
         | TxnCommand::Heartbeat { start_ts, .. }
         | TxnCommand::Release { start_ts, .. } => *start_ts,
+        TxnCommand::CollectExpired { .. } => Timestamp(0),
         TxnCommand::Guard { safe_points } | TxnCommand::Collect { safe_points, .. } => safe_points.latest(),
     }
 }

@@ -1,7 +1,8 @@
 //! What a command decides on a view of its region.
 
 use super::convert::{fault, lock_info, mode, mutation};
-use super::gc;
+use super::{expired, gc};
+use crate::execute::Time;
 use bytes::Bytes;
 use engine::{EngineError, Op, Snapshot, WriteBatch};
 use mvcc::MvccReader;
@@ -33,7 +34,9 @@ pub(crate) fn keys_of(command: &TxnCommand) -> Vec<Key> {
         TxnCommand::CheckStatus(asked) => vec![asked.primary.clone()],
         TxnCommand::Heartbeat { primary, .. } => vec![primary.clone()],
         // Of what they remove nobody makes anything any more.
-        TxnCommand::Guard { .. } | TxnCommand::Collect { .. } => Vec::new(),
+        TxnCommand::Guard { .. } | TxnCommand::Collect { .. } | TxnCommand::CollectExpired { .. } => {
+            Vec::new()
+        }
     }
 }
 
@@ -50,7 +53,9 @@ pub(super) fn start_of(command: &TxnCommand) -> Timestamp {
         | TxnCommand::Release { start_ts, .. }
         | TxnCommand::CleanUp { start_ts, .. }
         | TxnCommand::Heartbeat { start_ts, .. } => *start_ts,
-        TxnCommand::Guard { .. } | TxnCommand::Collect { .. } => Timestamp(0),
+        TxnCommand::Guard { .. } | TxnCommand::Collect { .. } | TxnCommand::CollectExpired { .. } => {
+            Timestamp(0)
+        }
     }
 }
 
@@ -78,6 +83,7 @@ pub(crate) fn evaluate<S: Snapshot>(
     command: &TxnCommand,
     floor: Option<Timestamp>,
     guarded: Timestamp,
+    time: &dyn Time,
     bugs: mvcc::Bugs,
 ) -> Result<Result<Decision, KvError>, EngineError> {
     if !keys_of(command).iter().all(|key| region.range.contains(key)) {
@@ -90,6 +96,7 @@ pub(crate) fn evaluate<S: Snapshot>(
         TxnCommand::Collect { safe_points, from } => {
             return gc::collect(&reader, region, &gc()?, safe_points, from, bugs).map(Ok);
         }
+        TxnCommand::CollectExpired { from } => return expired::collect(snapshot, region, &gc()?, from, time),
         _ => {}
     }
     if start_of(command) <= guarded
@@ -174,7 +181,9 @@ fn decide<S: Snapshot>(
             let ttl_ms = txn::heartbeat(reader, primary, *start_ts, *ttl_ms, batch)?;
             return Ok(TxnReply::TimeToLive { ttl_ms });
         }
-        TxnCommand::Guard { .. } | TxnCommand::Collect { .. } => unreachable!("decided elsewhere"),
+        TxnCommand::Guard { .. } | TxnCommand::Collect { .. } | TxnCommand::CollectExpired { .. } => {
+            unreachable!("decided elsewhere")
+        }
     }
     Ok(TxnReply::Done)
 }

@@ -2,6 +2,7 @@
 
 use super::TxnShared;
 use crate::concurrency::Owner;
+use crate::oracle::Oracle;
 use crate::seeded_bug::{Bugs, SeededBug};
 use env::sim_point;
 use mvcc::{Lock, LockKind};
@@ -34,6 +35,11 @@ struct Asked {
 }
 
 impl Floors {
+    /// What time it is.
+    pub(crate) fn oracle(&self) -> &Oracle {
+        &self.shared.oracle
+    }
+
     pub(crate) fn new(shared: TxnShared) -> Self {
         Self { shared, asked: BTreeMap::new(), bugs: Bugs::default() }
     }

@@ -18,7 +18,7 @@ const LIMITS: GcLimits = GcLimits { removed_max: 1024, steps_max: 16 * 1024 };
 
 /// The region is to refuse transactions that began by then.
 pub(super) fn guard(gc: &GcRecord, safe_points: &SafePoints) -> Decision {
-    let record = GcRecord { guarded: safe_points.clone(), removed: SafePoints::default() };
+    let record = GcRecord { guarded: safe_points.clone(), ..GcRecord::default() };
     let write = (!gc.guarded.covers(safe_points)).then_some(WriteItem::Guard(record));
     Decision { write, reply: KvReply::Txn(Box::new(TxnReply::Done)) }
 }
@@ -37,7 +37,8 @@ pub(super) fn collect<S: Snapshot>(
     let wanted = KeyRange { start: from.clone(), end: transactional_range().end };
     let range = region.range.intersection(&wanted);
     if !gc.removed.covers(safe_points) {
-        let record = GcRecord { guarded: safe_points.clone(), removed: safe_points.clone() };
+        let (guarded, removed) = (safe_points.clone(), safe_points.clone());
+        let record = GcRecord { guarded, removed, ..GcRecord::default() };
         return Ok(Decision { write: Some(WriteItem::Guard(record)), reply: reply(0, Some(range.start)) });
     }
     if range.is_empty() {

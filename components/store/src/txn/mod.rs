@@ -7,6 +7,7 @@
 mod check;
 mod convert;
 mod evaluate;
+mod expired;
 mod floor;
 mod gc;
 mod parked;
@@ -14,8 +15,12 @@ mod read;
 mod scheduler;
 
 use crate::concurrency::ConcurrencyManager;
+use crate::execute::ReadLimits;
+use crate::local_read::LocalReader;
 use crate::oracle::Oracle;
 use crate::wait_book::WaitBook;
+use engine::Engine;
+use raftstore::StoreMeta;
 use std::sync::Arc;
 
 pub(crate) use check::{check_border, check_command, check_read, latest_named};
@@ -37,6 +42,17 @@ pub struct TxnShared {
 }
 
 impl TxnShared {
+    /// What one thread reads with.
+    #[must_use]
+    pub fn local_reader<E: Engine>(
+        &self,
+        engine: E,
+        meta: Arc<StoreMeta>,
+        limits: ReadLimits,
+    ) -> LocalReader<E> {
+        LocalReader::new(engine, meta, self.concurrency.clone(), self.oracle.clone(), limits)
+    }
+
     /// Nothing was read yet. `wake` is called, by any thread, when there is a question for the placement driver.
     #[must_use]
     pub fn new(wake: impl Fn() + Send + Sync + 'static) -> Self {

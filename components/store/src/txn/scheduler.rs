@@ -73,6 +73,10 @@ pub struct TxnRequest {
 }
 
 /// Everything that can happen to a scheduler.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "they are taken up in the next turn, and no box is to be made for a view"
+)]
 pub enum TxnInput<S> {
     /// A client asks.
     Command(TxnRequest),
@@ -165,7 +169,7 @@ impl<E: Engine> TxnScheduler<E> {
             parked: Parked::new(token_base, book, oracle, WaitLimits::default()),
             touched: VecDeque::new(),
             now: MonoTime::ZERO,
-            reader: LocalReader::new(engine.clone(), meta.clone(), shared.concurrency.clone(), limits),
+            reader: shared.local_reader(engine.clone(), meta.clone(), limits),
             engine,
             meta,
             floors: Floors::new(shared),
@@ -308,8 +312,9 @@ impl<E: Engine> TxnScheduler<E> {
                     let floor = self.floors.floor(self.token_base | id, region, term, command);
                     let at = shown_by(floor, shown);
                     let (guarded, bugs) = (self.meta.guarded_to(), self.record_bugs);
+                    let time = (self.floors.oracle(), clock);
                     let led = Led { term, version: region.epoch.version };
-                    Some((evaluate(snapshot, region, command, at, guarded, bugs)?, led))
+                    Some((evaluate(snapshot, region, command, at, guarded, &time, bugs)?, led))
                 }
                 None => None,
             };
@@ -341,7 +346,7 @@ impl<E: Engine> TxnScheduler<E> {
     }
 
     fn on_view(&mut self, clock: &dyn Clock, ready: ReadyRead<E::Snapshot>) -> Result<(), EngineError> {
-        let ReadyRead { request, region, snapshot, term } = ready;
+        let ReadyRead { request, region, snapshot, term, now: _ } = ready;
         let KvCommand::Txn(command) = request.command else {
             unreachable!("a scheduler asks for views for commands alone")
         };
@@ -350,7 +355,8 @@ impl<E: Engine> TxnScheduler<E> {
         let floor = self.floors.floor(request.token, &region, term, &command);
         let at = shown_by(floor, &mut running.shown);
         let (guarded, bugs) = (self.meta.guarded_to(), self.record_bugs);
-        let decision = evaluate(&*snapshot, &region, &command, at, guarded, bugs)?;
+        let time = (self.floors.oracle(), clock);
+        let decision = evaluate(&*snapshot, &region, &command, at, guarded, &time, bugs)?;
         let led = Led { term, version: region.epoch.version };
         self.on_decision(id, Some(command), decision, led, clock.now());
         Ok(())

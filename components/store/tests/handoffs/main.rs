@@ -34,6 +34,11 @@ mod execute {
     pub(crate) use store::{ReadLimits, execute};
 }
 
+/// What time it is where values end; none does here.
+mod oracle {
+    pub(crate) use store::Oracle;
+}
+
 /// No rule is broken but by the tests themselves.
 mod seeded_bug {
     pub(crate) use store::{Bugs, SeededBug};

@@ -135,7 +135,8 @@ fn number(value: Option<Bytes>) -> u64 {
 
 impl Reader for LocalReader<MemEngine> {
     fn new(world: &World) -> Self {
-        Self::new(world.engine.clone(), world.meta.clone(), Arc::default(), limits())
+        let oracle = std::sync::Arc::new(store::Oracle::new(std::sync::Arc::default(), || {}));
+        Self::new(world.engine.clone(), world.meta.clone(), Arc::default(), oracle, limits())
     }
 
     fn begin_batch(&mut self) {

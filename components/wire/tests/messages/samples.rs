@@ -11,7 +11,7 @@ use types::{
 };
 use wire::FrameKind;
 use wire::hello::{Close, ConnectionRole, Hello, HelloAck};
-use wire::kv::{BusyReason, KvCommand, KvError, KvPair, KvReply, KvRequest, KvResponse, Scan, WriteOp};
+use wire::kv::{BusyReason, KvCommand, KvError, KvPair, KvReply, KvRequest, KvResponse, Life, Scan, WriteOp};
 use wire::pd::{
     FoundDeadlock, GcStage, GcStatus, Instruction, KeyspaceInfo, LockWait, OperatorStatus, Order, PdError,
     PdReply, PdRequest, PdResponse, RegionHeartbeat, RegionRoute, SeenWait, ServicePoint, SplitIds, Step,
@@ -268,6 +268,7 @@ pub(crate) fn write_ops() -> Vec<WriteOp> {
         WriteOp::Put { key: key("a"), value: Bytes::from_static(b"1") },
         WriteOp::Delete { key: key("b") },
         WriteOp::DeleteRange { range: KeyRange::new("c", "d") },
+        WriteOp::PutFor { key: key("e"), value: Bytes::from_static(b"5"), ttl_ms: 60_000 },
     ]
 }
 
@@ -288,6 +289,13 @@ pub(crate) fn commands() -> Vec<KvCommand> {
         KvCommand::Split { keys: vec![key("g"), key("m")] },
         KvCommand::TransferLeader { to_store: StoreId(2) },
         KvCommand::CompactLog,
+        KvCommand::CompareAndSwapFor {
+            key: key("k"),
+            expected: Some(Bytes::from_static(b"old")),
+            new: Bytes::from_static(b"new"),
+            ttl_ms: 10_000,
+        },
+        KvCommand::GetLife { key: key("k") },
     ];
     commands.extend(txn::commands().into_iter().map(|command| KvCommand::Txn(Box::new(command))));
     commands.extend(txn::reads().into_iter().map(|read| KvCommand::TxnRead(Box::new(read))));
@@ -295,8 +303,11 @@ pub(crate) fn commands() -> Vec<KvCommand> {
 }
 
 pub(crate) fn kv_replies() -> Vec<KvReply> {
-    let pair =
-        |name, value: &'static str| KvPair { key: key(name), value: Bytes::from_static(value.as_bytes()) };
+    let pair = |name, value: &'static str| KvPair {
+        key: key(name),
+        value: Bytes::from_static(value.as_bytes()),
+        ttl_ms: 0,
+    };
     let mut replies = vec![
         KvReply::Written,
         KvReply::Value(None),
@@ -308,6 +319,9 @@ pub(crate) fn kv_replies() -> Vec<KvReply> {
         KvReply::Regions(vec![region(), Region::default()]),
         KvReply::Started,
         KvReply::Compacted { to: LogIndex(1001) },
+        KvReply::Life(None),
+        KvReply::Life(Some(Life::Unlimited)),
+        KvReply::Life(Some(Life::Left { ms: 9_999 })),
     ];
     replies.extend(txn::replies().into_iter().map(|reply| KvReply::Txn(Box::new(reply))));
     replies

@@ -37,12 +37,14 @@ fn every_variant_has_a_sample() {
             CompactLog,
             Txn,
             TxnRead,
+            CompareAndSwapFor,
+            GetLife,
         }
     );
-    covered!(samples::write_ops(), wire::kv::WriteOp { Put, Delete, DeleteRange });
+    covered!(samples::write_ops(), wire::kv::WriteOp { Put, Delete, DeleteRange, PutFor });
     covered!(
         samples::kv_replies(),
-        wire::kv::KvReply { Written, Value, Values, Page, Swapped, Regions, Started, Compacted, Txn }
+        wire::kv::KvReply { Written, Value, Values, Page, Swapped, Regions, Started, Compacted, Txn, Life }
     );
     covered!(
         samples::busy_reasons(),
@@ -79,6 +81,7 @@ fn every_variant_has_a_sample() {
             Release,
             Guard,
             Collect,
+            CollectExpired,
         }
     );
     covered!(

@@ -5,7 +5,7 @@ use bytes::{Bytes, BytesMut};
 use codec::{Decode, DecodeError, Encode, Reader, put_varint};
 use types::{ClusterId, KeyRange, StoreId};
 use wire::hello::{ConnectionRole, Hello};
-use wire::kv::{KvReply, KvResponse, Scan};
+use wire::kv::{KvPair, KvReply, KvResponse, Scan};
 use wire::store::{DiskState, StoreBatch};
 use wire::txn::Acquire;
 
@@ -57,6 +57,8 @@ fn fields_that_an_older_version_did_not_write_take_their_defaults() {
         older = without_last_byte(&older);
     }
     assert_eq!(Scan::from_bytes(&older), Ok(scan));
+    let pair = KvPair { key: "k".into(), value: "v".into(), ttl_ms: 0 };
+    assert_eq!(KvPair::from_bytes(&without_last_byte(&pair.to_bytes())), Ok(pair));
     // Who asks for a lock without saying how long it would wait for it does not wait.
     let acquire = Acquire { primary: "p".into(), must_be_new: true, ..Acquire::default() };
     assert_eq!(Acquire::from_bytes(&without_last_byte(&acquire.to_bytes())), Ok(acquire));

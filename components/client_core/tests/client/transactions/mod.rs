@@ -105,7 +105,7 @@ fn sent(cluster: &Cluster) -> Vec<&'static str> {
             TxnCommand::Acquire(_) => "acquire",
             TxnCommand::Release { .. } => "release",
             TxnCommand::Guard { .. } => "guard",
-            TxnCommand::Collect { .. } => "collect",
+            TxnCommand::Collect { .. } | TxnCommand::CollectExpired { .. } => "collect",
         }),
         _ => None,
     };

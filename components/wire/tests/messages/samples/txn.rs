@@ -87,6 +87,7 @@ pub(crate) fn commands() -> Vec<TxnCommand> {
         TxnCommand::Release { keys: keys(), start_ts: START, for_update_ts: Timestamp(1_500) },
         TxnCommand::Guard { safe_points: safe_points() },
         TxnCommand::Collect { safe_points: safe_points(), from: key("k") },
+        TxnCommand::CollectExpired { from: key("k") },
     ]);
     commands
 }
