@@ -400,6 +400,9 @@ impl Core {
             KvError::DeadlineExceeded => self.again(call, Class::Busy, Cause::NoTimeLeft { store_id }).await,
             KvError::DiskFull => Err(Error::DiskFull),
             KvError::InvalidRequest { message } => Err(InvalidArgument::Refused { message }.into()),
+            KvError::UnknownKeyspace { keyspace } => {
+                Err(InvalidArgument::UnknownKeyspaceId { id: keyspace }.into())
+            }
             KvError::UndeterminedResult => {
                 let cause = Cause::StoreLostTrack { store_id };
                 match call.effect {

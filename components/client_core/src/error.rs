@@ -73,6 +73,12 @@ pub enum InvalidArgument {
         /// The name.
         name: String,
     },
+    /// There is no key space with this id.
+    #[error("there is no key space {id}: ask for one by its name, `flotilla ctl keyspace list` shows them")]
+    UnknownKeyspaceId {
+        /// The id.
+        id: u32,
+    },
     /// A key has no bytes.
     #[error("a key may not be empty")]
     KeyEmpty,

@@ -263,6 +263,7 @@ pub(crate) const fn unexpected(reply: &PdReply) -> &'static str {
         PdReply::Operators(_) => "the placement driver answered with operators",
         PdReply::Keyspaces(_) => "the placement driver answered with key spaces",
         PdReply::Deadlocks { .. } | PdReply::LockWaits(_) => "the placement driver answered with lock waits",
+        PdReply::StoreHeard { .. } => "the placement driver answered a client as it would a store",
         PdReply::Gc(_) => "the placement driver answered with what is done about old versions",
     }
 }

@@ -528,7 +528,7 @@ impl Lead {
         health.contact = now;
         health.stats = Some(stats);
         self.look_at_stores(state, config, now);
-        Ok(PdReply::Done)
+        Ok(PdReply::StoreHeard { last_keyspace: state.last_keyspace() })
     }
 
     fn on_region_heartbeats(

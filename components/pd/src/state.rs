@@ -431,7 +431,7 @@ impl State {
         if let Some(known) = self.keyspace(&name) {
             return Outcome::Keyspace(known.clone());
         }
-        let id = self.keyspaces.last_key_value().map_or(0, |(last, _)| *last) + 1;
+        let id = self.last_keyspace() + 1;
         if id > KEYSPACE_ID_MAX {
             return refused(format!("there are {KEYSPACE_ID_MAX} key spaces already"));
         }
@@ -462,6 +462,11 @@ impl State {
     }
 
     /// By id.
+    /// The id of the one that was made last: ids are given in order, and none is taken back.
+    pub(crate) fn last_keyspace(&self) -> u32 {
+        self.keyspaces.last_key_value().map_or(0, |(last, _)| *last)
+    }
+
     pub(crate) fn keyspaces(&self) -> impl Iterator<Item = &KeyspaceInfo> {
         self.keyspaces.values()
     }

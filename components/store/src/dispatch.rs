@@ -3,6 +3,7 @@
 use crate::concurrency::read_at;
 use crate::config::Config;
 use crate::inflight::Inflight;
+use crate::keyspaces::{Missing, named};
 use crate::oracle::{Doubt, Oracle};
 use crate::txn::{
     TxnRequest, TxnShared, check_border, check_command, check_read, latest_named, locks_in_the_way,
@@ -111,6 +112,9 @@ impl Dispatcher {
         if deadline <= now {
             return Routed::Answer(Err(KvError::DeadlineExceeded));
         }
+        if let Err(error) = named(&command, |id| self.check_keyspace(id)) {
+            return Routed::Answer(Err(error));
+        }
         let worker = worker_of(region_id, self.config.workers);
         let item = match command {
             KvCommand::Get { .. }
@@ -189,6 +193,13 @@ impl Dispatcher {
     #[must_use]
     pub fn worker_of(&self, region_id: RegionId) -> usize {
         worker_of(region_id, self.config.workers)
+    }
+
+    fn check_keyspace(&self, id: u32) -> Result<(), KvError> {
+        self.txn.keyspaces.check(id).map_err(|missing| match missing {
+            Missing::Asking => busy(BusyReason::Keyspaces),
+            Missing::Unknown => KvError::UnknownKeyspace { keyspace: id },
+        })
     }
 
     /// What time it is by the placement driver's clock, in milliseconds; it has told this store since that was started.

@@ -1,5 +1,6 @@
 //! What a store tells the placement driver, and what it is told.
 
+use crate::keyspaces::Keyspaces;
 use crate::oracle::Oracle;
 use crate::txn::{TxnShared, scheduler_of};
 use crate::wait_book::WaitBook;
@@ -22,7 +23,10 @@ pub struct PdCall {
 enum Purpose {
     Regions(Vec<RegionHeartbeat>),
     Split(RegionId),
-    Store,
+    /// How the store is; whether the answer tells those who wait which key spaces there are.
+    Store {
+        asks: bool,
+    },
     Timestamp,
     LockWaits,
 }
@@ -31,6 +35,8 @@ enum Purpose {
 const HEARTBEATS_MAX: usize = 512;
 /// How long after a question, or a message about regions, that PD did not take the next one is sent.
 const RETRY_AFTER: Duration = Duration::from_millis(200);
+/// Somebody waits to be told which key spaces there are: then the store says how it is again after so long at least.
+const STORE_REPEAT: Duration = Duration::from_millis(100);
 /// Questions about splits that may be under way.
 const SPLITS_MAX: usize = 16;
 
@@ -40,6 +46,8 @@ pub struct PdAgent {
     store_id: StoreId,
     interval: Duration,
     next_store: MonoTime,
+    store_sent: MonoTime,
+    keyspaces: Arc<Keyspaces>,
     /// The latest word on each region; a newer one replaces it.
     regions: BTreeMap<RegionId, RegionHeartbeat>,
     regions_under_way: bool,
@@ -65,6 +73,8 @@ impl PdAgent {
             store_id,
             interval,
             next_store: MonoTime::ZERO,
+            store_sent: MonoTime::ZERO,
+            keyspaces: txn.keyspaces,
             regions: BTreeMap::new(),
             regions_under_way: false,
             regions_sent: MonoTime::ZERO,
@@ -99,7 +109,14 @@ impl PdAgent {
             false => self.next_regions(),
         };
         let timestamp = if self.oracle.has_question() { self.next_timestamp() } else { MonoTime::MAX };
-        self.next_store.min(regions).min(timestamp).min(self.waits.next_report())
+        self.due_store().min(regions).min(timestamp).min(self.waits.next_report())
+    }
+
+    fn due_store(&self) -> MonoTime {
+        match self.keyspaces.has_question() {
+            true => self.next_store.min(self.store_sent + STORE_REPEAT),
+            false => self.next_store,
+        }
     }
 
     /// Not at once after a failure: a PD that refuses quickly would be asked all the time.
@@ -124,7 +141,7 @@ impl PdAgent {
     /// True if [`PdAgent::calls`] would ask something now.
     #[must_use]
     pub fn has_calls(&self, now: MonoTime) -> bool {
-        now >= self.next_store
+        now >= self.due_store()
             || self.regions_are_due(now)
             || (self.oracle.has_question() && now >= self.next_timestamp())
             || now >= self.waits.next_report()
@@ -134,10 +151,10 @@ impl PdAgent {
     /// What to ask now. `stats` is called when the store is due to tell how it is.
     pub fn calls(&mut self, now: MonoTime, stats: impl FnOnce() -> StoreStats) -> Vec<PdCall> {
         let mut calls = Vec::new();
-        if now >= self.next_store {
-            self.next_store = now + self.interval;
+        if now >= self.due_store() {
+            (self.next_store, self.store_sent) = (now + self.interval, now);
             let request = PdRequest::StoreHeartbeat { stats: stats() };
-            calls.push(PdCall { request, purpose: Purpose::Store });
+            calls.push(PdCall { request, purpose: Purpose::Store { asks: self.keyspaces.ask() } });
             self.oracle.want();
         }
         if self.oracle.has_question() && now >= self.next_timestamp() {
@@ -219,7 +236,18 @@ impl PdAgent {
                 self.waits.on_answer(None);
                 Vec::new()
             }
-            (Purpose::Store, _) => Vec::new(),
+            (Purpose::Store { asks }, answer) => {
+                let last = match answer {
+                    Some(Ok(PdReply::StoreHeard { last_keyspace })) => Some(last_keyspace),
+                    // One of an earlier version does not tell: everything is believed.
+                    Some(Ok(_)) => Some(u32::MAX),
+                    Some(Err(_)) | None => None,
+                };
+                if asks {
+                    self.keyspaces.on_answer(last);
+                }
+                Vec::new()
+            }
         }
     }
 

@@ -283,6 +283,8 @@ pub enum BusyReason {
     Clock,
     /// Too many wait for locks, of the key or of the store.
     LockWaits,
+    /// It is asking the placement driver which key spaces there are.
+    Keyspaces,
 }
 codec_enum!(BusyReason {
     1 = ProposalQueue,
@@ -292,6 +294,7 @@ codec_enum!(BusyReason {
     5 = RegionMoving,
     6 = Clock,
     7 = LockWaits,
+    8 = Keyspaces,
 });
 
 /// Why a command was not done. All but [`KvError::UndeterminedResult`] mean: it will never be applied.
@@ -343,6 +346,11 @@ pub enum KvError {
     UndeterminedResult,
     /// Another transaction, or the transaction's own past, is in the way.
     Txn(Box<TxnFault>),
+    /// A key names a key space that nobody has made, says the placement driver too.
+    UnknownKeyspace {
+        /// Its id.
+        keyspace: u32,
+    },
 }
 codec_enum!(KvError {
     1 = NotLeader { region_id, leader },
@@ -356,4 +364,5 @@ codec_enum!(KvError {
     9 = InvalidRequest { message },
     10 = UndeterminedResult,
     11 = Txn(fault),
+    12 = UnknownKeyspace { keyspace },
 });

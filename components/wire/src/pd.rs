@@ -463,6 +463,11 @@ pub enum PdReply {
     },
     /// Who waits for whose locks.
     LockWaits(Vec<SeenWait>),
+    /// A store's word on itself was taken.
+    StoreHeard {
+        /// The id of the last key space that was made; all before it are there too.
+        last_keyspace: u32,
+    },
 }
 codec_enum!(PdReply {
     1 = Done,
@@ -479,6 +484,7 @@ codec_enum!(PdReply {
     12 = Keyspaces(keyspaces),
     13 = Deadlocks { is_taken, found },
     14 = LockWaits(waits),
+    15 = StoreHeard { last_keyspace },
 });
 
 /// Why the placement driver refuses.

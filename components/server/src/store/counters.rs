@@ -116,6 +116,7 @@ labelled!(
         DiskFull = "disk_full",
         DeadlineExceeded = "deadline_exceeded",
         InvalidRequest = "invalid_request",
+        UnknownKeyspace = "unknown_keyspace",
         UndeterminedResult = "undetermined_result",
         KeyIsLocked = "key_is_locked",
         WriteConflict = "write_conflict",
@@ -144,6 +145,7 @@ impl Code {
             KvError::DiskFull => Self::DiskFull,
             KvError::DeadlineExceeded => Self::DeadlineExceeded,
             KvError::InvalidRequest { .. } => Self::InvalidRequest,
+            KvError::UnknownKeyspace { .. } => Self::UnknownKeyspace,
             KvError::UndeterminedResult => Self::UndeterminedResult,
             KvError::Txn(fault) => match **fault {
                 TxnFault::KeyIsLocked { .. } => Self::KeyIsLocked,
@@ -164,7 +166,7 @@ impl Code {
 }
 
 /// Why a store was busy, with the label's value.
-pub(crate) const BUSY: [(BusyReason, &str); 7] = [
+pub(crate) const BUSY: [(BusyReason, &str); 8] = [
     (BusyReason::ProposalQueue, "proposal_queue"),
     (BusyReason::Memory, "memory"),
     (BusyReason::WriteStall, "write_stall"),
@@ -172,6 +174,7 @@ pub(crate) const BUSY: [(BusyReason, &str); 7] = [
     (BusyReason::RegionMoving, "region_moving"),
     (BusyReason::Clock, "clock"),
     (BusyReason::LockWaits, "lock_waits"),
+    (BusyReason::Keyspaces, "keyspaces"),
 ];
 
 labelled!(

@@ -17,6 +17,7 @@ mod scheduler;
 use crate::concurrency::ConcurrencyManager;
 use crate::execute::ReadLimits;
 use crate::local_read::LocalReader;
+use crate::keyspaces::Keyspaces;
 use crate::oracle::Oracle;
 use crate::wait_book::WaitBook;
 use engine::Engine;
@@ -39,6 +40,8 @@ pub struct TxnShared {
     pub oracle: Arc<Oracle>,
     /// Who waits for locks.
     pub waits: Arc<WaitBook>,
+    /// Which key spaces there are.
+    pub keyspaces: Arc<Keyspaces>,
 }
 
 impl TxnShared {
@@ -58,8 +61,9 @@ impl TxnShared {
     pub fn new(wake: impl Fn() + Send + Sync + 'static) -> Self {
         let concurrency = Arc::new(ConcurrencyManager::default());
         let wake = Arc::new(wake);
-        let wakes = wake.clone();
+        let (wakes, wakes_too) = (wake.clone(), wake.clone());
         Self {
+            keyspaces: Arc::new(Keyspaces::new(move || wakes_too())),
             oracle: Arc::new(Oracle::new(concurrency.clone(), move || wake())),
             waits: Arc::new(WaitBook::new(move || wakes())),
             concurrency,

@@ -336,6 +336,7 @@ pub(crate) fn busy_reasons() -> Vec<BusyReason> {
         BusyReason::RegionMoving,
         BusyReason::Clock,
         BusyReason::LockWaits,
+        BusyReason::Keyspaces,
     ]
 }
 
@@ -351,6 +352,7 @@ pub(crate) fn kv_errors() -> Vec<KvError> {
         KvError::DeadlineExceeded,
         KvError::InvalidRequest { message: "a key of 40,000 bytes".into() },
         KvError::UndeterminedResult,
+        KvError::UnknownKeyspace { keyspace: 7 },
     ];
     errors.extend(busy_reasons().into_iter().map(|reason| KvError::ServerIsBusy { reason, backoff_ms: 250 }));
     errors.extend(txn::faults().into_iter().map(|fault| KvError::Txn(Box::new(fault))));
@@ -502,6 +504,7 @@ pub(crate) fn pd_replies() -> Vec<PdReply> {
     let waits = txn::wait_chain().into_iter();
     let waits = waits.map(|edge| SeenWait { store_id: StoreId(4), edge, age_ms: 300 }).collect();
     replies.push(PdReply::LockWaits(waits));
+    replies.push(PdReply::StoreHeard { last_keyspace: 7 });
     replies.extend(gc_stages().into_iter().map(gc_status).map(PdReply::Gc));
     replies
 }

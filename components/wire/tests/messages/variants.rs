@@ -48,7 +48,16 @@ fn every_variant_has_a_sample() {
     );
     covered!(
         samples::busy_reasons(),
-        wire::kv::BusyReason { ProposalQueue, Memory, WriteStall, SlowDisk, RegionMoving, Clock, LockWaits }
+        wire::kv::BusyReason {
+            ProposalQueue,
+            Memory,
+            WriteStall,
+            SlowDisk,
+            RegionMoving,
+            Clock,
+            LockWaits,
+            Keyspaces,
+        }
     );
     covered!(
         samples::kv_errors(),
@@ -64,6 +73,7 @@ fn every_variant_has_a_sample() {
             InvalidRequest,
             UndeterminedResult,
             Txn,
+            UnknownKeyspace,
         }
     );
     covered!(
@@ -179,6 +189,7 @@ fn every_variant_has_a_sample() {
             Keyspaces,
             Deadlocks,
             LockWaits,
+            StoreHeard,
         }
     );
     covered!(
