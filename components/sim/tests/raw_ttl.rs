@@ -329,3 +329,34 @@ fn what_is_over_makes_room() {
     script.wait(done).unwrap();
     assert!(script.broken().is_empty(), "{:?}", script.broken());
 }
+
+/// How long it takes until four thousand values that are over are removed, at so many bytes a second.
+fn removal_takes(bytes_per_second: u64) -> Duration {
+    let mut config = ScriptConfig { seed: 11, ..ScriptConfig::default() };
+    config.store.gc_bytes_per_second = bytes_per_second;
+    let mut script = Script::new(&config);
+    script.boot();
+    let took = Arc::new(Mutex::new(Duration::ZERO));
+    let noted = Arc::clone(&took);
+    let done = script.work(CLIENT, move |core, handle| async move {
+        let pairs = (0..4_000).map(|number| (format!("key {number:060}"), "v"));
+        core.raw().batch_put_with_ttl(pairs, ms(1)).await?;
+        handle.sleep(ms(200)).await;
+        let begun = handle.now();
+        assert_eq!(core.collector().expire().await?, 4_000);
+        *noted.lock() = handle.now().since(begun);
+        Ok(Reply::Done)
+    });
+    script.wait(done).unwrap();
+    assert!(script.broken().is_empty(), "{:?}", script.broken());
+    *took.lock()
+}
+
+/// What is over is removed no faster than a store may write for it, which is told to whoever asks, and goes on.
+#[test]
+fn the_removal_keeps_to_its_rate() {
+    // Some 80 bytes for each key, of which a second's worth is free.
+    let (unbounded, bounded) = (removal_takes(0), removal_takes(64 << 10));
+    assert!(unbounded < ms(1_000), "{unbounded:?}");
+    assert!(bounded > ms(2_500) && bounded < ms(10_000), "{bounded:?}");
+}

@@ -36,6 +36,8 @@ pub struct Config {
     pub store_heartbeat_interval: Duration,
     /// How many commands may wait for locks, and for how long.
     pub lock_waits: crate::WaitLimits,
+    /// Bytes per second that the removal of what is over may write; zero for no bound.
+    pub gc_bytes_per_second: u64,
     /// Rules that are broken on purpose.
     pub bugs: crate::Bugs,
     /// Those of records among them.
@@ -60,6 +62,7 @@ impl Default for Config {
             snapshots_building_max: 8,
             store_heartbeat_interval: Duration::from_secs(3),
             lock_waits: crate::WaitLimits::default(),
+            gc_bytes_per_second: 0,
             bugs: crate::Bugs::default(),
             record_bugs: mvcc::Bugs::default(),
         }

@@ -195,7 +195,7 @@ impl<E: Engine> Store<E> {
         let store_id = ident.store_id;
         let meta = Arc::new(StoreMeta::new());
         // Whoever drives the store asks its agent each time.
-        let txn = TxnShared::new(|| {});
+        let txn = TxnShared::new(|| {}).collecting_within(config.gc_bytes_per_second);
         let limits = ReadLimits {
             bytes_max: config.read_bytes_max,
             pairs_max: config.scan_pairs_max,
@@ -645,7 +645,7 @@ impl<E: Engine> Store<E> {
     /// The scheduler of a worker takes a turn.
     fn schedule(&mut self, index: usize, now: MonoTime) -> Result<(), EngineError> {
         let inputs = std::mem::take(&mut self.txn_inboxes[index]);
-        let TxnEffects { replies, inputs, waited: _ } = self.schedulers[index].turn(&At(now), inputs)?;
+        let TxnEffects { replies, inputs, .. } = self.schedulers[index].turn(&At(now), inputs)?;
         self.schedulers[index].check_waits();
         for (token, answer) in replies {
             self.reply(token, answer);

@@ -285,6 +285,8 @@ pub enum BusyReason {
     LockWaits,
     /// It is asking the placement driver which key spaces there are.
     Keyspaces,
+    /// The removal of what is over has written as much as it may for now.
+    GarbageCollection,
 }
 codec_enum!(BusyReason {
     1 = ProposalQueue,
@@ -295,6 +297,7 @@ codec_enum!(BusyReason {
     6 = Clock,
     7 = LockWaits,
     8 = Keyspaces,
+    9 = GarbageCollection,
 });
 
 /// Why a command was not done. All but [`KvError::UndeterminedResult`] mean: it will never be applied.

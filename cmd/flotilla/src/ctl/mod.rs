@@ -80,6 +80,8 @@ enum Command {
         #[command(subcommand)]
         command: Option<gc::GcCommand>,
     },
+    /// Show which transactions wait for whose locks, the longest first.
+    LockWaits,
     /// Make key spaces, and list them.
     Keyspace {
         #[command(subcommand)]
@@ -239,6 +241,11 @@ pub(crate) async fn run(ctl: Ctl) -> anyhow::Result<Outcome> {
         }
         Command::Operator { command } => operate(&admin, command, ctl.json).await,
         Command::Gc { command } => gc::run(&admin, command, ctl.json).await,
+        Command::LockWaits => {
+            let mut waits = admin.lock_waits().await.context("asking who waits")?;
+            waits.sort_by_key(|wait| std::cmp::Reverse(wait.age_ms));
+            print(if ctl.json { view::waits_json(&waits).to_string() } else { view::waits_table(&waits) })
+        }
         Command::Keyspace { command } => keyspace::run(&admin, command, ctl.json).await,
         Command::Wait { .. } => unreachable!("answered above"),
     }

@@ -6,7 +6,7 @@ use client::Keyspace;
 use comfy_table::Table;
 use serde_json::{Value, json};
 use types::{KeyRange, Peer, PeerRole};
-use wire::pd::{OperatorStatus, RegionRoute, StoreMode, StoreStatus};
+use wire::pd::{OperatorStatus, RegionRoute, SeenWait, StoreMode, StoreStatus};
 use wire::store::DiskState;
 
 /// A region's bounds for people: raw keys without what stands before them in the region layer. What holds no raw key
@@ -189,6 +189,39 @@ fn table(header: &[&str]) -> Table {
     table.load_style(comfy_table::presets::UTF8_FULL_CONDENSED);
     table.set_header(header.to_vec());
     table
+}
+
+pub(super) fn waits_json(waits: &[SeenWait]) -> Value {
+    let wait = |wait: &SeenWait| {
+        let edge = &wait.edge;
+        json!({
+            "store_id": wait.store_id.get(),
+            "waiter_ts": edge.waiter_ts.0,
+            "lock_ts": edge.lock_ts.0,
+            "key": Keyspace::describe(&edge.key),
+            "key_hex": to_hex(&edge.key),
+            "age_ms": wait.age_ms,
+        })
+    };
+    waits.iter().map(wait).collect()
+}
+
+/// Transactions are named by when they began, as everywhere.
+pub(super) fn waits_table(waits: &[SeenWait]) -> String {
+    if waits.is_empty() {
+        return "nobody waits".to_owned();
+    }
+    let mut table = table(&["begun at", "waits for that begun at", "key", "for", "at store"]);
+    for SeenWait { store_id, edge, age_ms } in waits {
+        table.add_row([
+            edge.waiter_ts.0.to_string(),
+            edge.lock_ts.0.to_string(),
+            short(&Keyspace::describe(&edge.key)),
+            format!("{age_ms} ms"),
+            store_id.to_string(),
+        ]);
+    }
+    table.to_string()
 }
 
 #[cfg(test)]

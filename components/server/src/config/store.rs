@@ -10,6 +10,8 @@ use std::time::Duration;
 
 /// Requests that take less than this are not called slow: a disk's sync takes as long.
 const SLOW_MIN: Duration = Duration::from_millis(1);
+/// Below this, one step of the removal of what is over would hold up the next for longer than it may take.
+const GC_RATE_MIN: u64 = 64 << 10;
 
 /// How a store process runs. Every key has a default; `etc/store.toml` explains them.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -41,6 +43,10 @@ pub struct StoreConfig {
     pub region: RegionConfig,
     /// What clients may ask at once.
     pub requests: RequestConfig,
+    /// Requests of transactions that wait for locks.
+    pub lock_waits: LockWaitConfig,
+    /// The removal of what is over.
+    pub gc: StoreGcConfig,
     /// Region snapshots.
     pub snapshot: SnapshotConfig,
     /// RocksDB.
@@ -65,6 +71,8 @@ impl Default for StoreConfig {
             raft: RaftConfig::default(),
             region: RegionConfig::default(),
             requests: RequestConfig::default(),
+            lock_waits: LockWaitConfig::default(),
+            gc: StoreGcConfig::default(),
             snapshot: SnapshotConfig::default(),
             engine: EngineConfig::default(),
             transport: TransportConfig::default(),
@@ -222,6 +230,40 @@ impl Default for RequestConfig {
     }
 }
 
+/// Requests of pessimistic transactions that wait for locks of others.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct LockWaitConfig {
+    /// How long one request waits at most; its client asks again.
+    pub time_max: Span,
+    /// Requests that wait at this store; more are refused as busy.
+    pub count_max: usize,
+    /// Of these, for one key.
+    pub count_per_key_max: usize,
+    /// When a lock goes, whoever is first has so much time to take it before the next one is taken up.
+    pub wake_delay: Span,
+}
+
+impl Default for LockWaitConfig {
+    fn default() -> Self {
+        let defaults = ::store::WaitLimits::default();
+        Self {
+            time_max: Span(defaults.time_max),
+            count_max: defaults.count_max,
+            count_per_key_max: defaults.count_per_key_max,
+            wake_delay: Span(defaults.wake_delay),
+        }
+    }
+}
+
+/// The removal of old versions, and of raw values whose time to live is over.
+#[derive(Clone, PartialEq, Eq, Default, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct StoreGcConfig {
+    /// Bytes per second that regions which this store leads write for it; zero: no bound.
+    pub write_rate_max: ByteSize,
+}
+
 /// Region snapshots.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -291,7 +333,22 @@ impl StoreConfig {
             ("requests.pending_max", self.requests.pending_max == 0),
             ("requests.timeout", self.requests.timeout.0.is_zero()),
             ("snapshot.sending_max", self.snapshot.sending_max == 0),
+            ("lock_waits.time_max", self.lock_waits.time_max.0.is_zero()),
         ])?;
+        let gc_rate = self.gc.write_rate_max.0;
+        if gc_rate > 0 && gc_rate < GC_RATE_MIN {
+            return Err(ServerError::Config(format!(
+                "gc.write_rate_max: {gc_rate} bytes per second are less than one step of a region takes; give at least \
+                 {GC_RATE_MIN}, or 0 for no bound"
+            )));
+        }
+        let waits = &self.lock_waits;
+        if waits.wake_delay.0 > waits.time_max.0 {
+            return Err(ServerError::Config(format!(
+                "lock_waits.wake_delay ({:?}) is longer than anybody waits (lock_waits.time_max, {:?})",
+                waits.wake_delay.0, waits.time_max.0
+            )));
+        }
         let slow = self.requests.slow_request_threshold.0;
         if !slow.is_zero() && slow < SLOW_MIN {
             return Err(ServerError::Config(format!(
@@ -342,6 +399,13 @@ impl StoreConfig {
             snapshots_receiving_max: self.snapshot.receiving_max,
             snapshots_building_max: self.snapshot.building_max,
             store_heartbeat_interval: self.region.store_heartbeat_interval.0,
+            lock_waits: ::store::WaitLimits {
+                time_max: self.lock_waits.time_max.0,
+                count_max: self.lock_waits.count_max,
+                count_per_key_max: self.lock_waits.count_per_key_max,
+                wake_delay: self.lock_waits.wake_delay.0,
+            },
+            gc_bytes_per_second: self.gc.write_rate_max.0,
             ..::store::Config::default()
         }
     }

@@ -116,9 +116,16 @@ impl<R: Respond> Answers<R> {
         Self { scheduled: Some(scheduled), ..self }
     }
 
-    /// Counts how long requests have waited for locks.
-    pub(crate) fn note_lock_waits(&self, waited: &[Duration]) {
-        waited.iter().for_each(|wait| self.counters.lock_wait.observe(*wait));
+    /// Counts how long requests have waited, for locks and for latches.
+    pub(crate) fn note_waits(&self, locks: &[Duration], latches: &[Duration]) {
+        locks.iter().for_each(|wait| self.counters.lock_wait.observe(*wait));
+        latches.iter().for_each(|wait| self.counters.latch_wait.observe(*wait));
+    }
+
+    /// Counts how many commands of transactions run: there were, and are so many at one scheduler.
+    pub(crate) fn note_running(&self, before: usize, after: usize) {
+        let more = (after as u64).wrapping_sub(before as u64);
+        self.counters.txn_commands.fetch_add(more, Ordering::Relaxed);
     }
 
     fn lock(&self, shard: usize) -> MutexGuard<'_, Shard<R>> {

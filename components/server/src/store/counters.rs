@@ -166,7 +166,7 @@ impl Code {
 }
 
 /// Why a store was busy, with the label's value.
-pub(crate) const BUSY: [(BusyReason, &str); 8] = [
+pub(crate) const BUSY: [(BusyReason, &str); 9] = [
     (BusyReason::ProposalQueue, "proposal_queue"),
     (BusyReason::Memory, "memory"),
     (BusyReason::WriteStall, "write_stall"),
@@ -175,6 +175,7 @@ pub(crate) const BUSY: [(BusyReason, &str); 8] = [
     (BusyReason::Clock, "clock"),
     (BusyReason::LockWaits, "lock_waits"),
     (BusyReason::Keyspaces, "keyspaces"),
+    (BusyReason::GarbageCollection, "garbage_collection"),
 ];
 
 labelled!(
@@ -234,6 +235,10 @@ pub(crate) struct Counters {
     pub(crate) apply_wait: Durations,
     /// How long requests waited for locks of other transactions.
     pub(crate) lock_wait: Durations,
+    /// How long commands of transactions waited for others of the same keys.
+    pub(crate) latch_wait: Durations,
+    /// Commands of transactions that are not done.
+    pub(crate) txn_commands: AtomicU64,
     pub(crate) apply: Durations,
     pub(crate) turns: AtomicU64,
     /// Requests that took longer than is configured.

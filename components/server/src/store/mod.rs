@@ -185,7 +185,8 @@ impl Started {
         let links = Arc::new(links(identity, &settings, &outside, &workers, &addresses, runtime));
         let wake = Arc::new(Notify::new());
         let wakes = wake.clone();
-        let txn_shared = TxnShared::new(move || wakes.notify_one());
+        let txn_shared =
+            TxnShared::new(move || wakes.notify_one()).collecting_within(store_config.gc_bytes_per_second);
         let dispatcher = Dispatcher::new(store_config.clone(), txn_shared.clone());
         let counters = Arc::new(Counters::default());
         let builder = SnapshotBuilder::new(
@@ -205,7 +206,10 @@ impl Started {
             let scheduler = scheduler_of(token).expect("the token of a scheduler");
             told[scheduler].put_all(&mut vec![TxnInput::Answer { token, answer }]);
         });
-        let scheduler = |index| TxnScheduler::new(index, engine.clone(), meta.clone(), txn_shared.clone());
+        let scheduler = |index| {
+            TxnScheduler::new(index, engine.clone(), meta.clone(), txn_shared.clone())
+                .waiting_within(store_config.lock_waits)
+        };
         let hub = Arc::new(Hub {
             store_id,
             starts: age.starts,

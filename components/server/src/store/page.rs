@@ -163,6 +163,8 @@ fn store_metrics(e: &mut Exposition, hub: &Hub) {
     }
     let help = "Requests of pessimistic transactions that wait for locks of others here.";
     e.gauge("flotilla_lock_waits", help, &[], hub.txn_shared.waits.waiting() as f64);
+    let help = "Commands of transactions that are not done, those that wait included; one that stays means a log that makes no progress.";
+    e.gauge("flotilla_txn_commands_running", help, &[], get(&hub.counters.txn_commands) as f64);
     let stats = hub.workers.stats();
     let help = "Regions with a peer on this store, by its role.";
     for (role, count) in
@@ -317,6 +319,12 @@ fn raft_metrics(e: &mut Exposition, counters: &Counters) {
             "flotilla_lock_wait_seconds",
             "How long requests of pessimistic transactions waited for locks of others.",
             &counters.lock_wait,
+        ),
+        (
+            "flotilla_latch_wait_seconds",
+            "How long commands of transactions stood behind others of the same keys, of those that did; a rise means a key that \
+             all want, or a slow log.",
+            &counters.latch_wait,
         ),
     ] {
         e.durations(name, help, &[], durations);

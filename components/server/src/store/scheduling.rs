@@ -87,10 +87,12 @@ impl<E: Engine> Scheduling<E> {
         if inbox.drain(&mut taken, self.inputs_max, Some(Duration::ZERO)) == Drained::Closed {
             return Next::End;
         }
+        let before = scheduler.running_count();
         let turn = scheduler.turn(&BootClock, taken);
-        let TxnEffects { replies, mut inputs, waited } =
+        let TxnEffects { replies, mut inputs, waited, latched } =
             turn.unwrap_or_else(|error| fatal("reading", &error));
-        answers.note_lock_waits(&waited);
+        answers.note_waits(&waited, &latched);
+        answers.note_running(before, scheduler.running_count());
         answers.answer_all(replies);
         if !inputs.is_empty() {
             tell(&mut inputs);

@@ -32,11 +32,15 @@ pub(crate) fn named<T>(command: &KvCommand, mut see: impl FnMut(u32) -> Result<(
             TxnCommand::CleanUp { key, .. } => see(key),
             TxnCommand::CheckStatus(asked) => see(&asked.primary),
             TxnCommand::Heartbeat { primary, .. } => see(primary),
-            TxnCommand::Guard { .. } | TxnCommand::Collect { .. } | TxnCommand::CollectExpired { .. } => Ok(()),
+            TxnCommand::Guard { .. } | TxnCommand::Collect { .. } | TxnCommand::CollectExpired { .. } => {
+                Ok(())
+            }
         },
         KvCommand::TxnRead(read) => match &**read {
             TxnRead::Get { key, .. } | TxnRead::History { key } => see(key),
-            TxnRead::BatchGet { keys, .. } | TxnRead::KeyChanges { keys, .. } => keys.iter().try_for_each(see),
+            TxnRead::BatchGet { keys, .. } | TxnRead::KeyChanges { keys, .. } => {
+                keys.iter().try_for_each(see)
+            }
             TxnRead::Scan { scan, .. } => within(&scan.range).map_or(Ok(()), see),
             TxnRead::Locks { range, .. } | TxnRead::RangeChanges { range, .. } => {
                 within(range).map_or(Ok(()), see)
@@ -90,7 +94,11 @@ mod tests {
             (b"", b"r\0\0\x07", vec![]),
         ] {
             let range = KeyRange::new(start, end);
-            assert_eq!(ids(&KvCommand::Scan(Scan { range, ..Scan::default() })), wanted, "{start:?} to {end:?}");
+            assert_eq!(
+                ids(&KvCommand::Scan(Scan { range, ..Scan::default() })),
+                wanted,
+                "{start:?} to {end:?}"
+            );
         }
     }
 }

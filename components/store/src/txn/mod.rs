@@ -16,8 +16,9 @@ mod scheduler;
 
 use crate::concurrency::ConcurrencyManager;
 use crate::execute::ReadLimits;
-use crate::local_read::LocalReader;
+use crate::gc_budget::GcBudget;
 use crate::keyspaces::Keyspaces;
+use crate::local_read::LocalReader;
 use crate::oracle::Oracle;
 use crate::wait_book::WaitBook;
 use engine::Engine;
@@ -42,9 +43,17 @@ pub struct TxnShared {
     pub waits: Arc<WaitBook>,
     /// Which key spaces there are.
     pub keyspaces: Arc<Keyspaces>,
+    /// What the removal of what is over may write.
+    pub gc: Arc<GcBudget>,
 }
 
 impl TxnShared {
+    /// The same, where the removal of what is over keeps to a rate; zero for no bound. Before it is shared.
+    #[must_use]
+    pub fn collecting_within(self, bytes_per_second: u64) -> Self {
+        Self { gc: Arc::new(GcBudget::new(bytes_per_second)), ..self }
+    }
+
     /// What one thread reads with.
     #[must_use]
     pub fn local_reader<E: Engine>(
@@ -63,6 +72,7 @@ impl TxnShared {
         let wake = Arc::new(wake);
         let (wakes, wakes_too) = (wake.clone(), wake.clone());
         Self {
+            gc: Arc::new(GcBudget::new(0)),
             keyspaces: Arc::new(Keyspaces::new(move || wakes_too())),
             oracle: Arc::new(Oracle::new(concurrency.clone(), move || wake())),
             waits: Arc::new(WaitBook::new(move || wakes())),

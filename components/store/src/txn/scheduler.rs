@@ -26,6 +26,7 @@ use super::evaluate::{Decision, evaluate, keys_of};
 use super::floor::{Floor, Floors};
 use super::parked::{Led, Met, Parked, WaitLimits};
 use crate::execute::ReadLimits;
+use crate::gc_budget::GcBudget;
 use crate::local_read::LocalReader;
 use crate::seeded_bug::{Bugs, SeededBug};
 use engine::{Engine, EngineError};
@@ -102,6 +103,8 @@ pub struct TxnEffects {
     pub inputs: Vec<Input>,
     /// How long commands have waited for locks that wait no more.
     pub waited: Vec<Duration>,
+    /// How long commands have waited for latches that have them now; of those that had to.
+    pub latched: Vec<Duration>,
 }
 
 /// How far a command has come.
@@ -141,6 +144,9 @@ pub struct TxnScheduler<E: Engine> {
     running: BTreeMap<CommandId, Running>,
     /// Commands that hold all their latches and have no view yet.
     latched: VecDeque<CommandId>,
+    /// Since when commands wait for latches that others hold.
+    unlatched: BTreeMap<CommandId, MonoTime>,
+    gc: Arc<GcBudget>,
     /// Of the commands whose clients wait for an answer that nobody else gives in time.
     deadlines: BTreeSet<(MonoTime, CommandId)>,
     next_id: CommandId,
@@ -163,7 +169,7 @@ impl<E: Engine> TxnScheduler<E> {
         // It only takes views.
         let limits = ReadLimits { bytes_max: 0, pairs_max: 0, bugs: mvcc::Bugs::default() };
         let token_base = SCHEDULED | (worker as Token) << SCHEDULER_SHIFT;
-        let (book, oracle) = (shared.waits.clone(), shared.oracle.clone());
+        let (book, oracle, gc) = (shared.waits.clone(), shared.oracle.clone(), shared.gc.clone());
         Self {
             token_base,
             parked: Parked::new(token_base, book, oracle, WaitLimits::default()),
@@ -176,6 +182,8 @@ impl<E: Engine> TxnScheduler<E> {
             latches: Latches::new(),
             running: BTreeMap::new(),
             latched: VecDeque::new(),
+            unlatched: BTreeMap::new(),
+            gc,
             deadlines: BTreeSet::new(),
             next_id: 0,
             bugs: Bugs::default(),
@@ -258,6 +266,7 @@ impl<E: Engine> TxnScheduler<E> {
         clock: &dyn Clock,
         inputs: impl IntoIterator<Item = TxnInput<E::Snapshot>>,
     ) -> Result<TxnEffects, EngineError> {
+        self.now = clock.now();
         for input in inputs {
             match input {
                 TxnInput::Command(request) => self.begin(request),
@@ -277,6 +286,11 @@ impl<E: Engine> TxnScheduler<E> {
 
     fn begin(&mut self, request: TxnRequest) {
         let TxnRequest { token, region_id, epoch, command, deadline } = request;
+        if let (true, Some(wait)) = (removes_what_is_over(&command), self.gc.wait(self.now)) {
+            let backoff_ms = u32::try_from(wait.as_millis()).unwrap_or(u32::MAX);
+            let busy = KvError::ServerIsBusy { reason: BusyReason::GarbageCollection, backoff_ms };
+            return self.out.replies.push((token, Err(busy)));
+        }
         self.give_up_waiting(&command);
         let id = self.next_id;
         self.next_id += 1;
@@ -294,6 +308,8 @@ impl<E: Engine> TxnScheduler<E> {
         let unlatched = self.bugs.has(SeededBug::CommandsUnlatched);
         if unlatched || self.latches.acquire(&mut claim) {
             self.latched.push_back(id);
+        } else {
+            self.unlatched.insert(id, self.now);
         }
         Stage::Latching(claim, command)
     }
@@ -303,6 +319,8 @@ impl<E: Engine> TxnScheduler<E> {
         self.reader.begin_batch();
         for id in std::mem::take(&mut self.latched) {
             let Some(running) = self.running.get_mut(&id) else { continue };
+            let waited = self.unlatched.remove(&id).map(|since| clock.now().since(since));
+            self.out.latched.extend(waited);
             let Running { stage: Stage::Latching(_, command), region_id, epoch, shown, .. } = running else {
                 unreachable!("command {id} was to be given its first view")
             };
@@ -376,6 +394,9 @@ impl<E: Engine> TxnScheduler<E> {
             Err(error) => return self.wait_or_end(id, command, error, led, now),
         };
         let Some(item) = write else { return self.end(id, Ok(reply)) };
+        if matches!(item, WriteItem::Changes(_) | WriteItem::RemoveEnded { .. }) {
+            self.gc.spend(now, item.size_bytes());
+        }
         let touches = self.touches_of(&item);
         if self.bugs.has(SeededBug::WokenBeforeApplied) {
             self.touched.extend(touches.iter().cloned());
@@ -416,6 +437,7 @@ impl<E: Engine> TxnScheduler<E> {
     fn end(&mut self, id: CommandId, answer: Result<KvReply, KvError>) {
         let running = self.running.remove(&id).expect("a command ends once");
         self.deadlines.remove(&(running.deadline, id));
+        self.unlatched.remove(&id);
         self.floors.withdraw(self.token_base | id, running.shown);
         let is_done = answer.is_ok();
         if let Some(token) = running.token {
@@ -476,6 +498,11 @@ impl<E: Engine> TxnScheduler<E> {
             }
         }
     }
+}
+
+/// True for a step of the removal of what is over, which may have to wait; nothing else does.
+const fn removes_what_is_over(command: &TxnCommand) -> bool {
+    matches!(command, TxnCommand::Collect { .. } | TxnCommand::CollectExpired { .. })
 }
 
 /// Notes what readers are shown, and gives back the floor itself.

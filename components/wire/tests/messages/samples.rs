@@ -337,6 +337,7 @@ pub(crate) fn busy_reasons() -> Vec<BusyReason> {
         BusyReason::Clock,
         BusyReason::LockWaits,
         BusyReason::Keyspaces,
+        BusyReason::GarbageCollection,
     ]
 }
 

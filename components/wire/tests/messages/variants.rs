@@ -57,6 +57,7 @@ fn every_variant_has_a_sample() {
             Clock,
             LockWaits,
             Keyspaces,
+            GarbageCollection
         }
     );
     covered!(
