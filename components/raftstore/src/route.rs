@@ -8,7 +8,7 @@
 //! made it; and should one still make it, the peer that the split makes keeps its term and its vote.
 //!
 //! While a region is here that may still make the child, nothing is answered, and the last vote that was asked for is
-//! kept until the split.
+//! kept until the split has made the child and its peer begins its life.
 
 use crate::destroy::confirmation;
 use crate::effects::ReceivedSnapshot;
@@ -103,6 +103,10 @@ impl<E: Engine> Worker<E> {
             Ok(None) => {}
             // What is unreadable here is found, and told, when the store starts again.
             Err(_) => return,
+            // A split has made it, and it is about to begin its life.
+            Ok(Some(record)) if record.state == State::Normal && record.peer_id == message.to.id => {
+                return self.hold_vote(message);
+            }
             Ok(Some(record)) => {
                 if !may_come(&record, message.to.id, turn.shared.config.bugs) {
                     return;
@@ -111,14 +115,7 @@ impl<E: Engine> Worker<E> {
         }
         let covered = !turn.shared.meta.overlapping(&message.range).is_empty();
         if covered || message.range.is_empty() {
-            if matches!(message.message.body, Body::Vote { .. }) {
-                if self.held_votes.len() >= HELD_VOTES_MAX {
-                    // Whoever asks for a vote asks again. What was kept too long must not keep others out for ever.
-                    self.held_votes.clear();
-                }
-                self.held_votes.insert(message.region_id, message);
-            }
-            return;
+            return self.hold_vote(message);
         }
         let begins = match message.message.body {
             Body::Vote { .. } => !turn.shared.config.bugs.has(SeededBug::UninitializedSilent),
@@ -130,6 +127,17 @@ impl<E: Engine> Worker<E> {
         if turn.shared.meta.claim_uninitialized(message.region_id, message.to.id) {
             peer.drive(turn, |peer, turn| peer.on_raft_message(turn, message));
             self.insert_peer(turn, peer);
+        }
+    }
+
+    /// Keeps a vote for a peer that a split may be about to make; of each region the last one, and nothing else.
+    fn hold_vote(&mut self, message: RaftMessage) {
+        if matches!(message.message.body, Body::Vote { .. }) {
+            if self.held_votes.len() >= HELD_VOTES_MAX {
+                // Whoever asks for a vote asks again. What was kept too long must not keep others out for ever.
+                self.held_votes.clear();
+            }
+            self.held_votes.insert(message.region_id, message);
         }
     }
 
