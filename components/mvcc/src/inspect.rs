@@ -51,7 +51,7 @@ impl<S: Snapshot> MvccReader<'_, S> {
         Ok(found)
     }
 
-    /// The locks of transactions that began at `up_to` or before, at most so many.
+    /// The locks of transactions that began at `up_to` or before, those that are held included, at most so many.
     ///
     /// # Errors
     /// [`EngineError`].
@@ -65,19 +65,32 @@ impl<S: Snapshot> MvccReader<'_, S> {
         if range.is_empty() {
             return Ok(LockPage { locks, resume: None });
         }
+        let mut held = self.held.iter().filter(|(key, _)| range.contains(key)).peekable();
         let mut iter = self.snapshot.iter(Cf::Lock, range);
         let mut valid = iter.seek_to_first();
-        while valid {
-            let key = Bytes::copy_from_slice(iter.key());
+        loop {
+            let in_engine = valid.then(|| Bytes::copy_from_slice(iter.key()));
+            // One that stands in both is told as it is held.
+            let is_held = match (held.peek(), &in_engine) {
+                (Some((key, _)), Some(other)) => *key <= other,
+                (held, _) => held.is_some(),
+            };
+            let next = if is_held { held.peek().map(|(key, _)| (*key).clone()) } else { in_engine.clone() };
+            let Some(key) = next else { break };
             if locks.len() >= locks_max || passed >= LOCKS_PASSED_MAX {
                 return Ok(LockPage { locks, resume: Some(key) });
             }
             passed += 1;
-            let lock = Lock::read(&Bytes::copy_from_slice(iter.value()))?;
+            let lock = match held.next_if(|_| is_held) {
+                Some((_, lock)) => lock.clone(),
+                None => Lock::read(&Bytes::copy_from_slice(iter.value()))?,
+            };
+            if in_engine.as_ref() == Some(&key) {
+                valid = iter.next();
+            }
             if lock.start_ts <= up_to {
                 locks.push((key, lock));
             }
-            valid = iter.next();
         }
         iter.status()?;
         Ok(LockPage { locks, resume: None })
@@ -141,5 +154,28 @@ mod tests {
         assert_eq!((names(&second), second.resume), (vec!["d".into()], None));
         let none = reader.locks(&KeyRange::new("b", "c"), Timestamp(50), 2).expect("readable");
         assert_eq!(none, LockPage::default());
+    }
+
+    /// Some locks stand in the engine and some elsewhere: they are told in the order of their keys, each once.
+    #[test]
+    fn locks_that_are_held_are_found_among_the_others() {
+        let lock = |key: &'static str, start_ts| Lock::new(LockKind::Put, key.into(), Timestamp(start_ts), 0);
+        let engine = engine_with(|batch| {
+            ["b", "d", "f"].iter().for_each(|key| put_lock(batch, key.as_bytes(), &lock(key, 10)));
+        });
+        let held = ["a", "d", "e", "g"].map(|key| (Key::from(key), lock(key, 20))).into();
+        let snapshot = engine.snapshot();
+        let reader = MvccReader::new(&snapshot).holding(&held);
+        let (mut found, mut from) = (Vec::new(), Some(Key::new()));
+        while let Some(start) = from {
+            let rest = KeyRange { start, end: Key::new() };
+            let page = reader.locks(&rest, Timestamp(50), 2).expect("readable");
+            found.extend(page.locks.into_iter().map(|(key, lock)| (key, lock.start_ts.0)));
+            from = page.resume;
+        }
+        let expected = [("a", 20), ("b", 10), ("d", 20), ("e", 20), ("f", 10), ("g", 20)];
+        assert_eq!(found, expected.map(|(key, start_ts)| (Key::from(key), start_ts)));
+        let old = reader.locks(&KeyRange::new("a", "e"), Timestamp(15), 9).expect("readable");
+        assert_eq!(old.locks.len(), 1, "of old transactions: {old:?}");
     }
 }

@@ -34,7 +34,7 @@ pub use gc::{GcLimits, GcStep};
 pub use inspect::{LockPage, Version};
 pub use key::{versioned, without_timestamp};
 pub use lock::{Lock, LockKind, delete_lock, put_lock};
-pub use reader::{MvccReader, Past, Record, View};
+pub use reader::{HeldLocks, MvccReader, Past, Record, View};
 pub use scan::{Direction, ScanItem, ScanLimits, ScanPage};
 pub use seeded_bug::{Bugs, SeededBug};
 pub use write::{SHORT_VALUE_MAX, Write, WriteKind, delete_value, put_value, put_write};

@@ -4,7 +4,7 @@ use crate::key::{versioned, versions, without_timestamp};
 use crate::{Bugs, Lock, LockKind, ReadError, SeededBug, Write, WriteKind};
 use bytes::Bytes;
 use engine::{Cf, EngineError, EngineIterator, Snapshot};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use types::{Key, Timestamp};
 
 /// Who reads, and when.
@@ -61,9 +61,16 @@ pub(crate) enum Behind {
     Value(Option<Bytes>),
 }
 
+/// Locks that stand in no engine, by key.
+pub type HeldLocks = BTreeMap<Key, Lock>;
+
+/// Of those who know of none.
+static NONE_HELD: HeldLocks = BTreeMap::new();
+
 /// Reads keys of a view of the engine.
 pub struct MvccReader<'a, S> {
     pub(crate) snapshot: &'a S,
+    pub(crate) held: &'a HeldLocks,
     bugs: Bugs,
 }
 
@@ -71,7 +78,14 @@ impl<'a, S: Snapshot> MvccReader<'a, S> {
     /// Reads that view. Taken after whatever has to be seen was applied.
     #[must_use]
     pub fn new(snapshot: &'a S) -> Self {
-        Self { snapshot, bugs: Bugs::default() }
+        Self { snapshot, held: &NONE_HELD, bugs: Bugs::default() }
+    }
+
+    /// One that takes these locks for those of their keys, whatever the engine says of them. They reserve keys, so who reads
+    /// values need not know of them.
+    #[must_use]
+    pub fn holding(self, held: &'a HeldLocks) -> Self {
+        Self { held, ..self }
     }
 
     /// One that breaks rules on purpose, and has those break them who read through it.
@@ -91,6 +105,17 @@ impl<'a, S: Snapshot> MvccReader<'a, S> {
     /// # Errors
     /// [`EngineError`].
     pub fn lock(&self, key: &[u8]) -> Result<Option<Lock>, EngineError> {
+        match self.held.get(key) {
+            Some(lock) => Ok(Some(lock.clone())),
+            None => self.lock_in_engine(key),
+        }
+    }
+
+    /// The lock that the engine has of a key.
+    ///
+    /// # Errors
+    /// [`EngineError`].
+    pub fn lock_in_engine(&self, key: &[u8]) -> Result<Option<Lock>, EngineError> {
         self.snapshot.get(Cf::Lock, key)?.map(|bytes| Lock::read(&bytes)).transpose()
     }
 

@@ -120,15 +120,16 @@ impl<E: Engine> PeerState<E> {
                 let message = format!("region {} has no peer on store {to_store}", self.region.id);
                 return Err(KvError::InvalidRequest { message });
             };
-            self.transfer(peer).map(|()| KvReply::Started)
+            self.transfer(turn, peer).map(|()| KvReply::Started)
         });
         turn.answer(token, answer);
     }
 
-    fn transfer(&mut self, to: Peer) -> Result<(), KvError> {
+    fn transfer(&mut self, turn: &Turn<E>, to: Peer) -> Result<(), KvError> {
         if to.id == self.me.id {
             return Ok(());
         }
+        self.hand_over_locks(turn)?;
         match self.raft.transfer_leader(to.id) {
             Ok(()) => Ok(()),
             Err(TransferError::InProgress { .. }) => Err(busy(BusyReason::RegionMoving)),
@@ -148,7 +149,7 @@ impl<E: Engine> PeerState<E> {
         }
         match &instruction.step {
             // A transfer that cannot begin now is ordered again.
-            Step::TransferLeader { to } => drop(self.transfer(*to)),
+            Step::TransferLeader { to } => drop(self.transfer(turn, *to)),
             Step::AddLearner { peer } => {
                 self.change_members(&[(ConfChangeKind::AddLearner, peer.id)], &[*peer])
             }
@@ -156,7 +157,7 @@ impl<E: Engine> PeerState<E> {
                 if demote.contains(&self.me.id) {
                     // Leadership goes first, to one who stays.
                     if let Some(heir) = self.heir(demote) {
-                        drop(self.transfer(heir));
+                        drop(self.transfer(turn, heir));
                     }
                     return;
                 }
@@ -244,7 +245,7 @@ impl<E: Engine> PeerState<E> {
         if sim_point!("raftstore.hand_over")
             && let Some(heir) = self.heir(&[])
         {
-            drop(self.transfer(heir));
+            drop(self.transfer(turn, heir));
         }
     }
 

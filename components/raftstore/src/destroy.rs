@@ -55,6 +55,7 @@ impl<E: Engine> PeerState<E> {
             Phase::Normal => {}
         }
         self.revoke_lease(turn);
+        turn.shared.held.close(self.region.id);
         let error = KvError::RegionNotFound { region_id: self.region.id };
         self.fail_waiting(turn, &error);
         self.abandon_proposals(turn, types::LogIndex(u64::MAX));

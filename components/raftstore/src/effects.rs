@@ -2,6 +2,7 @@
 
 use crate::apply::{ApplyOutcome, ApplyTask};
 use crate::command::WriteItem;
+use crate::held::{HeldLock, HeldView};
 use crate::records::RegionRecord;
 use crate::stages::LogTimes;
 use bytes::Bytes;
@@ -32,6 +33,8 @@ pub struct ReadRequest {
     /// What the asker is told instead, if the leader would have it served: something other than the log was in its way when
     /// it came.
     pub refusal: Option<Box<KvError>>,
+    /// For those who look at locks: what was held when it came, before any view was taken for it.
+    pub held: Option<Box<HeldView>>,
     /// When the asker gives up.
     pub deadline: MonoTime,
 }
@@ -180,6 +183,8 @@ pub struct CreatePeer {
     pub size_bytes: u64,
     /// How many keys, about.
     pub keys: u64,
+    /// Locks of the parent that are the piece's, if it is led here first.
+    pub locks: Vec<(Key, HeldLock)>,
 }
 
 /// A region snapshot that has arrived.

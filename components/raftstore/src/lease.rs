@@ -52,6 +52,7 @@ impl<E: Engine> PeerState<E> {
             return;
         }
         let Some(lease) = self.raft.lease() else { return };
+        self.hold_on(turn);
         if sim_point!("raftstore.let_lease_run_out") {
             return;
         }

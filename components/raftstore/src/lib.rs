@@ -15,6 +15,10 @@ mod command;
 mod config;
 mod destroy;
 mod effects;
+mod hand_over;
+mod held;
+#[cfg(test)]
+mod held_tests;
 mod hibernate;
 mod install;
 mod lease;
@@ -48,6 +52,7 @@ pub use effects::{
     Background, CreatePeer, Input, LogTask, PdTask, Persisted, ReadRequest, ReadyRead, ReceivedSnapshot,
     SendSnapshot, SnapshotData, Token, TurnEffects,
 };
+pub use held::{HeldLimits, HeldLock, HeldLocks, HeldNow, HeldStats, HeldView, NotHeld};
 pub use install::check_snapshot;
 pub use membership::{ChangeError, apply_change, conf_state};
 pub use meta::{Delegate, StoreMeta};

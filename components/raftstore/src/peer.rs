@@ -4,6 +4,8 @@ use crate::command::WriteItem;
 use crate::config::Config;
 use crate::destroy::Destroy;
 use crate::effects::{CreatePeer, LogTask, ReadRequest, ReceivedSnapshot, Token, TurnEffects};
+use crate::hand_over::Holding;
+use crate::held::HeldLocks;
 use crate::hibernate::Hibernation;
 use crate::install::Install;
 use crate::liveness::Liveness;
@@ -31,6 +33,7 @@ pub(crate) struct Shared<E> {
     pub(crate) store_id: StoreId,
     pub(crate) engine: E,
     pub(crate) meta: Arc<StoreMeta>,
+    pub(crate) held: Arc<HeldLocks>,
     /// Differs from start to start, so that answers meant for an earlier life are not taken for ours.
     pub(crate) seed: u64,
 }
@@ -157,6 +160,7 @@ pub(crate) struct PeerState<E: Engine> {
     pub(crate) reads: Reads,
     pub(crate) applying: Applying,
     pub(crate) delegate: Option<Arc<Delegate>>,
+    pub(crate) holding: Holding,
     /// The worker's tick count less the group's, once that has caught up: constant, for both grow together.
     pub(crate) tick_offset: u64,
     /// The tick at which it is visited next though nothing arrives.
@@ -273,6 +277,7 @@ impl<E: Engine> PeerState<E> {
                 splits: Vec::new(),
             },
             delegate: None,
+            holding: Holding::default(),
             unpersisted: 0,
             size: Size::default(),
             report: Report { due: false, last: None, heard: BTreeMap::new(), pending: Vec::new() },

@@ -28,6 +28,17 @@ env::seeded_bugs! {
     ExpiredProposalRefused,
     /// Writes over whose indexes a snapshot jumped are said to be refused.
     JumpedProposalRefused,
+    // ---- locks in memory ----
+    /// A leader that hands over leaves the locks behind that only its memory has.
+    LocksNotHandedOver,
+    /// A leader that hands over proposes its locks, also where a write that ends them is on its way before them.
+    ChangingLocksHandedOver,
+    /// Locks that only memory has are forgotten when their region is cut.
+    SplitForgetsLocks,
+    /// Locks that only memory has count again when the peer leads in a later term.
+    LocksOutliveLeader,
+    /// A piece of a region inherits locks from before the cut though others have led it.
+    InheritedInAnyTerm,
     // ---- the log ----
     /// A vote is not written, only its term.
     VoteNotWritten,

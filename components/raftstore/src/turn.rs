@@ -32,6 +32,7 @@ impl<E: Engine> PeerState<E> {
         if let Some(soft) = ready.soft {
             self.on_role(turn, soft.role);
         }
+        self.hold_as_led(turn);
         if self.delegate.is_some() && self.raft.lease().is_none() {
             // A transfer, or a change of members that is on its way: what leaves with this turn may let others vote.
             self.revoke_lease(turn);
@@ -287,12 +288,14 @@ impl<E: Engine> PeerState<E> {
                 turn.answer(token, Err(error.clone()));
             }
         }
-        for child in children {
+        let pieces: Vec<Region> = children.iter().map(|child| child.region.clone()).collect();
+        let locks = turn.shared.held.split(&self.region, &pieces);
+        for (child, locks) in children.into_iter().zip(locks) {
             if let Some(record) = child.record {
                 let is_first = record.region.peers[0].id == record.peer_id;
                 let anywhere = turn.shared.config.bugs.has(SeededBug::FirstChildCampaigns);
                 let campaign = if anywhere { is_first } else { self.is_leader() };
-                turn.out.create.push(CreatePeer { record, campaign, size_bytes, keys });
+                turn.out.create.push(CreatePeer { record, campaign, size_bytes, keys, locks });
             }
         }
     }

@@ -4,6 +4,7 @@ use crate::apply::{ApplyOutcome, ApplyTask, RegionChange};
 use crate::config::Config;
 use crate::destroy::tombstone;
 use crate::effects::{CreatePeer, Input, Persisted, TurnEffects};
+use crate::held::HeldLocks;
 use crate::lease::TickTimes;
 use crate::liveness::Liveness;
 use crate::meta::StoreMeta;
@@ -150,11 +151,12 @@ impl<E: Engine> Worker<E> {
         share: WorkerShare,
         engine: E,
         meta: Arc<StoreMeta>,
+        held: Arc<HeldLocks>,
         seed: u64,
     ) -> Self {
         Self {
             share,
-            shared: Arc::new(Shared { config, store_id, engine, meta, seed }),
+            shared: Arc::new(Shared { config, store_id, engine, meta, held, seed }),
             peers: BTreeMap::new(),
             held_votes: BTreeMap::new(),
             ticks: 0,
@@ -549,12 +551,13 @@ impl<E: Engine> Worker<E> {
     }
 
     fn make_child(&mut self, turn: &mut Turn<E>, create: CreatePeer, birth: Birth) {
-        let CreatePeer { record, campaign, size_bytes, keys } = create;
+        let CreatePeer { record, campaign, size_bytes, keys, locks } = create;
         let region_id = record.region.id;
         let apply = ApplyRecord { applied: LOG_START, truncated: LOG_START };
         let peer = PeerState::load(&self.shared, &record, apply, birth, self.ticks);
         let mut peer = peer.expect("a region that a split just made has no log that could be broken");
         (peer.size.bytes, peer.size.keys) = (size_bytes, keys);
+        peer.holding.inherited = locks;
         // That is a guess: it is measured as soon as it leads.
         peer.size.measure_at = Some(turn.now);
         turn.out.apply.push(peer.registration());

@@ -118,7 +118,10 @@ impl<E: Engine> PeerState<E> {
             }
             let command = Command::Write { version: self.region.epoch.version, items };
             match self.raft.propose(command.to_bytes()) {
-                Ok(id) => drop(self.proposals.insert((id.index, id.term), proposal)),
+                Ok(id) => {
+                    self.proposals.insert((id.index, id.term), proposal);
+                    self.note_lock_changes(turn, &command);
+                }
                 Err(Dropped::Transferring { .. }) => {
                     // Parked until the transfer is decided; what does not fit stays in order behind it.
                     let Command::Write { items, .. } = command else { unreachable!("made above") };

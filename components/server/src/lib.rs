@@ -26,8 +26,8 @@ mod sync;
 
 pub use clock::BootClock;
 pub use config::{
-    ByteSize, EngineConfig, LogConfig, LogFormat, PdConfig, RaftConfig, RegionConfig, RequestConfig,
-    ScheduleConfig, SnapshotConfig, Span, StoreConfig, ThreadConfig, TransportConfig,
+    ByteSize, EngineConfig, LogConfig, LogFormat, PdConfig, PessimisticLockConfig, RaftConfig, RegionConfig,
+    RequestConfig, ScheduleConfig, SnapshotConfig, Span, StoreConfig, ThreadConfig, TransportConfig,
 };
 pub use error::ServerError;
 pub use hooks::{Hooks, ReadyInfo, Shutdown};

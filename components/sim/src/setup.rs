@@ -70,6 +70,12 @@ impl Setup {
         let mut threads = dice.fork("threads");
         setup.links.threads = threads.below(4);
         setup.links.pause_one_in = [0, 0, 2, 8][usize::try_from(threads.below(4)).expect("an index")];
+        // Aside, too: whether locks of pessimistic transactions are kept in memory, and in how much of it.
+        let mut locks = dice.fork("locks");
+        setup.store.reservations.in_memory = locks.chance(7, 8);
+        if locks.chance(1, 4) {
+            setup.store.reservations.limits.region_bytes_max = 200 << locks.below(4);
+        }
         // More than there are stores are never complete, so nothing that is lost could be given up.
         setup.pd.replicas = setup.pd.replicas.min(setup.stores as usize);
         setup.store.validate().expect("drawn within what is valid");
@@ -91,6 +97,17 @@ impl Setup {
         }
         if fields.has("pause-one-in") {
             self.links.pause_one_in = fields.number("pause-one-in")?;
+        }
+        Ok(())
+    }
+
+    /// What earlier schedules have not: all locks were in the log then.
+    fn amend_locks(&mut self, fields: &mut Fields<'_>) -> Result<(), Unreadable> {
+        if fields.has("locks-in-memory") {
+            self.store.reservations.in_memory = fields.flag("locks-in-memory")?;
+        }
+        if fields.has("region-locks-bytes-max") {
+            self.store.reservations.limits.region_bytes_max = fields.number("region-locks-bytes-max")?;
         }
         Ok(())
     }
@@ -136,6 +153,8 @@ macro_rules! tunables {
                 $(setup.$($path).+ = fields.$kind($name)?;)*
                 setup.amend_threads(fields)?;
                 setup.amend_gc(fields)?;
+                setup.store.reservations.in_memory = false;
+                setup.amend_locks(fields)?;
                 setup.links.lane = if fields.flag("streams")? { PEER_LANE } else { Lane::Datagram };
                 setup.validate()?;
                 Ok(setup)
@@ -154,6 +173,7 @@ macro_rules! tunables {
                 }
                 self.amend_threads(fields)?;
                 self.amend_gc(fields)?;
+                self.amend_locks(fields)?;
                 self.validate()
             }
         }
@@ -164,6 +184,9 @@ macro_rules! tunables {
                 write!(f, "threads={} pause-one-in={} ", self.links.threads, self.links.pause_one_in)?;
                 let (life, interval) = (duration_text(self.pd.gc_life_time), duration_text(self.pd.gc_interval));
                 write!(f, "gc-life-time={life} gc-interval={interval} ")?;
+                let locks = self.store.reservations;
+                let bytes_max = locks.limits.region_bytes_max;
+                write!(f, "locks-in-memory={} region-locks-bytes-max={bytes_max} ", locks.in_memory)?;
                 write!(f, "streams={}", self.links.lane == PEER_LANE)
             }
         }

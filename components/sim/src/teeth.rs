@@ -73,6 +73,17 @@ pub const NOT_ALONE: &[(SeededBug, &str)] = &[
          there, and comes back: that is one turn here, and long only where threads are.",
     ),
     (
+        SeededBug::Regions(raftstore::SeededBug::LocksNotHandedOver),
+        "Locks in memory may be lost, so nobody is told anything wrong when one is. `held_locks`, a script, knows that none need \
+         be lost here.",
+    ),
+    (SeededBug::Regions(raftstore::SeededBug::SplitForgetsLocks), "The same."),
+    (
+        SeededBug::Regions(raftstore::SeededBug::InheritedInAnyTerm),
+        "A piece would have to be led elsewhere first, a key of it be written there, and then its parent's leader lead it, all \
+         while a transaction has the key: seldom here. `held_locks` shows it.",
+    ),
+    (
         SeededBug::Pd(pd::SeededBug::LockWaitsNotRemoved),
         "Who was waited for is over when the wait ends, and waits for nobody: only a transaction that goes on after it gave up \
          waiting could be told of a deadlock that is none. The Placement room's own tests show it.",
@@ -152,9 +163,15 @@ mod tests {
             store::SeededBug::WokenBeforeApplied,
         ];
         let stores = stores.map(SeededBug::Store);
-        let regions = [raftstore::SeededBug::EndedValueCompared, raftstore::SeededBug::RemovesWhatIsThere];
-        let regions = regions.map(SeededBug::Regions);
         let pd = SeededBug::Pd(pd::SeededBug::LockWaitsNotRemoved);
+        let regions = [
+            raftstore::SeededBug::LocksNotHandedOver,
+            raftstore::SeededBug::SplitForgetsLocks,
+            raftstore::SeededBug::InheritedInAnyTerm,
+            raftstore::SeededBug::EndedValueCompared,
+            raftstore::SeededBug::RemovesWhatIsThere,
+        ];
+        let regions = regions.map(SeededBug::Regions);
         let expected: Vec<_> = std::iter::once(pd).chain(stores).chain(regions).chain(raft).collect();
         assert_eq!(left, expected);
         assert!(bugs.len() >= 25);

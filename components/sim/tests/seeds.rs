@@ -30,7 +30,7 @@ fn long_seeds_pass() {
         points.filter(|(_, count)| **count > 0).map(|(name, _)| *name).collect::<BTreeSet<_>>()
     };
     let mut met = fired(&reports);
-    let mut more = 40..120;
+    let mut more = 40..200;
     while met.len() < POINTS.len()
         && let Some(seed) = more.next()
     {

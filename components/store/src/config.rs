@@ -2,6 +2,10 @@
 
 use std::fmt;
 use std::time::Duration;
+use types::ENTRY_SIZE_MAX;
+
+/// Of one region, in bytes: the entry that they go into has other things around them.
+const LOCKS_MAX: usize = ENTRY_SIZE_MAX / 2;
 
 /// How a store behaves.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -38,6 +42,8 @@ pub struct Config {
     pub lock_waits: crate::WaitLimits,
     /// Bytes per second that the removal of what is over may write; zero for no bound.
     pub gc_bytes_per_second: u64,
+    /// Where reservations of keys are kept.
+    pub reservations: crate::Reservations,
     /// Rules that are broken on purpose.
     pub bugs: crate::Bugs,
     /// Those of records among them.
@@ -63,6 +69,7 @@ impl Default for Config {
             store_heartbeat_interval: Duration::from_secs(3),
             lock_waits: crate::WaitLimits::default(),
             gc_bytes_per_second: 0,
+            reservations: crate::Reservations::default(),
             bugs: crate::Bugs::default(),
             record_bugs: mvcc::Bugs::default(),
         }
@@ -76,6 +83,8 @@ pub enum ConfigError {
     Raftstore(raftstore::ConfigError),
     /// A number is zero, so that nothing could happen.
     Zero(&'static str),
+    /// A region's locks in memory would not fit an entry of the log.
+    LocksExceedEntry,
 }
 
 impl fmt::Display for ConfigError {
@@ -83,6 +92,9 @@ impl fmt::Display for ConfigError {
         match self {
             Self::Raftstore(error) => error.fmt(f),
             Self::Zero(name) => write!(f, "{name} is zero; it must be positive"),
+            Self::LocksExceedEntry => {
+                write!(f, "memory for the locks of one region goes into one entry: at most {LOCKS_MAX} bytes")
+            }
         }
     }
 }
@@ -112,6 +124,9 @@ impl Config {
         ];
         match positive.into_iter().find(|(_, zero)| *zero) {
             Some((name, _)) => Err(ConfigError::Zero(name)),
+            None if self.reservations.limits.region_bytes_max > LOCKS_MAX => {
+                Err(ConfigError::LocksExceedEntry)
+            }
             None => Ok(()),
         }
     }

@@ -6,7 +6,7 @@ use crate::inflight::Inflight;
 use crate::keyspaces::{Missing, named};
 use crate::oracle::{Doubt, Oracle};
 use crate::txn::{
-    TxnRequest, TxnShared, check_border, check_command, check_read, latest_named, locks_in_the_way,
+    TxnRequest, TxnShared, check_border, check_command, check_read, held_for, latest_named, locks_in_the_way,
     size_bytes,
 };
 use engine::Pressure;
@@ -133,7 +133,11 @@ impl Dispatcher {
                     }
                     _ => None,
                 };
-                let request = ReadRequest { token, region_id, epoch, command, refusal, deadline };
+                let held = match &command {
+                    KvCommand::TxnRead(read) => held_for(&self.txn.held, region_id, read),
+                    _ => None,
+                };
+                let request = ReadRequest { token, region_id, epoch, command, refusal, held, deadline };
                 return Routed::Read { worker, request };
             }
             KvCommand::Split { keys } => {

@@ -4,8 +4,8 @@ use crate::oracle::Oracle;
 use bytes::Bytes;
 use engine::{Cf, EngineError, Snapshot};
 use env::Clock;
-use raftstore::{RawValue, ReadyRead, TimeUnknown, raw_value, raw_value_in};
-use types::{Key, KeyRange, MonoTime, Region, Timestamp};
+use raftstore::{HeldView, RawValue, ReadRequest, ReadyRead, TimeUnknown, raw_value, raw_value_in};
+use types::{Key, KeyRange, MonoTime, Region, Term, Timestamp};
 use wire::kv::{BusyReason, KvCommand, KvError, KvPair, KvReply, Life, Scan};
 
 /// How much one answer may hold.
@@ -17,6 +17,24 @@ pub struct ReadLimits {
     pub pairs_max: usize,
     /// Rules of reading at a timestamp that are broken on purpose.
     pub bugs: mvcc::Bugs,
+}
+
+/// A read as it came.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Query<'a> {
+    /// What is to be read.
+    pub command: &'a KvCommand,
+    /// What it is answered instead.
+    pub refusal: Option<&'a KvError>,
+    /// For those who look at locks: what was held when it came.
+    pub held: Option<&'a HeldView>,
+}
+
+impl<'a> From<&'a ReadRequest> for Query<'a> {
+    fn from(request: &'a ReadRequest) -> Self {
+        let ReadRequest { command, refusal, held, .. } = request;
+        Self { command, refusal: refusal.as_deref(), held: held.as_deref() }
+    }
 }
 
 /// Keys of a page that hold nothing any more are passed over, so many of them in one go.
@@ -54,31 +72,33 @@ pub fn serve<S: Snapshot>(
     guarded: Timestamp,
     oracle: &Oracle,
 ) -> Result<Result<KvReply, KvError>, EngineError> {
-    let ReadyRead { request, region, snapshot, term: _, now } = ready;
-    match request.refusal {
-        Some(refusal) => Ok(Err(*refusal)),
-        None => execute(&*snapshot, &region, &request.command, limits, guarded, &(oracle, now)),
-    }
+    let ReadyRead { request, region, snapshot, term, now } = ready;
+    execute(&*snapshot, &region, term, (&request).into(), limits, guarded, &(oracle, now))
 }
 
-/// Serves a read from a snapshot of `region`. Inner errors are the client's; keys outside of the region are refused.
+/// Serves a read from a snapshot of `region`, for which its leader of `term` vouches, unless something was in its way.
+/// Inner errors are the client's; keys outside of the region are refused.
 ///
 /// # Errors
 /// [`EngineError`] when the data cannot be read.
 ///
 /// # Panics
-/// When `command` is no read.
+/// When the command is no read.
 pub fn execute<S: Snapshot>(
     snapshot: &S,
     region: &Region,
-    command: &KvCommand,
+    term: Term,
+    query: Query<'_>,
     limits: ReadLimits,
     guarded: Timestamp,
     time: &dyn Time,
 ) -> Result<Result<KvReply, KvError>, EngineError> {
+    if let Some(refusal) = query.refusal {
+        return Ok(Err(refusal.clone()));
+    }
     let range = &region.range;
     let outside = || KvError::KeyNotInRegion { region_id: region.id, range: range.clone() };
-    Ok(match command {
+    Ok(match query.command {
         KvCommand::Get { key } if range.contains(key) => {
             live(snapshot, key, time)?.map(|found| KvReply::Value(found.map(|found| found.value)))
         }
@@ -99,7 +119,15 @@ pub fn execute<S: Snapshot>(
             let within = range.intersection(&scan.range);
             page(snapshot, &within, scan, limits, time)?
         }
-        KvCommand::TxnRead(read) => crate::txn::read(snapshot, region, read, limits, guarded)?,
+        KvCommand::TxnRead(read) => {
+            let held = query.held.map(|held| crate::txn::held_under(held, term, region.epoch.version));
+            // Otherwise the region is led otherwise than when it came.
+            let held = held.unwrap_or(Some(mvcc::HeldLocks::new()));
+            match held {
+                Some(held) => crate::txn::read(snapshot, region, read, limits, guarded, &held)?,
+                None => Err(KvError::StaleCommand),
+            }
+        }
         other => unreachable!("{other:?} is no read"),
     })
 }

@@ -15,8 +15,8 @@ use crate::txn::{TxnEffects, TxnInput, TxnScheduler, TxnShared, scheduler_of};
 use engine::{Cf, Engine, EngineError, Op, WriteBatch};
 use env::{Clock, sim_point};
 use raftstore::{
-    Applier, ApplyBatch, ApplyTask, Input, Persisted, ReadRequest, StoreMeta, Token, TurnEffects, Worker,
-    WorkerShare, recover, worker_of,
+    Applier, ApplyBatch, ApplyTask, HeldLocks, Input, Persisted, ReadRequest, StoreMeta, Token, TurnEffects,
+    Worker, WorkerShare, recover, worker_of,
 };
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -168,6 +168,7 @@ pub struct Store<E: Engine> {
     txn_inboxes: Vec<Vec<TxnInput<E::Snapshot>>>,
     appliers: Vec<Applier<E>>,
     apply_inboxes: Vec<Vec<ApplyTask>>,
+    held: Arc<HeldLocks>,
     log: LogWriter,
     lookups: VecDeque<Aside<E>>,
     background: VecDeque<Aside<E>>,
@@ -195,7 +196,9 @@ impl<E: Engine> Store<E> {
         let store_id = ident.store_id;
         let meta = Arc::new(StoreMeta::new());
         // Whoever drives the store asks its agent each time.
-        let txn = TxnShared::new(|| {}).collecting_within(config.gc_bytes_per_second);
+        let txn = TxnShared::new(|| {})
+            .collecting_within(config.gc_bytes_per_second)
+            .breaking(config.raftstore.bugs);
         let limits = ReadLimits {
             bytes_max: config.read_bytes_max,
             pairs_max: config.scan_pairs_max,
@@ -220,7 +223,7 @@ impl<E: Engine> Store<E> {
                 .map(|index| {
                     let share = WorkerShare { index, count: config.workers };
                     let (config, engine) = (config.raftstore.clone(), engine.clone());
-                    Worker::new(config, store_id, share, engine, meta.clone(), seed)
+                    Worker::new(config, store_id, share, engine, meta.clone(), txn.held.clone(), seed)
                 })
                 .collect(),
             inboxes: (0..config.workers).map(|_| Vec::new()).collect(),
@@ -230,6 +233,7 @@ impl<E: Engine> Store<E> {
                     TxnScheduler::new(index, engine, meta, txn)
                         .breaking(config.bugs, config.record_bugs)
                         .waiting_within(config.lock_waits)
+                        .reserving(config.reservations)
                 })
                 .collect(),
             txn_inboxes: (0..config.workers).map(|_| Vec::new()).collect(),
@@ -237,6 +241,7 @@ impl<E: Engine> Store<E> {
                 .map(|_| Applier::new(engine.clone(), meta.clone()).breaking(config.raftstore.bugs))
                 .collect(),
             apply_inboxes: (0..config.appliers).map(|_| Vec::new()).collect(),
+            held: txn.held.clone(),
             log: LogWriter::new(age.log_mark),
             lookups: VecDeque::new(),
             background: VecDeque::new(),
@@ -283,6 +288,12 @@ impl<E: Engine> Store<E> {
     #[must_use]
     pub fn meta(&self) -> &StoreMeta {
         &self.meta
+    }
+
+    /// The locks that stand in memory alone, for checkers and status pages.
+    #[must_use]
+    pub fn held(&self) -> &HeldLocks {
+        &self.held
     }
 
     /// The workers, for checkers and status pages.
@@ -453,7 +464,7 @@ impl<E: Engine> Store<E> {
         match self.dispatcher.route(clock.now(), &pressure, request, token, deadline) {
             Routed::Answer(answer) => self.out.push(Effect::Reply { token, answer }),
             Routed::Read { worker, request } => {
-                match self.reader.look(clock, request.region_id, request.epoch, Some(&request.command)) {
+                match self.reader.look(clock, request.region_id, request.epoch, Some((&request).into())) {
                     Some(view) => return Some(ReadBegun { view, worker, request }),
                     None => self.inboxes[worker].push(Input::Read(request)),
                 }
@@ -477,7 +488,7 @@ impl<E: Engine> Store<E> {
     /// [`EngineError`]: the store must stop.
     pub fn end_read(&mut self, clock: &dyn Clock, begun: ReadBegun) -> Result<bool, EngineError> {
         let ReadBegun { view, worker, request } = begun;
-        let answer = self.reader.answer(clock, view, &request.command, request.refusal.as_deref())?;
+        let answer = self.reader.answer(clock, view, (&request).into())?;
         let is_answered = answer.is_some();
         match answer {
             Some(answer) => self.out.push(Effect::Reply { token: request.token, answer }),
@@ -647,6 +658,7 @@ impl<E: Engine> Store<E> {
         let inputs = std::mem::take(&mut self.txn_inboxes[index]);
         let TxnEffects { replies, inputs, .. } = self.schedulers[index].turn(&At(now), inputs)?;
         self.schedulers[index].check_waits();
+        self.schedulers[index].check_held();
         for (token, answer) in replies {
             self.reply(token, answer);
         }

@@ -37,7 +37,7 @@ pub use aside::{Aside, AsideStep, is_waited_for};
 pub use concurrency::{ConcurrencyManager, ViewMark};
 pub use config::{Config, ConfigError};
 pub use dispatch::{Dispatcher, Routed, region_addressed};
-pub use execute::{ReadLimits, Time, execute, serve};
+pub use execute::{Query, ReadLimits, Time, execute, serve};
 pub use facade::{Actor, Effect, Event, ReadBegun, Store};
 pub use gc_budget::GcBudget;
 pub use ident::{DiskAge, FORMAT_VERSION, IdentError, StoreIdent, read_age, read_ident};
@@ -52,5 +52,7 @@ pub use pd_agent::{PdAgent, PdCall};
 pub use seeded_bug::{Bugs, SeededBug};
 pub use snapshot_build::{SnapshotBuilder, SnapshotSource};
 pub use snapshot_receive::{Received, SnapshotReceiver};
-pub use txn::{TxnEffects, TxnInput, TxnRequest, TxnScheduler, TxnShared, WaitLimits, scheduler_of};
+pub use txn::{
+    Reservations, TxnEffects, TxnInput, TxnRequest, TxnScheduler, TxnShared, WaitLimits, scheduler_of,
+};
 pub use wait_book::WaitBook;

@@ -1,7 +1,7 @@
 //! Reads under a lease: no message, no worker, no lock on the way.
 
 use crate::concurrency::{ConcurrencyManager, ViewMark};
-use crate::execute::{ReadLimits, execute};
+use crate::execute::{Query, ReadLimits, execute};
 use crate::oracle::Oracle;
 use crate::seeded_bug::{Bugs, SeededBug};
 use engine::{Engine, EngineError};
@@ -63,8 +63,7 @@ impl<E: Engine> LocalReader<E> {
         }
     }
 
-    /// Serves a read if a lease allows it; `None` if it must go through the leader's worker. With a `refusal`, that is what
-    /// it is answered.
+    /// Serves a read if a lease allows it; `None` if it must go through the leader's worker.
     ///
     /// # Errors
     /// [`EngineError`] when the data cannot be read.
@@ -73,11 +72,10 @@ impl<E: Engine> LocalReader<E> {
         clock: &dyn Clock,
         region_id: RegionId,
         epoch: Epoch,
-        command: &KvCommand,
-        refusal: Option<&KvError>,
+        query: Query<'_>,
     ) -> Result<Option<Result<KvReply, KvError>>, EngineError> {
-        match self.look(clock, region_id, epoch, Some(command)) {
-            Some(view) => self.answer(clock, view, command, refusal),
+        match self.look(clock, region_id, epoch, Some(query)) {
+            Some(view) => self.answer(clock, view, query),
             None => Ok(None),
         }
     }
@@ -100,13 +98,13 @@ impl<E: Engine> LocalReader<E> {
     /// The order is what makes it right: delegate, engine snapshot, and in the second half the clock, and then once more
     /// whether the delegate was still good. So at the moment of the snapshot nobody else could have led, moved or cut the
     /// region. Whatever happens between the halves, the second one notices what matters. A read at a timestamp has been
-    /// announced to the [`ConcurrencyManager`] before.
+    /// announced to the [`ConcurrencyManager`] before, and who looks at locks has seen those that are held.
     pub fn look(
         &mut self,
         clock: &dyn Clock,
         region_id: RegionId,
         epoch: Epoch,
-        read: Option<&KvCommand>,
+        read: Option<Query<'_>>,
     ) -> Option<ReadView> {
         let version = self.meta.version();
         if version != self.seen {
@@ -132,8 +130,9 @@ impl<E: Engine> LocalReader<E> {
             self.snapshot = None;
             return delegate.covers(clock.now()).then_some(ReadView { delegate, version });
         }
-        if let (Some((mark, _)), Some(KvCommand::TxnRead(read))) = (&self.snapshot, read)
-            && !self.concurrency.is_good_for(*mark, read)
+        if let (Some((mark, _)), Some(Query { command: KvCommand::TxnRead(read), held, .. })) =
+            (&self.snapshot, read)
+            && (held.is_some() || !self.concurrency.is_good_for(*mark, read))
             && !self.bugs.has(SeededBug::ViewBeforeAnnouncement)
         {
             self.snapshot = None;
@@ -150,19 +149,13 @@ impl<E: Engine> LocalReader<E> {
         &mut self,
         clock: &dyn Clock,
         view: ReadView,
-        command: &KvCommand,
-        refusal: Option<&KvError>,
+        query: Query<'_>,
     ) -> Result<Option<Result<KvReply, KvError>>, EngineError> {
         let (limits, guarded) = (self.limits, self.meta.guarded_to());
         let Some(delegate) = self.vouch(clock, view) else { return Ok(None) };
         let Some((_, snapshot)) = &self.snapshot else { return Ok(None) };
-        match refusal {
-            Some(refusal) => Ok(Some(Err(refusal.clone()))),
-            None => {
-                let time = (&*self.oracle, clock);
-                execute(snapshot, &delegate.region, command, limits, guarded, &time).map(Some)
-            }
-        }
+        let time = (&*self.oracle, clock);
+        execute(snapshot, &delegate.region, delegate.term, query, limits, guarded, &time).map(Some)
     }
 
     /// Who vouches for the view, if its delegate is still good and the lease covers this moment.

@@ -33,6 +33,8 @@ env::seeded_bugs! {
     ReadsElsewhereForgotten,
     /// Whoever waits for a lock is not taken up when it goes.
     WaiterForgotten,
+    /// Commands look for locks in the engine alone.
+    HeldLocksUnseen,
     /// Whoever is taken up when a lock goes is still taken to wait for it.
     WokenWaitsOn,
     /// Whoever waits for a lock is taken up when its end is proposed.

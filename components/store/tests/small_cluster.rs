@@ -16,6 +16,8 @@ use wire::store::{SnapshotPiece, SnapshotVerdict, StoreMessage};
 
 #[path = "small_cluster/crash_points.rs"]
 mod crash_points;
+#[path = "small_cluster/held_locks.rs"]
+mod held_locks;
 #[path = "small_cluster/lock_waits.rs"]
 mod lock_waits;
 #[path = "small_cluster/races.rs"]

@@ -5,7 +5,9 @@ mod store;
 mod units;
 
 pub use pd::{PdConfig, ScheduleConfig};
-pub use store::{RaftConfig, RegionConfig, RequestConfig, SnapshotConfig, StoreConfig, ThreadConfig};
+pub use store::{
+    PessimisticLockConfig, RaftConfig, RegionConfig, RequestConfig, SnapshotConfig, StoreConfig, ThreadConfig,
+};
 pub use units::{ByteSize, Span};
 
 use crate::ServerError;

@@ -4,6 +4,8 @@ use super::{
     ByteSize, EngineConfig, LogConfig, Span, TransportConfig, check_insecure, load, positive, resolve,
 };
 use crate::ServerError;
+use ::store::Reservations;
+use raftstore::HeldLimits;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -47,6 +49,8 @@ pub struct StoreConfig {
     pub lock_waits: LockWaitConfig,
     /// The removal of what is over.
     pub gc: StoreGcConfig,
+    /// Where locks of pessimistic transactions are kept.
+    pub pessimistic_locks: PessimisticLockConfig,
     /// Region snapshots.
     pub snapshot: SnapshotConfig,
     /// RocksDB.
@@ -73,6 +77,7 @@ impl Default for StoreConfig {
             requests: RequestConfig::default(),
             lock_waits: LockWaitConfig::default(),
             gc: StoreGcConfig::default(),
+            pessimistic_locks: PessimisticLockConfig::default(),
             snapshot: SnapshotConfig::default(),
             engine: EngineConfig::default(),
             transport: TransportConfig::default(),
@@ -256,6 +261,29 @@ impl Default for LockWaitConfig {
     }
 }
 
+/// Where locks of pessimistic transactions are kept.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct PessimisticLockConfig {
+    /// In the memory of the store that leads their region, instead of in its log.
+    pub in_memory: bool,
+    /// So much of them in all, …
+    pub memory_size_max: ByteSize,
+    /// … and of one region.
+    pub region_memory_size_max: ByteSize,
+}
+
+impl Default for PessimisticLockConfig {
+    fn default() -> Self {
+        let Reservations { in_memory, limits } = Reservations::default();
+        Self {
+            in_memory,
+            memory_size_max: ByteSize(limits.store_bytes_max as u64),
+            region_memory_size_max: ByteSize(limits.region_bytes_max as u64),
+        }
+    }
+}
+
 /// The removal of old versions, and of raw values whose time to live is over.
 #[derive(Clone, PartialEq, Eq, Default, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -406,6 +434,13 @@ impl StoreConfig {
                 wake_delay: self.lock_waits.wake_delay.0,
             },
             gc_bytes_per_second: self.gc.write_rate_max.0,
+            reservations: Reservations {
+                in_memory: self.pessimistic_locks.in_memory,
+                limits: HeldLimits {
+                    region_bytes_max: self.pessimistic_locks.region_memory_size_max.as_usize(),
+                    store_bytes_max: self.pessimistic_locks.memory_size_max.as_usize(),
+                },
+            },
             ..::store::Config::default()
         }
     }

@@ -209,6 +209,7 @@ impl Started {
         let scheduler = |index| {
             TxnScheduler::new(index, engine.clone(), meta.clone(), txn_shared.clone())
                 .waiting_within(store_config.lock_waits)
+                .reserving(store_config.reservations)
         };
         let hub = Arc::new(Hub {
             store_id,
@@ -370,7 +371,8 @@ fn resume(hub: &Arc<Hub>) -> Result<Vec<Worker<RocksEngine>>, String> {
         let seed = RandomState::new().hash_one(index);
         let (config, engine) = (hub.config.raftstore.clone(), hub.engine.clone());
         let share = WorkerShare { index, count: hub.config.workers };
-        let mut worker = Worker::new(config, hub.store_id, share, engine, hub.meta.clone(), seed);
+        let (meta, held) = (hub.meta.clone(), hub.txn_shared.held.clone());
+        let mut worker = Worker::new(config, hub.store_id, share, engine, meta, held, seed);
         let effects = worker.resume(BootClock.now(), &recovered).map_err(|error| error.to_string())?;
         hub.route(index, true, effects);
         workers.push(worker);

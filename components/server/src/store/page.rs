@@ -9,7 +9,7 @@ use crate::status::{Page, Readiness, build_info, transport_metrics};
 use engine_rocks::EngineStats;
 use env::Clock as _;
 use parking_lot::Mutex;
-use raftstore::WorkerStats;
+use raftstore::{HeldStats, NotHeld, WorkerStats};
 use serde_json::{Value, json};
 use std::sync::Arc;
 use std::time::Duration;
@@ -152,6 +152,24 @@ impl Page for StorePage {
     }
 }
 
+fn held_metrics(e: &mut Exposition, held: &HeldStats) {
+    let help = "Pessimistic locks that stand in this store's memory alone.";
+    e.gauge("flotilla_memory_locks", help, &[], held.locks as f64);
+    let help = "What they take of memory.";
+    e.gauge("flotilla_memory_locks_bytes", help, &[], held.bytes as f64);
+    let help = "Pessimistic locks that were taken, renewed or given up in memory, without the log.";
+    e.counter("flotilla_memory_lock_changes_total", help, &[], held.absorbed);
+    let help = "Requests whose pessimistic locks went to the log, by the reason; full means that memory_size_max or \
+                region_memory_size_max is too small.";
+    for ((_, reason), count) in NotHeld::ALL.iter().zip(held.refused) {
+        e.counter("flotilla_memory_lock_refusals_total", help, &[("reason", reason)], count);
+    }
+    let help = "Pessimistic locks that left memory because their region was led elsewhere: handed over with it, or lost.";
+    for (how, count) in [("handed_over", held.handed_over), ("lost", held.lost)] {
+        e.counter("flotilla_memory_locks_left_total", help, &[("how", how)], count);
+    }
+}
+
 fn store_metrics(e: &mut Exposition, hub: &Hub) {
     let help = "The disk under the store, and what the store's data occupies of it.";
     for (kind, value) in [
@@ -165,6 +183,7 @@ fn store_metrics(e: &mut Exposition, hub: &Hub) {
     e.gauge("flotilla_lock_waits", help, &[], hub.txn_shared.waits.waiting() as f64);
     let help = "Commands of transactions that are not done, those that wait included; one that stays means a log that makes no progress.";
     e.gauge("flotilla_txn_commands_running", help, &[], get(&hub.counters.txn_commands) as f64);
+    held_metrics(e, &hub.txn_shared.held.stats());
     let stats = hub.workers.stats();
     let help = "Regions with a peer on this store, by its role.";
     for (role, count) in

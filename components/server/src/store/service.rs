@@ -104,8 +104,8 @@ impl StoreService {
                 }
                 // The clock of the batch will do for those who do not ask.
                 let begun = if timed { BootClock.now() } else { now };
-                let ReadRequest { region_id, epoch, command, refusal, .. } = &request;
-                let read = reader.read(&BootClock, *region_id, *epoch, command, refusal.as_deref());
+                let ReadRequest { region_id, epoch, .. } = request;
+                let read = reader.read(&BootClock, region_id, epoch, (&request).into());
                 match read.unwrap_or_else(|error| fatal("reading", &error)) {
                     Some(answer) => {
                         add(&hub.counters.reads_lease, 1);

@@ -139,8 +139,8 @@ pub(crate) fn read(hub: &Hub) {
                 PendingRead::Local(request) => {
                     reader.begin_batch();
                     let begun = BootClock.now();
-                    let ReadRequest { region_id, epoch, command, refusal, .. } = &request;
-                    let read = reader.read(&BootClock, *region_id, *epoch, command, refusal.as_deref());
+                    let ReadRequest { region_id, epoch, .. } = request;
+                    let read = reader.read(&BootClock, region_id, epoch, (&request).into());
                     match read.unwrap_or_else(|error| fatal("reading", &error)) {
                         Some(answer) => {
                             add(&hub.counters.reads_lease, 1);

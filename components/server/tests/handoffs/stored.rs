@@ -128,7 +128,8 @@ pub(crate) fn leading(
     let config = config();
     let meta = Arc::new(StoreMeta::new());
     let share = WorkerShare { index: 0, count: 1 };
-    let mut worker = Worker::new(config.raftstore, ident.store_id, share, disk.clone(), meta.clone(), 1);
+    let (engine, held) = (disk.clone(), Arc::default());
+    let mut worker = Worker::new(config.raftstore, ident.store_id, share, engine, meta.clone(), held, 1);
     let mut applier = Applier::new(disk.clone(), meta.clone());
     let mut inputs = Vec::new();
     let mut effects = worker.resume(BootClock.now(), &recover(disk).unwrap()).unwrap();

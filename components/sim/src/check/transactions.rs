@@ -58,6 +58,8 @@ pub struct Transactions {
     values: BTreeMap<(Key, Timestamp), Bytes>,
     /// What was to be written, by key and start timestamp.
     locks: BTreeMap<(Key, Timestamp), Lock>,
+    /// Up to when a transaction had seen a key when it reserved it in some leader's memory, by key and start timestamp.
+    reserved: BTreeMap<(Key, Timestamp), Timestamp>,
     fates: BTreeMap<Timestamp, Fate>,
     /// The highest safe point below which some region has said that versions may be gone.
     removed_to: Timestamp,
@@ -82,6 +84,13 @@ impl Transactions {
     #[must_use]
     pub fn collected(&self) -> u64 {
         self.collected.len() as u64
+    }
+
+    /// A store has a lock in its memory, and nowhere else.
+    pub fn held(&mut self, key: Key, lock: &Bytes) {
+        let lock: Lock = read(lock);
+        let seen_to = self.reserved.entry((key, lock.start_ts)).or_default();
+        *seen_to = lock.for_update_ts.max(*seen_to);
     }
 
     /// A store is about to write what it has applied. `lock_before` tells what lock a key has there now.
@@ -204,7 +213,8 @@ impl Transactions {
         } else {
             self.commits(key, at, start_ts, lock)?;
         }
-        let seen_to = lock.map_or(start_ts, |lock| start_ts.max(lock.for_update_ts));
+        let reserved = self.reserved.get(&(key.clone(), start_ts)).copied().unwrap_or_default();
+        let seen_to = lock.map_or(start_ts, |lock| start_ts.max(lock.for_update_ts)).max(reserved);
         if write.kind != WriteKind::Rollback {
             self.loses_no_update(key, at, seen_to)?;
         }

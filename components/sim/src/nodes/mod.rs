@@ -115,7 +115,11 @@ impl SeededBug {
         use client_core::SeededBug as Client;
         match self {
             Self::Records(_) => true,
-            Self::Regions(bug) => bug == raftstore::SeededBug::GuardToldLate,
+            Self::Regions(bug) => {
+                use raftstore::SeededBug as Regions;
+                let of_locks = Regions::LocksNotHandedOver..=Regions::InheritedInAnyTerm;
+                bug == Regions::GuardToldLate || of_locks.contains(&bug)
+            }
             Self::Store(bug) => bug >= Store::CommandsUnlatched,
             Self::Client(bug) => bug >= Client::UnknownCommitRefused,
             Self::Pd(bug) => bug >= ::pd::SeededBug::SafePointIgnoresServices,

@@ -82,6 +82,8 @@ pub(super) struct Sight {
     rounds: LeaseRounds,
     /// What appliers have written of transactions, with the locks that the keys had before.
     transactions: Vec<(WriteBatch, BTreeMap<Key, Bytes>)>,
+    /// How often locks in memory had changed when they were looked at.
+    held_changes: u64,
     /// A rule that the store's driver found broken.
     broken: Option<Broken>,
 }
@@ -182,6 +184,12 @@ impl Sight {
     ) -> Result<(), Broken> {
         if let Some(broken) = self.broken.take() {
             return Err(broken);
+        }
+        let held_changes = store.held().stats().absorbed;
+        if std::mem::replace(&mut self.held_changes, held_changes) != held_changes {
+            for now in store.held().all() {
+                observer.transactions.held(now.key, &now.lock.value);
+            }
         }
         for (batch, locks) in std::mem::take(&mut self.transactions) {
             observer.transactions.applied(&batch, |key| locks.get(key).cloned())?;

@@ -4,8 +4,9 @@ use super::convert::{fault, lock_info, mode, mutation};
 use super::{expired, gc};
 use crate::execute::Time;
 use bytes::Bytes;
-use engine::{EngineError, Op, Snapshot, WriteBatch};
-use mvcc::MvccReader;
+use codec::Decode;
+use engine::{Cf, EngineError, Op, Snapshot, WriteBatch};
+use mvcc::{HeldLocks, Lock, LockKind, MvccReader};
 use raftstore::{Change, WriteItem, gc_record};
 use txn::{LockRequest, Prewritten, TxnError};
 use types::{Key, Region, Timestamp};
@@ -16,6 +17,17 @@ use wire::txn::{Acquire, Prewrite, Secondary, TxnCommand, TxnReply, TxnStatus};
 pub(crate) struct Decision {
     pub(crate) write: Option<WriteItem>,
     pub(crate) reply: KvReply,
+    /// What the write does to locks in memory.
+    pub(crate) held: Held,
+}
+
+/// What a write does to locks in memory.
+#[derive(Default)]
+pub(crate) struct Held {
+    /// Keys whose locks it changes that stand in memory.
+    pub(crate) changed: Vec<Key>,
+    /// It need not be proposed: all that it does is to set and remove locks that reserve keys of which the engine has no lock.
+    pub(crate) is_all: bool,
 }
 
 /// The keys that a command looks at or changes.
@@ -73,7 +85,7 @@ pub(crate) fn size_bytes(command: &TxnCommand) -> usize {
 
 /// Decides. Inner errors are the client's, and then nothing is to be written. A transaction commits without a second phase
 /// only with a `floor`: above all that was read at, given by who has shown its locks to readers. `guarded` as of
-/// [`serve`](crate::serve).
+/// [`serve`](crate::serve). `held` are the locks of its keys that stood in memory before the view was taken.
 ///
 /// # Errors
 /// [`EngineError`] when the data cannot be read.
@@ -84,13 +96,14 @@ pub(crate) fn evaluate<S: Snapshot>(
     floor: Option<Timestamp>,
     guarded: Timestamp,
     time: &dyn Time,
+    held: &HeldLocks,
     bugs: mvcc::Bugs,
 ) -> Result<Result<Decision, KvError>, EngineError> {
     if !keys_of(command).iter().all(|key| region.range.contains(key)) {
         return Ok(Err(KvError::KeyNotInRegion { region_id: region.id, range: region.range.clone() }));
     }
     let gc = || gc_record(snapshot, region.id);
-    let reader = MvccReader::new(snapshot).breaking(bugs);
+    let reader = MvccReader::new(snapshot).holding(held).breaking(bugs);
     match command {
         TxnCommand::Guard { safe_points } => return Ok(Ok(gc::guard(&gc()?, safe_points))),
         TxnCommand::Collect { safe_points, from } => {
@@ -108,12 +121,49 @@ pub(crate) fn evaluate<S: Snapshot>(
     match decide(&reader, command, floor, &mut batch) {
         Ok(reply) => {
             let changes = changes(&batch);
+            let held = held_in(&reader, held, &changes)?;
             let (start_ts, gets_locks) = (start_of(command), gc::gets_locks(command));
             let write = (!changes.is_empty()).then_some(WriteItem::OfTxn { start_ts, gets_locks, changes });
-            Ok(Ok(Decision { write, reply: KvReply::Txn(Box::new(reply)) }))
+            Ok(Ok(Decision { write, reply: KvReply::Txn(Box::new(reply)), held }))
         }
         Err(error) => fault(error).map(Err),
     }
+}
+
+/// What these changes do to the locks in memory that were looked at for them.
+fn held_in<S: Snapshot>(
+    reader: &MvccReader<'_, S>,
+    held: &HeldLocks,
+    changes: &[Change],
+) -> Result<Held, EngineError> {
+    let of_locks = || changes.iter().filter(|change| change.cf() == Some(Cf::Lock));
+    let changed = of_locks().map(Change::key).filter(|key| held.contains_key(*key)).cloned().collect();
+    Ok(Held { changed, is_all: of_locks().count() == changes.len() && fit_memory(reader, held, changes)? })
+}
+
+/// Whether these changes of locks only set and remove those that reserve keys of which the engine has no lock.
+fn fit_memory<S: Snapshot>(
+    reader: &MvccReader<'_, S>,
+    held: &HeldLocks,
+    changes: &[Change],
+) -> Result<bool, EngineError> {
+    for change in changes {
+        let fits = match change {
+            Change::Put { value, .. } if !is_reservation(value) => false,
+            change if held.contains_key(change.key()) => true,
+            Change::Put { key, .. } => reader.lock_in_engine(key)?.is_none(),
+            Change::Delete { .. } => false,
+        };
+        if !fits {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+fn is_reservation(lock: &Bytes) -> bool {
+    let lock = Lock::from_bytes(lock).expect("a lock that was just made");
+    lock.kind == LockKind::Pessimistic
 }
 
 fn decide<S: Snapshot>(

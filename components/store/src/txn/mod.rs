@@ -10,6 +10,7 @@ mod evaluate;
 mod expired;
 mod floor;
 mod gc;
+mod held;
 mod parked;
 mod read;
 mod scheduler;
@@ -22,12 +23,14 @@ use crate::local_read::LocalReader;
 use crate::oracle::Oracle;
 use crate::wait_book::WaitBook;
 use engine::Engine;
-use raftstore::StoreMeta;
+use raftstore::{HeldLocks, StoreMeta};
 use std::sync::Arc;
 
 pub(crate) use check::{check_border, check_command, check_read, latest_named};
 pub(crate) use convert::locks_in_the_way;
 pub(crate) use evaluate::size_bytes;
+pub use held::Reservations;
+pub(crate) use held::{held_for, held_under};
 pub use parked::WaitLimits;
 pub(crate) use read::read;
 pub use scheduler::{TxnEffects, TxnInput, TxnRequest, TxnScheduler, scheduler_of};
@@ -45,6 +48,8 @@ pub struct TxnShared {
     pub keyspaces: Arc<Keyspaces>,
     /// What the removal of what is over may write.
     pub gc: Arc<GcBudget>,
+    /// Locks that stand in no engine.
+    pub held: Arc<HeldLocks>,
 }
 
 impl TxnShared {
@@ -76,7 +81,14 @@ impl TxnShared {
             keyspaces: Arc::new(Keyspaces::new(move || wakes_too())),
             oracle: Arc::new(Oracle::new(concurrency.clone(), move || wake())),
             waits: Arc::new(WaitBook::new(move || wakes())),
+            held: Arc::default(),
             concurrency,
         }
+    }
+
+    /// One whose locks in memory break rules on purpose.
+    #[must_use]
+    pub fn breaking(self, bugs: raftstore::Bugs) -> Self {
+        Self { held: Arc::new(HeldLocks::default().breaking(bugs)), ..self }
     }
 }

@@ -5,7 +5,7 @@ use super::gc::{read_too_old, sees_from};
 use crate::execute::ReadLimits;
 use bytes::Bytes;
 use engine::{EngineError, Snapshot};
-use mvcc::{ChangeLimits, Changes, Direction, MvccReader, ReadError, ScanLimits, View};
+use mvcc::{ChangeLimits, Changes, Direction, HeldLocks, MvccReader, ReadError, ScanLimits, View};
 use raftstore::gc_record;
 use types::{Key, Region, Timestamp};
 use wire::kv::{KvError, KvReply, Scan};
@@ -20,8 +20,8 @@ const STEPS_MAX: usize = 100_000;
 /// What one answer about changes of a range looks at.
 const CHANGES_LIMITS: ChangeLimits = ChangeLimits { steps_max: STEPS_MAX, locks_max: LOCKS_MAX };
 
-/// Serves a read from a view of `region`. Inner errors are the client's; keys outside of the region are refused. `guarded` as
-/// of [`serve`](crate::serve).
+/// Serves a read from a view of `region`, and from what was held before that was taken. Inner errors are the client's; keys
+/// outside of the region are refused. `guarded` as of [`serve`](crate::serve).
 ///
 /// # Errors
 /// [`EngineError`] when the data cannot be read.
@@ -31,8 +31,9 @@ pub(crate) fn read<S: Snapshot>(
     read: &TxnRead,
     limits: ReadLimits,
     guarded: Timestamp,
+    held: &HeldLocks,
 ) -> Result<Result<KvReply, KvError>, EngineError> {
-    let reader = MvccReader::new(snapshot).breaking(limits.bugs);
+    let reader = MvccReader::new(snapshot).holding(held).breaking(limits.bugs);
     let range = &region.range;
     if sees_from(read).is_some_and(|from| from < guarded) {
         let too_old = read_too_old(&gc_record(snapshot, region.id)?, region, read);

@@ -24,6 +24,7 @@ mod waiting;
 use super::TxnShared;
 use super::evaluate::{Decision, evaluate, keys_of};
 use super::floor::{Floor, Floors};
+use super::held::{Reservations, held_under};
 use super::parked::{Led, Met, Parked, WaitLimits};
 use crate::execute::ReadLimits;
 use crate::gc_budget::GcBudget;
@@ -31,7 +32,9 @@ use crate::local_read::LocalReader;
 use crate::seeded_bug::{Bugs, SeededBug};
 use engine::{Engine, EngineError};
 use env::Clock;
-use raftstore::{Change, Input, ReadRequest, ReadyRead, StoreMeta, Token, WriteItem};
+use raftstore::{
+    Change, HeldLocks, HeldNow, HeldView, Input, ReadRequest, ReadyRead, StoreMeta, Token, WriteItem,
+};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
@@ -132,6 +135,8 @@ struct Running {
     waits: Option<(MonoTime, MonoTime)>,
     /// Of the keys that others wait for: which it unlocks (`None`), and which it locks for which transaction.
     touches: Vec<(Key, Option<Timestamp>)>,
+    /// The keys whose locks in memory its write changes.
+    held: Vec<Key>,
 }
 
 /// Runs the commands of the regions that one worker owns.
@@ -154,6 +159,9 @@ pub struct TxnScheduler<E: Engine> {
     /// What commands that are done have done to keys that others wait for.
     touched: VecDeque<(Key, Option<Timestamp>)>,
     meta: Arc<StoreMeta>,
+    /// Locks that stand in memory.
+    held: Arc<HeldLocks>,
+    reservations: Reservations,
     engine: E,
     /// When the turn began.
     now: MonoTime,
@@ -171,6 +179,8 @@ impl<E: Engine> TxnScheduler<E> {
         let token_base = SCHEDULED | (worker as Token) << SCHEDULER_SHIFT;
         let (book, oracle, gc) = (shared.waits.clone(), shared.oracle.clone(), shared.gc.clone());
         Self {
+            held: shared.held.clone(),
+            reservations: Reservations::default(),
             token_base,
             parked: Parked::new(token_base, book, oracle, WaitLimits::default()),
             touched: VecDeque::new(),
@@ -204,6 +214,12 @@ impl<E: Engine> TxnScheduler<E> {
     pub fn waiting_within(mut self, limits: WaitLimits) -> Self {
         self.parked.set_limits(limits);
         self
+    }
+
+    /// One that keeps reservations of keys so.
+    #[must_use]
+    pub fn reserving(self, reservations: Reservations) -> Self {
+        Self { reservations, ..self }
     }
 
     /// When a client is to be told that its time is over, or a command that waits for a lock is to be taken up.
@@ -240,13 +256,35 @@ impl<E: Engine> TxnScheduler<E> {
         }
         let snapshot = self.engine.snapshot();
         let reader = mvcc::MvccReader::new(&snapshot);
+        let held = self.held.all();
         for key in keys {
             let is_touched =
                 self.running.values().flat_map(|it| &it.touches).any(|(touched, _)| *touched == key);
+            let is_held = held.iter().any(|now| now.key == key);
             let Ok(lock) = reader.lock(&key) else { return };
             assert!(
-                is_touched || lock.is_some(),
+                is_touched || is_held || lock.is_some(),
                 "INV-TXN-15: somebody waits for a lock of {key:?} that has gone"
+            );
+        }
+    }
+
+    /// Checks that no key is locked twice. Between turns, where nothing else runs.
+    ///
+    /// # Panics
+    /// When one is locked in memory and in the engine (INV-TXN-19).
+    pub fn check_held(&self) {
+        let held = self.held.all();
+        if held.is_empty() {
+            return;
+        }
+        let snapshot = self.engine.snapshot();
+        let reader = mvcc::MvccReader::new(&snapshot);
+        for HeldNow { region_id, key, .. } in held.into_iter().filter(|now| !now.is_moving) {
+            let Ok(lock) = reader.lock(&key) else { return };
+            assert!(
+                lock.is_none(),
+                "INV-TXN-19: region {region_id} holds a lock of {key:?}, of which the engine has {lock:?}"
             );
         }
     }
@@ -280,6 +318,8 @@ impl<E: Engine> TxnScheduler<E> {
         self.expire(now);
         while !self.latched.is_empty() {
             self.view_latched(clock)?;
+            // What was done at once may be what others wait for.
+            self.take_up_waiting(now);
         }
         Ok(std::mem::take(&mut self.out))
     }
@@ -296,9 +336,9 @@ impl<E: Engine> TxnScheduler<E> {
         self.next_id += 1;
         self.deadlines.insert((deadline, id));
         let stage = self.latch(id, command);
-        let (shown, touches) = (Vec::new(), Vec::new());
+        let (shown, touches, held) = (Vec::new(), Vec::new(), Vec::new());
         let token = Some(token);
-        let running = Running { token, region_id, epoch, deadline, stage, shown, waits: None, touches };
+        let running = Running { token, region_id, epoch, deadline, stage, shown, waits: None, touches, held };
         self.running.insert(id, running);
     }
 
@@ -314,11 +354,16 @@ impl<E: Engine> TxnScheduler<E> {
         Stage::Latching(claim, command)
     }
 
-    /// Gives views to all commands that have their latches: one of the engine for all of them, taken now.
+    /// Gives views to all commands that have their latches: one of the engine for all of them, taken now. What is held in
+    /// memory is looked at before, since a lock goes from there to the engine.
     fn view_latched(&mut self, clock: &dyn Clock) -> Result<(), EngineError> {
         self.reader.begin_batch();
-        for id in std::mem::take(&mut self.latched) {
-            let Some(running) = self.running.get_mut(&id) else { continue };
+        let latched: Vec<_> = std::mem::take(&mut self.latched)
+            .into_iter()
+            .filter_map(|id| Some((id, self.look_at_held(id)?)))
+            .collect();
+        for (id, held) in latched {
+            let running = self.running.get_mut(&id).expect("a command that runs");
             let waited = self.unlatched.remove(&id).map(|since| clock.now().since(since));
             self.out.latched.extend(waited);
             let Running { stage: Stage::Latching(_, command), region_id, epoch, shown, .. } = running else {
@@ -327,24 +372,39 @@ impl<E: Engine> TxnScheduler<E> {
             let decided = match self.reader.view(clock, *region_id, *epoch) {
                 Some((snapshot, delegate)) => {
                     let (region, term) = (&delegate.region, delegate.term);
-                    let floor = self.floors.floor(self.token_base | id, region, term, command);
-                    let at = shown_by(floor, shown);
-                    let (guarded, bugs) = (self.meta.guarded_to(), self.record_bugs);
-                    let time = (self.floors.oracle(), clock);
-                    let led = Led { term, version: region.epoch.version };
-                    Some((evaluate(snapshot, region, command, at, guarded, &time, bugs)?, led))
+                    let decision = match held_under(&held, term, region.epoch.version) {
+                        Some(held) => {
+                            let floor = self.floors.floor(self.token_base | id, region, term, command);
+                            let at = shown_by(floor, shown);
+                            let (guarded, bugs) = (self.meta.guarded_to(), self.record_bugs);
+                            let time = (self.floors.oracle(), clock);
+                            evaluate(snapshot, region, command, at, guarded, &time, &held, bugs)?
+                        }
+                        None => Err(KvError::StaleCommand),
+                    };
+                    Some((decision, Led { term, version: region.epoch.version }))
                 }
                 None => None,
             };
             match decided {
                 Some((decision, led)) => self.on_decision(id, None, decision, led, clock.now()),
-                None => self.ask_for_view(id),
+                None => self.ask_for_view(id, held),
             }
         }
         Ok(())
     }
 
-    fn ask_for_view(&mut self, id: CommandId) {
+    /// The locks in memory of a command's keys. `None` if it is not about to be given a view.
+    fn look_at_held(&self, id: CommandId) -> Option<HeldView> {
+        let running = self.running.get(&id)?;
+        let Stage::Latching(_, command) = &running.stage else {
+            unreachable!("command {id} is about to be given its first view")
+        };
+        let keys = if self.bugs.has(SeededBug::HeldLocksUnseen) { Vec::new() } else { keys_of(command) };
+        Some(self.held.view(running.region_id, &keys))
+    }
+
+    fn ask_for_view(&mut self, id: CommandId, held: HeldView) {
         let running = self.running.get_mut(&id).expect("a command that runs");
         let placeholder = Stage::Viewing(Claim::new(id, Vec::new()));
         let Stage::Latching(claim, command) = std::mem::replace(&mut running.stage, placeholder) else {
@@ -359,22 +419,29 @@ impl<E: Engine> TxnScheduler<E> {
             epoch: running.epoch,
             command: KvCommand::Txn(command),
             refusal: None,
+            held: Some(Box::new(held)),
             deadline: running.deadline,
         }));
     }
 
     fn on_view(&mut self, clock: &dyn Clock, ready: ReadyRead<E::Snapshot>) -> Result<(), EngineError> {
         let ReadyRead { request, region, snapshot, term, now: _ } = ready;
-        let KvCommand::Txn(command) = request.command else {
+        let (KvCommand::Txn(command), Some(held)) = (request.command, request.held) else {
             unreachable!("a scheduler asks for views for commands alone")
         };
         let id = request.token & COMMAND_MASK;
         let running = self.running.get_mut(&id).expect("the worker answers each question once");
-        let floor = self.floors.floor(request.token, &region, term, &command);
-        let at = shown_by(floor, &mut running.shown);
-        let (guarded, bugs) = (self.meta.guarded_to(), self.record_bugs);
-        let time = (self.floors.oracle(), clock);
-        let decision = evaluate(&*snapshot, &region, &command, at, guarded, &time, bugs)?;
+        let decision = match held_under(&held, term, region.epoch.version) {
+            Some(held) => {
+                let floor = self.floors.floor(request.token, &region, term, &command);
+                let at = shown_by(floor, &mut running.shown);
+                let (guarded, bugs) = (self.meta.guarded_to(), self.record_bugs);
+                let time = (self.floors.oracle(), clock);
+                evaluate(&*snapshot, &region, &command, at, guarded, &time, &held, bugs)?
+            }
+            // The region is led otherwise than when it was asked for.
+            None => Err(KvError::StaleCommand),
+        };
         let led = Led { term, version: region.epoch.version };
         self.on_decision(id, Some(command), decision, led, clock.now());
         Ok(())
@@ -389,7 +456,7 @@ impl<E: Engine> TxnScheduler<E> {
         led: Led,
         now: MonoTime,
     ) {
-        let Decision { write, reply } = match decision {
+        let Decision { write, reply, held } = match decision {
             Ok(decision) => decision,
             Err(error) => return self.wait_or_end(id, command, error, led, now),
         };
@@ -398,11 +465,15 @@ impl<E: Engine> TxnScheduler<E> {
             self.gc.spend(now, item.size_bytes());
         }
         let touches = self.touches_of(&item);
+        if held.is_all && self.absorbs(id, &item, &held.changed, led) {
+            self.running.get_mut(&id).expect("a command that decides").touches = touches;
+            return self.end(id, Ok(reply));
+        }
         if self.bugs.has(SeededBug::WokenBeforeApplied) {
             self.touched.extend(touches.iter().cloned());
         }
         let running = self.running.get_mut(&id).expect("a command that decides");
-        running.touches = touches;
+        (running.touches, running.held) = (touches, held.changed);
         let placeholder = Stage::Viewing(Claim::new(id, Vec::new()));
         running.stage = match std::mem::replace(&mut running.stage, placeholder) {
             Stage::Latching(claim, _) | Stage::Viewing(claim) => Stage::Proposed(claim, reply),
@@ -419,6 +490,14 @@ impl<E: Engine> TxnScheduler<E> {
             deadline: MonoTime::MAX,
             decided_in: (!any_term).then_some(led.term),
         });
+    }
+
+    /// Does what a command has decided in memory, where it has `seen` the locks of these keys, if there is room for it.
+    fn absorbs(&self, id: CommandId, item: &WriteItem, seen: &[Key], led: Led) -> bool {
+        let WriteItem::OfTxn { start_ts, changes, .. } = item else { return false };
+        let (region_id, led) = (self.running[&id].region_id, (led.term, led.version));
+        let Reservations { in_memory, limits } = self.reservations;
+        in_memory && self.held.absorb(region_id, led, *start_ts, changes, seen, limits).is_ok()
     }
 
     fn on_answer(&mut self, id: CommandId, answer: Result<KvReply, KvError>) {
@@ -440,6 +519,11 @@ impl<E: Engine> TxnScheduler<E> {
         self.unlatched.remove(&id);
         self.floors.withdraw(self.token_base | id, running.shown);
         let is_done = answer.is_ok();
+        if !running.held.is_empty() {
+            // Where nobody knows, nobody leads any more who holds locks.
+            let is_applied = is_done || answer == Err(KvError::UndeterminedResult);
+            self.held.settle(running.region_id, &running.held, is_applied);
+        }
         if let Some(token) = running.token {
             self.out.replies.push((token, answer));
         }

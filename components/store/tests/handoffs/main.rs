@@ -31,7 +31,7 @@ pub use meta::{Delegate, StoreMeta};
 
 /// What reads are made of, which shares nothing.
 mod execute {
-    pub(crate) use store::{ReadLimits, execute};
+    pub(crate) use store::{Query, ReadLimits, execute};
 }
 
 /// What time it is where values end; none does here.

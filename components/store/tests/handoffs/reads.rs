@@ -10,7 +10,7 @@ use env::Clock;
 use shuttle::thread;
 use std::cell::Cell;
 use std::sync::{Arc, Mutex};
-use store::ReadLimits;
+use store::{Query, ReadLimits};
 use types::{Epoch, Key, KeyRange, MonoTime, Peer, Region, RegionId, Term};
 use wire::kv::{KvCommand, KvReply};
 
@@ -146,7 +146,8 @@ impl Reader for LocalReader<MemEngine> {
     fn read(&mut self, world: &World) -> Option<u64> {
         let epoch = region(1).epoch;
         let get = KvCommand::Get { key: key() };
-        let answer = Self::read(self, world, REGION, epoch, &get, None).unwrap()?;
+        let query = Query { command: &get, refusal: None, held: None };
+        let answer = Self::read(self, world, REGION, epoch, query).unwrap()?;
         let Ok(KvReply::Value(value)) = answer else { panic!("a get is answered by {answer:?}") };
         Some(number(value))
     }

@@ -11,7 +11,7 @@ use wire::txn::{Acquire, Conflict, TxnCommand, TxnFault, TxnReply, WaitEdge};
 const SECOND: Duration = Duration::from_secs(1);
 const MS: Duration = Duration::from_millis(1);
 
-fn acquire(start_ts: u64, for_update_ts: u64, name: &str, wait_ms: u64) -> KvCommand {
+pub(crate) fn acquire(start_ts: u64, for_update_ts: u64, name: &str, wait_ms: u64) -> KvCommand {
     Txn(Box::new(TxnCommand::Acquire(Acquire {
         primary: key(name),
         start_ts: Timestamp(start_ts),
@@ -23,12 +23,12 @@ fn acquire(start_ts: u64, for_update_ts: u64, name: &str, wait_ms: u64) -> KvCom
     })))
 }
 
-fn release(start_ts: u64, name: &str) -> KvCommand {
+pub(crate) fn release(start_ts: u64, name: &str) -> KvCommand {
     let (keys, for_update_ts) = (vec![key(name)], Timestamp(start_ts + 1_000));
     Txn(Box::new(TxnCommand::Release { keys, start_ts: Timestamp(start_ts), for_update_ts }))
 }
 
-fn reserved() -> Result<KvReply, KvError> {
+pub(crate) fn reserved() -> Result<KvReply, KvError> {
     Ok(KvReply::Txn(Box::new(TxnReply::Reserved { values: vec![None] })))
 }
 
