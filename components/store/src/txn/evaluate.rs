@@ -83,9 +83,20 @@ pub(crate) fn size_bytes(command: &TxnCommand) -> usize {
     }
 }
 
-/// Decides. Inner errors are the client's, and then nothing is to be written. A transaction commits without a second phase
-/// only with a `floor`: above all that was read at, given by who has shown its locks to readers. `guarded` as of
-/// [`serve`](crate::serve). `held` are the locks of its keys that stood in memory before the view was taken.
+/// What a command decides by, beside the view.
+pub(crate) struct Given<'a> {
+    /// Above all that its keys were read at, from who has shown its locks to readers. A transaction commits without a
+    /// second phase only with it.
+    pub(crate) floor: Option<Timestamp>,
+    /// As of [`serve`](crate::serve).
+    pub(crate) guarded: Timestamp,
+    pub(crate) time: &'a dyn Time,
+    /// The locks of its keys that stood in memory before the view was taken.
+    pub(crate) held: &'a HeldLocks,
+    pub(crate) bugs: mvcc::Bugs,
+}
+
+/// Decides. Inner errors are the client's, and then nothing is to be written.
 ///
 /// # Errors
 /// [`EngineError`] when the data cannot be read.
@@ -93,12 +104,9 @@ pub(crate) fn evaluate<S: Snapshot>(
     snapshot: &S,
     region: &Region,
     command: &TxnCommand,
-    floor: Option<Timestamp>,
-    guarded: Timestamp,
-    time: &dyn Time,
-    held: &HeldLocks,
-    bugs: mvcc::Bugs,
+    given: &Given<'_>,
 ) -> Result<Result<Decision, KvError>, EngineError> {
+    let Given { floor, guarded, time, held, bugs } = *given;
     if !keys_of(command).iter().all(|key| region.range.contains(key)) {
         return Ok(Err(KvError::KeyNotInRegion { region_id: region.id, range: region.range.clone() }));
     }

@@ -22,7 +22,7 @@
 mod waiting;
 
 use super::TxnShared;
-use super::evaluate::{Decision, evaluate, keys_of};
+use super::evaluate::{Decision, Given, evaluate, keys_of};
 use super::floor::{Floor, Floors};
 use super::held::{Reservations, held_under};
 use super::parked::{Led, Met, Parked, WaitLimits};
@@ -375,10 +375,14 @@ impl<E: Engine> TxnScheduler<E> {
                     let decision = match held_under(&held, term, region.epoch.version) {
                         Some(held) => {
                             let floor = self.floors.floor(self.token_base | id, region, term, command);
-                            let at = shown_by(floor, shown);
-                            let (guarded, bugs) = (self.meta.guarded_to(), self.record_bugs);
-                            let time = (self.floors.oracle(), clock);
-                            evaluate(snapshot, region, command, at, guarded, &time, &held, bugs)?
+                            let given = Given {
+                                floor: shown_by(floor, shown),
+                                guarded: self.meta.guarded_to(),
+                                time: &(self.floors.oracle(), clock),
+                                held: &held,
+                                bugs: self.record_bugs,
+                            };
+                            evaluate(snapshot, region, command, &given)?
                         }
                         None => Err(KvError::StaleCommand),
                     };
@@ -434,10 +438,14 @@ impl<E: Engine> TxnScheduler<E> {
         let decision = match held_under(&held, term, region.epoch.version) {
             Some(held) => {
                 let floor = self.floors.floor(request.token, &region, term, &command);
-                let at = shown_by(floor, &mut running.shown);
-                let (guarded, bugs) = (self.meta.guarded_to(), self.record_bugs);
-                let time = (self.floors.oracle(), clock);
-                evaluate(&*snapshot, &region, &command, at, guarded, &time, &held, bugs)?
+                let given = Given {
+                    floor: shown_by(floor, &mut running.shown),
+                    guarded: self.meta.guarded_to(),
+                    time: &(self.floors.oracle(), clock),
+                    held: &held,
+                    bugs: self.record_bugs,
+                };
+                evaluate(&*snapshot, &region, &command, &given)?
             }
             // The region is led otherwise than when it was asked for.
             None => Err(KvError::StaleCommand),
