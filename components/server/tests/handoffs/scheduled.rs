@@ -152,13 +152,14 @@ fn lock(client: u64) -> TxnCommand {
 fn run(mistake: Mistake) {
     let (engine, ident) = joined();
     let disk = Disk::over(engine);
-    let (worker, applier, meta, region) = leading(&disk, &ident);
+    let shared = TxnShared::new(|| {});
+    let (worker, applier, meta, region) = leading(&disk, &ident, shared.held.clone());
     let inboxes: Arc<TxnInboxes<<Disk as Engine>::Snapshot>> = Arc::new(vec![Mailbox::default()]);
     let told = inboxes.clone();
     let scheduled: Scheduled = Box::new(move |token, answer| {
         told[0].put_all(&mut vec![TxnInput::Answer { token, answer }]);
     });
-    let scheduler = |index| TxnScheduler::new(index, disk.clone(), meta.clone(), TxnShared::new(|| {}));
+    let scheduler = |index| TxnScheduler::new(index, disk.clone(), meta.clone(), shared.clone());
     let stage = Arc::new(Stage {
         disk: disk.clone(),
         inbox: [Mailbox::default()],

@@ -17,7 +17,9 @@ use crate::sync::spawn;
 use bytes::Bytes;
 use engine::{Engine as _, MemEngine};
 use env::Clock as _;
-use raftstore::{Applier, ApplyTask, Input, StoreMeta, TurnEffects, Worker, WorkerShare, WriteItem, recover};
+use raftstore::{
+    Applier, ApplyTask, HeldLocks, Input, StoreMeta, TurnEffects, Worker, WorkerShare, WriteItem, recover,
+};
 use shuttle::thread;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -124,12 +126,13 @@ impl Stage {
 pub(crate) fn leading(
     disk: &Disk,
     ident: &StoreIdent,
+    held: Arc<HeldLocks>,
 ) -> (Worker<Disk>, Applier<Disk>, Arc<StoreMeta>, Region) {
     let config = config();
     let meta = Arc::new(StoreMeta::new());
     let share = WorkerShare { index: 0, count: 1 };
-    let (engine, held) = (disk.clone(), Arc::default());
-    let mut worker = Worker::new(config.raftstore, ident.store_id, share, engine, meta.clone(), held, 1);
+    let (engine, store_id) = (disk.clone(), ident.store_id);
+    let mut worker = Worker::new(config.raftstore, store_id, share, engine, meta.clone(), held, 1);
     let mut applier = Applier::new(disk.clone(), meta.clone());
     let mut inputs = Vec::new();
     let mut effects = worker.resume(BootClock.now(), &recover(disk).unwrap()).unwrap();
@@ -203,7 +206,7 @@ fn put(client: u64, write: u64) -> WriteItem {
 fn run(writer: Writer) {
     let (engine, ident) = joined();
     let disk = Disk::over(engine);
-    let (worker, applier, _, region) = leading(&disk, &ident);
+    let (worker, applier, _, region) = leading(&disk, &ident, Arc::default());
     let stage = Arc::new(Stage {
         disk: disk.clone(),
         inbox: [Mailbox::default()],
