@@ -123,6 +123,8 @@ pub(crate) struct Driver<S> {
     unflushed: bool,
     /// Frames wait, and others were let go first so that there are more.
     has_yielded: bool,
+    /// The last read brought several frames, so several who wait for them are woken at once.
+    has_crowd: bool,
     alarm: Pin<Box<Sleep>>,
     keep_alive_interval: Duration,
     keep_alive_timeout: Duration,
@@ -145,6 +147,7 @@ impl<S: Stream> Driver<S> {
             written: 0,
             unflushed: false,
             has_yielded: false,
+            has_crowd: false,
             alarm: Box::pin(sleep_until(keep_alive_due)),
             keep_alive_interval: settings.keep_alive_interval,
             keep_alive_timeout: settings.keep_alive_timeout,
@@ -168,10 +171,11 @@ impl<S: Stream> Driver<S> {
     }
 
     fn poll(&mut self, context: &mut Context<'_>, handler: &mut impl Handler) -> Poll<Result<(), End>> {
-        if !std::mem::take(&mut self.has_yielded) && self.outgoing.gathers() {
-            // Whoever appended the first frame mostly has others beside it that are about to append theirs. A runtime with
+        if !std::mem::take(&mut self.has_yielded) && self.has_crowd && self.outgoing.gathers() {
+            // Whoever appended the first frame has others beside it that are about to append theirs. A runtime with
             // threads runs first who was woken last, and that is us: each frame would be written, and read, alone. Who
-            // wakes itself comes after all who are ready.
+            // wakes itself comes after all who are ready, but may also wake another thread: for a lone frame that would
+            // cost more than it is worth.
             self.has_yielded = true;
             context.waker().wake_by_ref();
             return Poll::Pending;
@@ -219,6 +223,7 @@ impl<S: Stream> Driver<S> {
             Ok(bytes) => {
                 self.heard = true;
                 let frames = self.take_frames(handler)?;
+                self.has_crowd = frames > 1;
                 self.outgoing.counters().received(bytes, frames);
                 Poll::Ready(Ok(()))
             }
@@ -381,6 +386,7 @@ impl<S: Stream> Driver<S> {
 mod tests {
     use super::*;
     use crate::Counters;
+    use codec::frame::put_frame;
     use std::sync::atomic::{AtomicUsize, Ordering};
     use std::task::{Wake, Waker};
     use tokio::io::{AsyncRead as _, DuplexStream, ReadBuf};
@@ -425,7 +431,24 @@ mod tests {
         let mut poll = || driver.poll(&mut Context::from_waker(&waker), &mut Deaf).is_pending();
         let ping = || outgoing.push(FrameHead::default(), &[], |_| {}).expect("there is room");
         assert!(poll());
-        let mut before = 0;
+        ping();
+        assert!(poll());
+        assert!(arrived(&mut theirs) > 0, "who is alone waits for nobody");
+        let mut answers = BytesMut::new();
+        (0..2).for_each(|_| {
+            put_frame(
+                &mut answers,
+                FrameHead { kind: FrameKind::Pong as u8, ..FrameHead::default() },
+                &[],
+                |_| {},
+            )
+        });
+        theirs.write_all(&answers).await.expect("there is room");
+        assert!(poll());
+        let mut before = ping();
+        assert!(poll() && poll());
+        arrived(&mut theirs);
+        woken.0.store(0, Ordering::Relaxed);
         for round in 0..3 {
             ping();
             assert!(poll());
