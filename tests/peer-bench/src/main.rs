@@ -1,7 +1,8 @@
 //! Our stores beside etcd, PostgreSQL and the bare disk: the same work, on one machine, in turns. `make bench-peers` runs it.
 //!
 //! A row is one description of work (`workload.rs`) that several drivers do (`driver.rs`: `ours.rs`, `etcd.rs`,
-//! `postgres.rs`), one after another within each round. Beside them stands what the storage alone would cost (`floor.rs`). What
+//! `postgres.rs`), one after another within each round. Beside them stands what the storage alone would cost (`floor.rs`), and what
+//! asking alone would (`loopback.rs`). What
 //! comes of it are ratios of medians, and processor time per operation with the generator's part in it (`figures.rs`), as
 //! lines, as a table and as a page (`page.rs`), which the README quotes (`readme.rs`). Our own suites (`suites.rs`) follow. Start
 //! with `workload.rs`.
@@ -13,6 +14,7 @@ mod figures;
 mod floor;
 mod generator;
 mod http;
+mod loopback;
 mod machine;
 mod ours;
 mod page;
@@ -128,8 +130,9 @@ fn main() -> anyhow::Result<()> {
         return floor::work(directory, options.floor_batch, options.floor_merged, options.timing());
     }
     ensure!(options.threads > 0 && options.etcd_connections > 0, "threads and connections are at least one");
-    let has_rows = WORKLOADS.iter().any(|workload| options.wants(workload.name));
-    ensure!(has_rows || options.wants("floor") || options.wants(floor::DISK), "no row has such a name");
+    let mut names =
+        WORKLOADS.iter().map(|workload| workload.name).chain(["floor", floor::DISK, loopback::ECHO]);
+    ensure!(names.any(|name| options.wants(name)), "no row has such a name");
     let mut scratch = tempfile::Builder::new();
     let scratch = scratch.prefix("peer-bench-");
     let scratch = match &options.scratch {
@@ -220,6 +223,9 @@ impl Bench {
         if is_floor && self.options.wants(floor::DISK) {
             self.disk(scratch)?;
         }
+        if is_floor && self.options.wants(loopback::ECHO) {
+            self.echo()?;
+        }
         let mut is_floor_due = is_floor && self.options.wants("floor");
         for row in rows {
             self.row(&row, &mut drivers)?;
@@ -281,6 +287,15 @@ impl Bench {
         for _ in 0..self.options.rounds {
             let measured = floor::measure_disk(scratch, self.options.timing())?;
             self.figures.add(floor::DISK, FLOOR, &measured);
+        }
+        Ok(())
+    }
+
+    fn echo(&mut self) -> anyhow::Result<()> {
+        eprintln!("{} …", loopback::ECHO);
+        for _ in 0..self.options.rounds {
+            let measured = loopback::measure(self.options.timing())?;
+            self.figures.add(loopback::ECHO, FLOOR, &measured);
         }
         Ok(())
     }

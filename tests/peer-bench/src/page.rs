@@ -388,6 +388,8 @@ const METHOD: &str = "
   that P replicas store. `floor_as_…` has batches as large as our stores had between two syncs in that row, each of them one
   entry of the log, as the puts of one turn of our workers are. `put_share_of_floor_…` is its processor time divided by that of
   our replicated put, generator included. `disk_fdatasync_4k` appends blocks of 4 KiB to a growing file, each synced.
+- `loopback_echo_c1` is a question of 64 bytes and an answer of 192 between two threads that block on a TCP connection, and nothing
+  else: what a lone client's call costs on this machine before anybody has done any work for it.
 ";
 
 #[cfg(test)]
