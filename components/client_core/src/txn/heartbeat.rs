@@ -12,6 +12,9 @@ use wire::txn::TxnCommand;
 /// A transaction that goes on for longer is one that somebody has forgotten.
 const LIFE_MAX: Duration = Duration::from_secs(60 * 60);
 
+/// One sign of life in this part of the time that the transaction may go without: two may be lost.
+const BEATS_PER_TTL: u32 = 3;
+
 /// Tells the primary every now and then that its transaction is still at work, until this is dropped.
 pub(crate) struct Heartbeat(AbortHandle);
 
@@ -37,7 +40,7 @@ impl Drop for Heartbeat {
 pub(crate) async fn beat(origin: Origin, primary: Key) {
     let core = &origin.core;
     while core.now().since(origin.begun_at) < LIFE_MAX {
-        core.shared.timers.sleep(core.shared.options.txn_ttl / 2).await;
+        core.shared.timers.sleep(core.shared.options.txn_ttl / BEATS_PER_TTL).await;
         // Whatever keeps it from being done may be gone the next time: the primary may not be locked yet.
         let _ = beat_once(&origin, &primary).await;
     }

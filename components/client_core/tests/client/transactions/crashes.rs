@@ -40,7 +40,7 @@ fn dies_after(
     };
     let (process, dying) = mortal(&cluster);
     let dying = dying.with_protocol(protocol);
-    let reader = client(&cluster).with_deadline(seconds(60));
+    let reader = client(&cluster);
     let (clock, end, mut dice) = (world.clone(), cluster.clone(), world.dice("test"));
     // Some values stand in their locks, others beside them.
     let value = vec![b'n'; if dice.chance(1, 2) { 3 } else { 300 }];
@@ -71,7 +71,7 @@ fn dies_after(
             assert_eq!(found, all("old"), "seed {seed}, {requests} requests: it was told of {error:?}");
         }
         // Others find the same, whatever they know, now and when it is long over.
-        let other = client(&end).with_deadline(seconds(60));
+        let other = client(&end);
         let same = other.snapshot(first.timestamp());
         assert_eq!(same.batch_get(super::KEYS).await.unwrap(), found);
         clock.sleep(seconds(60)).await;

@@ -1,6 +1,6 @@
 //! Locks of others: those who have died, those who are alive, and those who commit as soon as all their keys are locked.
 
-use super::{all, client, count, mortal, now, script, seconds, set, three_regions};
+use super::{all, client, count, mortal, now, protocol, script, seconds, set, three_regions};
 use crate::cluster::Fate;
 use crate::ms;
 use crate::txn_store::lock_async;
@@ -64,14 +64,14 @@ fn a_transaction_that_takes_longer_than_its_locks_would_live_gives_signs_of_life
         let mut mine = txn.begin_pessimistic().await.unwrap();
         mine.put("a", "mine").await.unwrap();
         for _ in 0..5 {
-            clock.sleep(seconds(15)).await;
+            clock.sleep(seconds(7)).await;
             let mut other = txn.begin_pessimistic().await.unwrap();
             let error = other.put("a", "other").await.unwrap_err();
             assert!(matches!(error, Error::Txn(TxnError::LockTimeout { .. })), "{error:?}");
         }
         mine.commit().await.unwrap();
         let beats = count(&seen, "heartbeat");
-        assert!((7..=9).contains(&beats), "{beats} in 75 seconds");
+        assert!((34..=38).contains(&beats), "{beats} in 75 seconds");
         clock.sleep(seconds(60)).await;
         assert_eq!(count(&seen, "heartbeat"), beats, "it goes on when the transaction is over");
         assert_eq!(txn.latest().await.unwrap().get("a").await, Ok(Some("mine".into())));
@@ -106,6 +106,44 @@ fn a_transaction_gives_signs_of_life_also_where_its_primary_is_locked_last() {
         committed.unwrap();
         assert_eq!(now(&txn).await, all("mine"));
     });
+}
+
+/// A benchmark was cut off, and the next one failed as it began: a key "stayed locked" by a transaction of the first. Locks lived
+/// for twenty seconds after their client, whoever reserved keys waited for three, and all others gave up after ten. The other
+/// tests of clients that die had readers with all the time in the world.
+#[test]
+fn whoever_meets_the_locks_of_the_dead_goes_on_within_the_usual_deadline() {
+    for (number, requests) in (0..3).flat_map(|number| (0..4).map(move |requests| (number, requests))) {
+        for way in ["reads", "writes", "reserves"] {
+            let world = World::new(8);
+            let cluster = three_regions(&world);
+            let (process, dying) = mortal(&cluster);
+            let dying = dying.with_protocol(protocol(number));
+            let (txn, clock) = (client(&cluster), world.clone());
+            world.run(async move {
+                set(&txn, &[("a", "old"), ("b", "old"), ("c", "old")]).await;
+                clock.sleep(seconds(1)).await;
+                process.dies_after(requests);
+                let writing = async move { set(&dying, &[("a", "new"), ("b", "new"), ("c", "new")]).await };
+                select(Box::pin(writing), process.death()).await;
+                let died = clock.now();
+                match way {
+                    "reads" => {
+                        let found = now(&txn).await;
+                        assert!(found == all("new") || found == all("old"), "{found:?}");
+                    }
+                    "writes" => set(&txn, &[("c", "last"), ("b", "last"), ("a", "last")]).await,
+                    _ => {
+                        let mut mine = txn.begin_pessimistic().await.unwrap();
+                        mine.lock_keys(super::KEYS).await.unwrap();
+                        mine.commit().await.unwrap();
+                    }
+                }
+                let taken = clock.now().since(died);
+                assert!(taken < seconds(8), "who {way} after {requests} requests waits for {taken:?}");
+            });
+        }
+    }
 }
 
 #[test]

@@ -87,7 +87,7 @@ fn two_who_wait_for_each_other_do_not_wait_for_ever() {
         assert!(matches!(one.0, Err(Error::Txn(TxnError::LockTimeout { .. }))), "{:?}", one.0);
         assert_eq!(other.0, Ok(()));
         assert!(other.1.is_ok());
-        assert!(clock.now().since(begun) < seconds(5));
+        assert!(clock.now().since(begun) < seconds(10));
     });
 }
 
