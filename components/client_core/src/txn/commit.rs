@@ -109,11 +109,12 @@ impl Commit {
     }
 
     /// The keys that the primary names if the transaction is to be committed once all are locked; `None` if they are too
-    /// many.
+    /// many, or if that is not all: a key that must not be there is not locked, and nobody else would ask for it.
     fn secondaries(&self, keys: &[Key]) -> Option<Vec<Key>> {
         let bytes: usize = keys.iter().map(Key::len).sum();
         let is_small = keys.len() <= ASYNC_KEYS_MAX && bytes <= ASYNC_KEY_BYTES_MAX;
-        is_small.then(|| keys.iter().filter(|key| **key != self.primary).cloned().collect())
+        let locks_all = keys.len() == self.mutations.len();
+        (is_small && locks_all).then(|| keys.iter().filter(|key| **key != self.primary).cloned().collect())
     }
 
     /// Has nothing but conditions to be checked; nothing is locked.

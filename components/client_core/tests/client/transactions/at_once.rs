@@ -183,6 +183,31 @@ fn a_commit_that_one_key_refuses_is_a_failure_and_the_others_are_given_up() {
     });
 }
 
+/// A key is refused that is not locked, only to be absent, when all that is locked is locked, in other regions. Whoever met a
+/// lock before it was given up asked all locked keys, and found the transaction committed that its caller had been told was not.
+#[test]
+fn a_commit_that_is_refused_for_a_key_it_does_not_lock_is_never_found_committed() {
+    for protocol in [CommitProtocol::AsyncCommit, CommitProtocol::OnePhase] {
+        let world = World::new(9);
+        let cluster = three_regions(&world);
+        let (txn, clock, end) = (quick(&cluster).with_protocol(protocol), world.clone(), cluster.clone());
+        world.run(async move {
+            set(&txn, &[("b", "theirs")]).await;
+            let mut mine = txn.begin().await.unwrap();
+            mine.put("a", "new").await.unwrap();
+            mine.insert("b", "new").await.unwrap();
+            mine.delete("b").await.unwrap();
+            // What is locked is not given up by whoever locked it.
+            script(&end, |command| matches!(command, TxnCommand::Rollback { .. }).then_some(Fate::NotSent));
+            let result = mine.commit().await;
+            assert_eq!(result, Err(TxnError::AlreadyExists { key: "b".into() }.into()));
+            clock.sleep(seconds(60)).await;
+            assert_eq!(locks(&end), [Keyspace::TXN.encode(b"a")]);
+            assert_eq!(now(&txn).await, [None, Some("theirs".into()), None]);
+        });
+    }
+}
+
 /// Its caller goes away in the middle. Keys that were reserved and locked are not given up: somebody may have found all of
 /// them locked already. When it has expired, all keys are asked.
 #[test]
