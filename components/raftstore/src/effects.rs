@@ -59,6 +59,8 @@ pub enum Input {
         /// The leadership under which the write was decided on: under another one, or after a change of the region, it
         /// is not proposed (INV-TXN-5). `None` for a write that depends on nothing.
         decided_in: Option<Term>,
+        /// Whether the asker wants a word by [`TurnEffects::proposed`].
+        tells_proposed: bool,
     },
     /// A client wants to read, and no lease covers it.
     Read(ReadRequest),
@@ -336,6 +338,11 @@ pub struct TurnEffects<E: Engine> {
     pub apply: Vec<ApplyTask>,
     /// Answers.
     pub replies: Vec<(Token, Result<KvReply, KvError>)>,
+    /// Writes whose askers wanted to know that the leader has them in its log, in the term and under the version in which they
+    /// were decided, and before any change of the region's range: only another leader, or what a region refuses by its
+    /// record of safe points, keeps them from being applied. To be told before anything of `apply` is begun, so that each
+    /// hears of it before it has its answer, which follows in any case.
+    pub proposed: Vec<Token>,
     /// Reads to be served.
     pub reads: Vec<ReadyRead<E::Snapshot>>,
     /// Work to be done aside.
@@ -355,6 +362,7 @@ impl<E: Engine> Default for TurnEffects<E> {
             messages: Vec::new(),
             apply: Vec::new(),
             replies: Vec::new(),
+            proposed: Vec::new(),
             reads: Vec::new(),
             background: Vec::new(),
             snapshots: Vec::new(),

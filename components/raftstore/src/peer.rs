@@ -81,6 +81,8 @@ pub(crate) struct QueuedWrite {
     pub(crate) deadline: MonoTime,
     /// The version of the region when it came, and the leadership under which it was decided on.
     pub(crate) decided_in: Option<(u64, Term)>,
+    /// Whether the asker is told once it is proposed.
+    pub(crate) tells_proposed: bool,
 }
 
 /// A write (or several, in one entry) that was proposed and is not decided yet.

@@ -346,10 +346,11 @@ impl<E: Engine> Worker<E> {
     fn step(&mut self, turn: &mut Turn<E>, input: Input) {
         match input {
             Input::Message(message) => self.on_message(turn, message),
-            Input::Write { token, region_id, epoch, item, deadline, decided_in } => {
+            Input::Write { token, region_id, epoch, item, deadline, decided_in, tells_proposed } => {
                 self.with_peer_or_refuse(turn, region_id, token, |peer, turn| {
                     let decided_in = decided_in.map(|term| (epoch.version, term));
-                    peer.queue_write(turn, epoch, QueuedWrite { token, item, deadline, decided_in });
+                    let write = QueuedWrite { token, item, deadline, decided_in, tells_proposed };
+                    peer.queue_write(turn, epoch, write);
                 });
             }
             Input::Read(request) => {

@@ -110,7 +110,7 @@ impl<E: Engine> PeerState<E> {
                 bytes += write.item.size_bytes();
                 proposal.deadline = proposal.deadline.min(write.deadline);
                 proposal.tokens.push(write.token);
-                terms.push((write.deadline, write.decided_in));
+                terms.push((write.deadline, write.decided_in, write.tells_proposed));
                 items.push(write.item);
             }
             if items.is_empty() {
@@ -119,6 +119,11 @@ impl<E: Engine> PeerState<E> {
             let command = Command::Write { version: self.region.epoch.version, items };
             match self.raft.propose(command.to_bytes()) {
                 Ok(id) => {
+                    // What stands behind a change of the region's range is not applied: nobody is to count on it.
+                    if self.applying.splits.is_empty() {
+                        let told = proposal.tokens.iter().zip(&terms).filter(|(_, (.., tells))| *tells);
+                        turn.out.proposed.extend(told.map(|(token, _)| *token));
+                    }
                     self.proposals.insert((id.index, id.term), proposal);
                     self.note_lock_changes(turn, &command);
                 }
@@ -127,11 +132,12 @@ impl<E: Engine> PeerState<E> {
                     let Command::Write { items, .. } = command else { unreachable!("made above") };
                     let parked = proposal.tokens.into_iter().zip(items).zip(terms);
                     self.queued = parked
-                        .map(|((token, item), (deadline, decided_in))| QueuedWrite {
+                        .map(|((token, item), (deadline, decided_in, tells_proposed))| QueuedWrite {
                             token,
                             item,
                             deadline,
                             decided_in,
+                            tells_proposed,
                         })
                         .chain(queued)
                         .collect();

@@ -76,6 +76,7 @@ impl Setup {
         if locks.chance(1, 4) {
             setup.store.reservations.limits.region_bytes_max = 200 << locks.below(4);
         }
+        setup.store.reservations.pipelined = locks.chance(3, 4);
         // More than there are stores are never complete, so nothing that is lost could be given up.
         setup.pd.replicas = setup.pd.replicas.min(setup.stores as usize);
         setup.store.validate().expect("drawn within what is valid");
@@ -101,13 +102,16 @@ impl Setup {
         Ok(())
     }
 
-    /// What earlier schedules have not: all locks were in the log then.
+    /// What earlier schedules have not: all locks were in the log then, and nobody was told of one before it was applied.
     fn amend_locks(&mut self, fields: &mut Fields<'_>) -> Result<(), Unreadable> {
         if fields.has("locks-in-memory") {
             self.store.reservations.in_memory = fields.flag("locks-in-memory")?;
         }
         if fields.has("region-locks-bytes-max") {
             self.store.reservations.limits.region_bytes_max = fields.number("region-locks-bytes-max")?;
+        }
+        if fields.has("locks-pipelined") {
+            self.store.reservations.pipelined = fields.flag("locks-pipelined")?;
         }
         Ok(())
     }
@@ -153,7 +157,7 @@ macro_rules! tunables {
                 $(setup.$($path).+ = fields.$kind($name)?;)*
                 setup.amend_threads(fields)?;
                 setup.amend_gc(fields)?;
-                setup.store.reservations.in_memory = false;
+                (setup.store.reservations.in_memory, setup.store.reservations.pipelined) = (false, false);
                 setup.amend_locks(fields)?;
                 setup.links.lane = if fields.flag("streams")? { PEER_LANE } else { Lane::Datagram };
                 setup.validate()?;
@@ -187,6 +191,7 @@ macro_rules! tunables {
                 let locks = self.store.reservations;
                 let bytes_max = locks.limits.region_bytes_max;
                 write!(f, "locks-in-memory={} region-locks-bytes-max={bytes_max} ", locks.in_memory)?;
+                write!(f, "locks-pipelined={} ", locks.pipelined)?;
                 write!(f, "streams={}", self.links.lane == PEER_LANE)
             }
         }

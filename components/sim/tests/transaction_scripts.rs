@@ -159,11 +159,13 @@ fn disturb(script: &mut Script, dice: &mut SplitMix, told: &Told) {
     dice.next_u64();
 }
 
-/// How many transfers were made, and how many audits.
-fn run(seed: u64) -> (usize, u64) {
+/// How many transfers were made, and how many audits. Pessimistic locks are kept `in_memory`, or else in the log, where they are
+/// told of once they are proposed.
+fn run(seed: u64, in_memory: bool) -> (usize, u64) {
     let mut dice = SplitMix::new(seed);
-    let config =
+    let mut config =
         ScriptConfig { seed, clients: 4, deadline: Duration::from_secs(10), ..ScriptConfig::default() };
+    config.store.reservations.in_memory = in_memory;
     let mut script = Script::new(&config);
     script.boot();
     let opening = script.work(OPERATOR, |core, _| async move {
@@ -218,8 +220,18 @@ fn run(seed: u64) -> (usize, u64) {
 fn no_money_is_made_or_lost_whatever_dies() {
     let (mut transfers, mut audits) = (0, 0);
     for seed in 0..12 {
-        let (some, more) = run(seed);
+        let (some, more) = run(seed, true);
         (transfers, audits) = (transfers + some, audits + more);
     }
     assert!(transfers > 200 && audits > 500, "{transfers} transfers, {audits} audits");
+}
+
+#[test]
+fn no_money_is_made_or_lost_where_transactions_go_on_before_their_locks_are_replicated() {
+    let (mut transfers, mut audits) = (0, 0);
+    for seed in 100..106 {
+        let (some, more) = run(seed, false);
+        (transfers, audits) = (transfers + some, audits + more);
+    }
+    assert!(transfers > 90 && audits > 240, "{transfers} transfers, {audits} audits");
 }

@@ -187,7 +187,9 @@ impl Dispatcher {
         match self.admit(bytes, pressure) {
             Err(reason) => Routed::Answer(Err(busy(reason))),
             Ok(()) => {
-                let input = Input::Write { token, region_id, epoch, item, deadline, decided_in: None };
+                let (decided_in, tells_proposed) = (None, false);
+                let input =
+                    Input::Write { token, region_id, epoch, item, deadline, decided_in, tells_proposed };
                 Routed::Worker { worker, input, bytes }
             }
         }

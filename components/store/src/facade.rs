@@ -512,7 +512,9 @@ impl<E: Engine> Store<E> {
 
     /// A worker's turn ends: its effects reach those whom they concern.
     pub fn release(&mut self, worker: usize, effects: TurnEffects<E>) {
-        let TurnEffects { log, messages, apply, replies, reads, background, snapshots, pd, create } = effects;
+        let TurnEffects { log, messages, apply, replies, proposed, reads, background, snapshots, pd, create } =
+            effects;
+        self.txn_inboxes[worker].extend(proposed.into_iter().map(|token| TxnInput::Proposed { token }));
         self.send(messages);
         if !log.is_empty() {
             self.log.push(worker, log);

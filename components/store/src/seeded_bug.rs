@@ -39,4 +39,8 @@ env::seeded_bugs! {
     WokenWaitsOn,
     /// Whoever waits for a lock is taken up when its end is proposed.
     WokenBeforeApplied,
+    /// A command gives its latches up when it is answered, though it is not applied.
+    LatchesGoWithAnswer,
+    /// Commands are answered once they are proposed, whatever they do.
+    AnyPipelined,
 }

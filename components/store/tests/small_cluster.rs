@@ -20,6 +20,8 @@ mod crash_points;
 mod held_locks;
 #[path = "small_cluster/lock_waits.rs"]
 mod lock_waits;
+#[path = "small_cluster/pipelined_locks.rs"]
+mod pipelined_locks;
 #[path = "small_cluster/races.rs"]
 mod races;
 #[path = "small_cluster/sleep.rs"]

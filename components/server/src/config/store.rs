@@ -267,6 +267,8 @@ impl Default for LockWaitConfig {
 pub struct PessimisticLockConfig {
     /// In the memory of the store that leads their region, instead of in its log.
     pub in_memory: bool,
+    /// Whoever asks for some that go to the log is answered before they are applied.
+    pub pipelined: bool,
     /// So much of them in all, …
     pub memory_size_max: ByteSize,
     /// … and of one region.
@@ -275,9 +277,10 @@ pub struct PessimisticLockConfig {
 
 impl Default for PessimisticLockConfig {
     fn default() -> Self {
-        let Reservations { in_memory, limits } = Reservations::default();
+        let Reservations { in_memory, limits, pipelined, .. } = Reservations::default();
         Self {
             in_memory,
+            pipelined,
             memory_size_max: ByteSize(limits.store_bytes_max as u64),
             region_memory_size_max: ByteSize(limits.region_bytes_max as u64),
         }
@@ -440,6 +443,8 @@ impl StoreConfig {
                     region_bytes_max: self.pessimistic_locks.region_memory_size_max.as_usize(),
                     store_bytes_max: self.pessimistic_locks.memory_size_max.as_usize(),
                 },
+                pipelined: self.pessimistic_locks.pipelined,
+                ..Reservations::default()
             },
             ..::store::Config::default()
         }

@@ -122,6 +122,14 @@ impl<R: Respond> Answers<R> {
         latches.iter().for_each(|wait| self.counters.latch_wait.observe(*wait));
     }
 
+    /// Counts requests for locks that were answered once they were proposed, and of these the lost ones.
+    pub(crate) fn note_pipelined(&self, answered: u64, lost: u64) {
+        if answered > 0 || lost > 0 {
+            add(&self.counters.pipelined, answered);
+            add(&self.counters.pipelined_lost, lost);
+        }
+    }
+
     /// Counts how many commands of transactions run: there were, and are so many at one scheduler.
     pub(crate) fn note_running(&self, before: usize, after: usize) {
         let more = (after as u64).wrapping_sub(before as u64);

@@ -239,6 +239,10 @@ pub(crate) struct Counters {
     pub(crate) latch_wait: Durations,
     /// Commands of transactions that are not done.
     pub(crate) txn_commands: AtomicU64,
+    /// Requests for pessimistic locks that were answered once they were proposed …
+    pub(crate) pipelined: AtomicU64,
+    /// … and those of them that were not applied after all.
+    pub(crate) pipelined_lost: AtomicU64,
     pub(crate) apply: Durations,
     pub(crate) turns: AtomicU64,
     /// Requests that took longer than is configured.

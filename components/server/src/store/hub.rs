@@ -282,8 +282,18 @@ impl Hub {
     /// to be applied may be applied here, if whoever takes the turn `applies`: the log writer does not, for which others
     /// wait.
     pub(crate) fn route(self: &Arc<Self>, worker: usize, applies: bool, effects: TurnEffects<RocksEngine>) {
-        let TurnEffects { log, messages, mut apply, replies, reads, background, snapshots, pd, create } =
-            effects;
+        let TurnEffects {
+            log,
+            messages,
+            mut apply,
+            replies,
+            proposed,
+            reads,
+            background,
+            snapshots,
+            pd,
+            create,
+        } = effects;
         if !log.is_empty() {
             if let [applier] = self.appliers.as_slice()
                 && is_little(&apply)
@@ -294,6 +304,8 @@ impl Hub {
             }
             self.log.push(Logged { worker, task: log, since: BootClock.now() });
         }
+        // Before anything of it is applied. A worker is asked for this by its own scheduler alone.
+        self.scheduling.tell_proposed(worker, proposed);
         // Others need not wait for what is applied here.
         transport::hold_wakes(|| self.send(messages));
         transport::hold_wakes(|| {

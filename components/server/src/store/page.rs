@@ -181,6 +181,11 @@ fn store_metrics(e: &mut Exposition, hub: &Hub) {
     }
     let help = "Requests of pessimistic transactions that wait for locks of others here.";
     e.gauge("flotilla_lock_waits", help, &[], hub.txn_shared.waits.waiting() as f64);
+    let help = "Requests for pessimistic locks that were answered once their locks were in the log of their region's leader; those that \
+                are lost had locks that were not applied after all, for another store led.";
+    for (what, count) in [("answered", &hub.counters.pipelined), ("lost", &hub.counters.pipelined_lost)] {
+        e.counter("flotilla_pipelined_lock_requests_total", help, &[("what", what)], get(count));
+    }
     let help = "Commands of transactions that are not done, those that wait included; one that stays means a log that makes no progress.";
     e.gauge("flotilla_txn_commands_running", help, &[], get(&hub.counters.txn_commands) as f64);
     held_metrics(e, &hub.txn_shared.held.stats());

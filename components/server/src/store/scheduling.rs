@@ -12,7 +12,7 @@ use crate::mailbox::{Drained, Mailbox};
 use crate::seat::{Next, Seat};
 use engine::Engine;
 use env::Clock as _;
-use raftstore::Input;
+use raftstore::{Input, Token};
 use std::sync::Arc;
 use std::time::Duration;
 use store::{TxnEffects, TxnInput, TxnScheduler};
@@ -41,6 +41,14 @@ impl<E: Engine> Scheduling<E> {
     ) -> Self {
         let seats = (0..inboxes.len()).map(scheduler).map(Seat::new).collect();
         Self { inboxes, seats, inputs_max, tick }
+    }
+
+    /// Puts in what a worker has proposed of what its scheduler asked for.
+    pub(crate) fn tell_proposed(&self, index: usize, proposed: Vec<Token>) {
+        if !proposed.is_empty() {
+            let mut told = proposed.into_iter().map(|token| TxnInput::Proposed { token }).collect();
+            self.inboxes[index].put_all(&mut told);
+        }
     }
 
     /// Takes the turns of a scheduler that nobody else takes, until the end; for its thread. `worker` is the inbox of its
@@ -89,9 +97,10 @@ impl<E: Engine> Scheduling<E> {
         }
         let before = scheduler.running_count();
         let turn = scheduler.turn(&BootClock, taken);
-        let TxnEffects { replies, mut inputs, waited, latched } =
+        let TxnEffects { replies, mut inputs, waited, latched, pipelined, pipelined_lost } =
             turn.unwrap_or_else(|error| fatal("reading", &error));
         answers.note_waits(&waited, &latched);
+        answers.note_pipelined(pipelined, pipelined_lost);
         answers.note_running(before, scheduler.running_count());
         answers.answer_all(replies);
         if !inputs.is_empty() {

@@ -23,10 +23,10 @@ use raftstore::{Applier, ApplyTask, Input, TurnEffects};
 use shuttle::thread;
 use std::sync::Arc;
 use std::time::Duration;
-use store::{TxnInput, TxnRequest, TxnScheduler, TxnShared};
+use store::{Reservations, TxnInput, TxnRequest, TxnScheduler, TxnShared};
 use types::{MonoTime, Region, Timestamp};
 use wire::kv::{KvError, KvResponse};
-use wire::txn::{CommitMode, Mutation, MutationKind, Prewrite, TxnCommand, TxnFault};
+use wire::txn::{Acquire, CommitMode, Mutation, MutationKind, Prewrite, TxnCommand, TxnFault};
 
 const CLIENTS: u64 = 2;
 
@@ -55,10 +55,11 @@ struct Stage {
 
 impl Stage {
     fn route(&self, effects: TurnEffects<Disk>) {
-        let TurnEffects { log, apply, replies, reads, .. } = effects;
+        let TurnEffects { log, apply, replies, proposed, reads, .. } = effects;
         if !log.is_empty() {
             self.log.push(Logged { worker: 0, task: log, since: BootClock.now() });
         }
+        self.scheduling.tell_proposed(0, proposed);
         if !apply.is_empty() {
             let tell = |_, inputs: &mut Vec<Input>| self.inbox[0].put_all(inputs);
             self.tasks.put_all(&mut { apply });
@@ -129,11 +130,29 @@ impl Stage {
     }
 }
 
-/// Locks the key that all of them want, for a transaction of this client.
-fn lock(client: u64) -> TxnCommand {
+/// What all of them want.
+fn key() -> Bytes {
     let mut key = BytesMut::new();
     put_ordered(&mut key, b"x\0\0\0wanted by all");
-    let key = key.freeze();
+    key.freeze()
+}
+
+/// Reserves the key for a transaction of this client, which is told once that is proposed.
+fn reserve(client: u64) -> TxnCommand {
+    TxnCommand::Acquire(Acquire {
+        primary: key(),
+        start_ts: Timestamp(10 + client),
+        for_update_ts: Timestamp(10 + client),
+        ttl_ms: 3_000,
+        keys: vec![key()],
+        must_be_new: false,
+        wait_ms: 0,
+    })
+}
+
+/// Locks it.
+fn lock(client: u64) -> TxnCommand {
+    let key = key();
     let kind = MutationKind::Put(Bytes::from_static(b"v"));
     TxnCommand::Prewrite(Prewrite {
         primary: key.clone(),
@@ -149,7 +168,7 @@ fn lock(client: u64) -> TxnCommand {
 }
 
 /// Clients lock one key for transactions of their own, through a scheduler that takes one input a turn.
-fn run(mistake: Mistake) {
+fn run(mistake: Mistake, lock: fn(u64) -> TxnCommand) {
     let (engine, ident) = joined();
     let disk = Disk::over(engine);
     let shared = TxnShared::new(|| {});
@@ -159,7 +178,9 @@ fn run(mistake: Mistake) {
     let scheduled: Scheduled = Box::new(move |token, answer| {
         told[0].put_all(&mut vec![TxnInput::Answer { token, answer }]);
     });
-    let scheduler = |index| TxnScheduler::new(index, disk.clone(), meta.clone(), shared.clone());
+    let reservations = Reservations { in_memory: false, ..Reservations::default() };
+    let scheduler =
+        |index| TxnScheduler::new(index, disk.clone(), meta.clone(), shared.clone()).reserving(reservations);
     let stage = Arc::new(Stage {
         disk: disk.clone(),
         inbox: [Mailbox::default()],
@@ -222,16 +243,21 @@ fn run(mistake: Mistake) {
 
 #[test]
 fn commands_are_answered_once_and_see_what_those_before_them_did() {
-    hold(|| run(Mistake::None));
+    hold(|| run(Mistake::None, lock));
+}
+
+#[test]
+fn who_is_told_early_is_told_once_and_others_see_what_it_did() {
+    hold(|| run(Mistake::None, reserve));
 }
 
 #[test]
 fn a_scheduler_into_whose_inbox_nobody_looks_is_caught() {
-    caught(|| run(Mistake::LooksNoMore));
+    caught(|| run(Mistake::LooksNoMore, lock));
 }
 
 #[test]
 fn latches_that_go_before_the_write_are_caught() {
-    let said = caught(|| run(Mistake::AnswersFirst));
+    let said = caught(|| run(Mistake::AnswersFirst, lock));
     assert!(said.contains("one has the key"), "{said}");
 }

@@ -238,6 +238,7 @@ fn run(writer: Writer) {
             item: put(client, write),
             deadline,
             decided_in: None,
+            tells_proposed: false,
         }]);
         answer
     };

@@ -19,6 +19,15 @@ pub(crate) struct Decision {
     pub(crate) reply: KvReply,
     /// What the write does to locks in memory.
     pub(crate) held: Held,
+    /// All that the write does is to reserve keys for the transaction that asks for it.
+    pub(crate) only_reserves: bool,
+}
+
+impl Decision {
+    /// One that neither sets nor removes locks that reserve keys.
+    pub(super) fn without_locks(write: Option<WriteItem>, reply: KvReply) -> Self {
+        Self { write, reply, held: Held::default(), only_reserves: false }
+    }
 }
 
 /// What a write does to locks in memory.
@@ -130,9 +139,10 @@ pub(crate) fn evaluate<S: Snapshot>(
         Ok(reply) => {
             let changes = changes(&batch);
             let held = held_in(&reader, held, &changes)?;
+            let only_reserves = only_reserves(command, &changes);
             let (start_ts, gets_locks) = (start_of(command), gc::gets_locks(command));
             let write = (!changes.is_empty()).then_some(WriteItem::OfTxn { start_ts, gets_locks, changes });
-            Ok(Ok(Decision { write, reply: KvReply::Txn(Box::new(reply)), held }))
+            Ok(Ok(Decision { write, reply: KvReply::Txn(Box::new(reply)), held, only_reserves }))
         }
         Err(error) => fault(error).map(Err),
     }
@@ -167,6 +177,16 @@ fn fit_memory<S: Snapshot>(
         }
     }
     Ok(true)
+}
+
+/// Whether a command that is to reserve keys does that and nothing else. What others do to reservations may be a promise: a
+/// reader who was told that a transaction commits later relies on the lock that says so.
+fn only_reserves(command: &TxnCommand, changes: &[Change]) -> bool {
+    let reserves = |change: &Change| match change {
+        Change::Put { value, .. } => change.cf() == Some(Cf::Lock) && is_reservation(value),
+        Change::Delete { .. } => false,
+    };
+    matches!(command, TxnCommand::Acquire(_)) && changes.iter().all(reserves)
 }
 
 fn is_reservation(lock: &Bytes) -> bool {

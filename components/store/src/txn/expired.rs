@@ -3,7 +3,7 @@
 //! Nobody is shown them any more; what is done here only makes room. Raw writes take no latches, so what was found may be
 //! replaced before it is removed: whoever applies the removal looks again.
 
-use super::evaluate::{Decision, Held};
+use super::evaluate::Decision;
 use crate::execute::Time;
 use engine::{Cf, EngineError, Snapshot};
 use raftstore::{GcRecord, WriteItem, raw_value_in};
@@ -31,7 +31,7 @@ pub(super) fn collect<S: Snapshot>(
     let wanted = KeyRange { start: raw.start.max(from.clone()), end: raw.end };
     let range = region.range.intersection(&wanted);
     if !gc.has_ends || range.is_empty() {
-        return Ok(Ok(Decision { write: None, reply: reply(0, None), held: Held::default() }));
+        return Ok(Ok(Decision::without_locks(None, reply(0, None))));
     }
     let now_ms = time.now_ms();
     if now_ms == 0 {
@@ -54,5 +54,5 @@ pub(super) fn collect<S: Snapshot>(
     iter.status()?;
     let removed = keys.len() as u64;
     let write = (!keys.is_empty()).then_some(WriteItem::RemoveEnded { now_ms, keys });
-    Ok(Ok(Decision { write, reply: reply(removed, resume), held: Held::default() }))
+    Ok(Ok(Decision::without_locks(write, reply(removed, resume))))
 }

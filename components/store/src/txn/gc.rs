@@ -5,7 +5,7 @@
 //! (INV-TXN-13). Hardly anybody is so old that it has to be: no record in a view is later than what the store says once the
 //! view was taken ([`StoreMeta::guarded_to`](raftstore::StoreMeta::guarded_to)).
 
-use super::evaluate::{Decision, Held, changes, keys_of, start_of};
+use super::evaluate::{Decision, changes, keys_of, start_of};
 use engine::{EngineError, Snapshot, WriteBatch};
 use mvcc::{Bugs, GcLimits, MvccReader, Record, SeededBug};
 use raftstore::{GcRecord, WriteItem};
@@ -20,7 +20,7 @@ const LIMITS: GcLimits = GcLimits { removed_max: 1024, steps_max: 16 * 1024 };
 pub(super) fn guard(gc: &GcRecord, safe_points: &SafePoints) -> Decision {
     let record = GcRecord { guarded: safe_points.clone(), ..GcRecord::default() };
     let write = (!gc.guarded.covers(safe_points)).then_some(WriteItem::Guard(record));
-    Decision { write, reply: KvReply::Txn(Box::new(TxnReply::Done)), held: Held::default() }
+    Decision::without_locks(write, KvReply::Txn(Box::new(TxnReply::Done)))
 }
 
 /// One step of the removal of what is too old. The first one only says in the region's record that versions may be gone from
@@ -39,10 +39,10 @@ pub(super) fn collect<S: Snapshot>(
     if !gc.removed.covers(safe_points) {
         let (guarded, removed) = (safe_points.clone(), safe_points.clone());
         let write = Some(WriteItem::Guard(GcRecord { guarded, removed, ..GcRecord::default() }));
-        return Ok(Decision { write, reply: reply(0, Some(range.start)), held: Held::default() });
+        return Ok(Decision::without_locks(write, reply(0, Some(range.start))));
     }
     if range.is_empty() {
-        return Ok(Decision { write: None, reply: reply(0, None), held: Held::default() });
+        return Ok(Decision::without_locks(None, reply(0, None)));
     }
     let mut batch = WriteBatch::new();
     let too_soon = SafePoints::common(Timestamp(safe_points.common.0 + (1_000 << Timestamp::LOGICAL_BITS)));
@@ -50,7 +50,7 @@ pub(super) fn collect<S: Snapshot>(
     let step = reader.collect(&range, safe_points, LIMITS, &mut batch)?;
     let changes = changes(&batch);
     let write = (!changes.is_empty()).then_some(WriteItem::Changes(changes));
-    Ok(Decision { write, reply: reply(step.removed, step.resume), held: Held::default() })
+    Ok(Decision::without_locks(write, reply(step.removed, step.resume)))
 }
 
 /// True for a command that begins to write: nothing resolves its locks once those of its time have been.

@@ -13,13 +13,18 @@ pub struct Reservations {
     pub in_memory: bool,
     /// How much of them memory takes.
     pub limits: HeldLimits,
+    /// Whoever asks for some that go through the log is answered once they are proposed, not when they are applied.
+    pub pipelined: bool,
+    /// Bytes of those that may be on their way so, for one worker. Beyond that others are answered when theirs are applied.
+    pub pipelined_bytes_max: usize,
 }
 
 impl Default for Reservations {
     fn default() -> Self {
         // A region's go with one entry when it is handed over; of the usual size they are some two thousand.
         let limits = HeldLimits { region_bytes_max: 512 << 10, store_bytes_max: 64 << 20 };
-        Self { in_memory: true, limits }
+        // Of the usual size some tens of thousands: more than a log takes up in the time that a round trip needs.
+        Self { in_memory: true, limits, pipelined: true, pipelined_bytes_max: 8 << 20 }
     }
 }
 

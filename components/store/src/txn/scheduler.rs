@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! latches ──► view ──► decide ──► propose ──► applied ──► answer, latches go
+//!                                        └──► answer, of what only reserves keys
 //! ```
 //!
 //! A command holds the latches of its keys from before its view of the engine is taken until what it decided is applied,
@@ -16,11 +17,15 @@
 //! ([`super::parked`]). When the lock has gone, from what is known to be applied, or its region is led otherwise or has
 //! changed, it begins again as it came. Each gets one answer (INV-TXN-15).
 //!
+//! One that only reserves keys is answered once it is proposed ([`pipelined`], INV-TXN-21): a reservation may be lost anyway.
+//!
 //! A client that gives up is told so at its deadline; its command, once proposed, goes on and keeps its latches. The
 //! scheduler belongs to a worker and sees the regions that the worker owns.
 
+mod pipelined;
 mod waiting;
 
+use self::pipelined::Pipelined;
 use super::TxnShared;
 use super::evaluate::{Decision, Given, evaluate, keys_of};
 use super::floor::{Floor, Floors};
@@ -93,6 +98,11 @@ pub enum TxnInput<S> {
         /// The answer.
         answer: Result<KvReply, KvError>,
     },
+    /// What was asked of the worker is proposed; the answer follows.
+    Proposed {
+        /// Of the question.
+        token: Token,
+    },
     /// A command that waits for a lock would wait for itself.
     Deadlock(FoundDeadlock),
 }
@@ -108,6 +118,10 @@ pub struct TxnEffects {
     pub waited: Vec<Duration>,
     /// How long commands have waited for latches that have them now; of those that had to.
     pub latched: Vec<Duration>,
+    /// Commands that were answered once they were proposed.
+    pub pipelined: u64,
+    /// Those of them, and of earlier ones, that are not applied after all.
+    pub pipelined_lost: u64,
 }
 
 /// How far a command has come.
@@ -137,6 +151,8 @@ struct Running {
     touches: Vec<(Key, Option<Timestamp>)>,
     /// The keys whose locks in memory its write changes.
     held: Vec<Key>,
+    /// Its client need not wait until it is applied.
+    pipelined: Option<Pipelined>,
 }
 
 /// Runs the commands of the regions that one worker owns.
@@ -162,6 +178,8 @@ pub struct TxnScheduler<E: Engine> {
     /// Locks that stand in memory.
     held: Arc<HeldLocks>,
     reservations: Reservations,
+    /// Bytes of what is on its way through the log, and whose clients need not wait for that.
+    pipelined_bytes: usize,
     engine: E,
     /// When the turn began.
     now: MonoTime,
@@ -181,6 +199,7 @@ impl<E: Engine> TxnScheduler<E> {
         Self {
             held: shared.held.clone(),
             reservations: Reservations::default(),
+            pipelined_bytes: 0,
             token_base,
             parked: Parked::new(token_base, book, oracle, WaitLimits::default()),
             touched: VecDeque::new(),
@@ -310,6 +329,7 @@ impl<E: Engine> TxnScheduler<E> {
                 TxnInput::Command(request) => self.begin(request),
                 TxnInput::View(ready) => self.on_view(clock, ready)?,
                 TxnInput::Answer { token, answer } => self.on_answer(token & COMMAND_MASK, answer),
+                TxnInput::Proposed { token } => self.on_proposed(token & COMMAND_MASK),
                 TxnInput::Deadlock(found) => self.on_deadlock(found),
             }
         }
@@ -337,8 +357,9 @@ impl<E: Engine> TxnScheduler<E> {
         self.deadlines.insert((deadline, id));
         let stage = self.latch(id, command);
         let (shown, touches, held) = (Vec::new(), Vec::new(), Vec::new());
-        let token = Some(token);
-        let running = Running { token, region_id, epoch, deadline, stage, shown, waits: None, touches, held };
+        let (token, waits, pipelined) = (Some(token), None, None);
+        let running =
+            Running { token, region_id, epoch, deadline, stage, shown, waits, touches, held, pipelined };
         self.running.insert(id, running);
     }
 
@@ -464,7 +485,7 @@ impl<E: Engine> TxnScheduler<E> {
         led: Led,
         now: MonoTime,
     ) {
-        let Decision { write, reply, held } = match decision {
+        let Decision { write, reply, held, only_reserves } = match decision {
             Ok(decision) => decision,
             Err(error) => return self.wait_or_end(id, command, error, led, now),
         };
@@ -480,8 +501,9 @@ impl<E: Engine> TxnScheduler<E> {
         if self.bugs.has(SeededBug::WokenBeforeApplied) {
             self.touched.extend(touches.iter().cloned());
         }
+        let pipelined = self.pipeline(&item, only_reserves);
         let running = self.running.get_mut(&id).expect("a command that decides");
-        (running.touches, running.held) = (touches, held.changed);
+        (running.touches, running.held, running.pipelined) = (touches, held.changed, pipelined);
         let placeholder = Stage::Viewing(Claim::new(id, Vec::new()));
         running.stage = match std::mem::replace(&mut running.stage, placeholder) {
             Stage::Latching(claim, _) | Stage::Viewing(claim) => Stage::Proposed(claim, reply),
@@ -497,6 +519,7 @@ impl<E: Engine> TxnScheduler<E> {
             item,
             deadline: MonoTime::MAX,
             decided_in: (!any_term).then_some(led.term),
+            tells_proposed: running.pipelined.is_some(),
         });
     }
 
@@ -504,7 +527,7 @@ impl<E: Engine> TxnScheduler<E> {
     fn absorbs(&self, id: CommandId, item: &WriteItem, seen: &[Key], led: Led) -> bool {
         let WriteItem::OfTxn { start_ts, changes, .. } = item else { return false };
         let (region_id, led) = (self.running[&id].region_id, (led.term, led.version));
-        let Reservations { in_memory, limits } = self.reservations;
+        let Reservations { in_memory, limits, .. } = self.reservations;
         in_memory && self.held.absorb(region_id, led, *start_ts, changes, seen, limits).is_ok()
     }
 
@@ -527,6 +550,9 @@ impl<E: Engine> TxnScheduler<E> {
         self.unlatched.remove(&id);
         self.floors.withdraw(self.token_base | id, running.shown);
         let is_done = answer.is_ok();
+        if let Some(pipelined) = &running.pipelined {
+            self.end_pipelined(pipelined, is_done);
+        }
         if !running.held.is_empty() {
             // Where nobody knows, nobody leads any more who holds locks.
             let is_applied = is_done || answer == Err(KvError::UndeterminedResult);

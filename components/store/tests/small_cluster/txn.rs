@@ -321,11 +321,11 @@ fn a_command_that_contradicts_itself_is_refused() {
     );
 }
 
-fn guard(at: u64) -> KvCommand {
+pub(crate) fn guard(at: u64) -> KvCommand {
     Txn(Box::new(TxnCommand::Guard { safe_points: SafePoints::common(Timestamp(at)) }))
 }
 
-fn too_old(at: u64, safe_point: u64) -> Result<KvReply, KvError> {
+pub(crate) fn too_old(at: u64, safe_point: u64) -> Result<KvReply, KvError> {
     let fault = TxnFault::BelowSafePoint { at: Timestamp(at), safe_point: Timestamp(safe_point) };
     Err(KvError::Txn(Box::new(fault)))
 }
