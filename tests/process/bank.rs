@@ -166,7 +166,7 @@ async fn teller(client: TxnClient, number: u64, mut dice: SplitMix, tally: Arc<T
 
 async fn transfer(client: &TxnClient, number: u64, dice: &mut SplitMix) -> Result<(), Error> {
     let is_pessimistic = number.is_multiple_of(2);
-    let mut txn = if is_pessimistic { client.begin_pessimistic().await? } else { client.begin().await? };
+    let mut txn = if is_pessimistic { client.begin_pessimistic() } else { client.begin() };
     let from = dice.below(ACCOUNTS);
     let to = (from + 1 + dice.below(ACCOUNTS - 1)) % ACCOUNTS;
     let amount = 1 + dice.below(9) as i64;

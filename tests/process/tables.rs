@@ -30,7 +30,7 @@ async fn story(run: &Run) {
     replicated(&client, 3, Duration::from_secs(45)).await;
     let (txn, table) = (client.txn(), people());
 
-    let mut transaction = txn.begin().await.expect("the cluster is well");
+    let mut transaction = txn.begin();
     for row in [person(1, "Ada", 1815), person(2, "Grace", 1906), person(3, "Edsger", 1930)] {
         table.insert(&mut transaction, &row).await.expect("rows are new");
     }
@@ -43,7 +43,7 @@ async fn story(run: &Run) {
     assert_eq!(table.verify(&before).await, Ok(0));
     transaction.commit().await.expect("nobody is in the way");
 
-    let mut transaction = txn.begin().await.expect("the cluster is well");
+    let mut transaction = txn.begin();
     table.put(&mut transaction, &person(2, "Rear Admiral Grace", 1906)).await.expect("it is there");
     table.remove(&mut transaction, &3.into()).await.expect("it is there");
     transaction.commit().await.expect("nobody is in the way");
@@ -56,7 +56,7 @@ async fn story(run: &Run) {
     assert_eq!(table.verify(&snapshot).await, Ok(2));
 
     // An id that is taken is refused, at the latest when it is committed.
-    let mut transaction = txn.begin().await.expect("the cluster is well");
+    let mut transaction = txn.begin();
     table.insert(&mut transaction, &person(1, "Another", 1)).await.expect("nobody has looked yet");
     let refused = transaction.commit().await.expect_err("it is there");
     assert!(matches!(refused, client::Error::Txn(TxnError::AlreadyExists { .. })), "{refused}");

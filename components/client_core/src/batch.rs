@@ -1,6 +1,6 @@
 //! Many raw keys in one call.
 
-use crate::call::Effect;
+use crate::call::{Call, Effect};
 use crate::core::Core;
 use crate::error::{Error, Incomplete};
 use crate::keyspace::Keyspace;
@@ -82,19 +82,18 @@ impl Core {
         wanted: Vec<KeyAt>,
         deadline: Duration,
     ) -> Result<Vec<Option<Bytes>>, Error> {
-        self.values_of(wanted, deadline, &Reading).await
+        self.values_of(self.begin(Effect::Read, deadline), wanted, &Reading).await
     }
 
     /// The same, by any kind of work that reads values.
     pub(crate) async fn values_of(
         &self,
+        call: Call,
         mut wanted: Vec<KeyAt>,
-        deadline: Duration,
         work: &impl Work<Item = KeyAt>,
     ) -> Result<Vec<Option<Bytes>>, Error> {
         let mut values = vec![None; wanted.len()];
         wanted.sort_by(|a, b| a.key.cmp(&b.key));
-        let call = self.begin(Effect::Read, deadline);
         let mut failure = None;
         self.in_pieces(wanted, call, work, |outcome| match outcome {
             Outcome::Done(items, KvReply::Values(found)) => {

@@ -7,7 +7,7 @@ use crate::error::Error;
 use crate::keyspace::Keyspace;
 use crate::region_cache::Route;
 use crate::seeded_bug::SeededBug;
-use crate::txn::{ReadingAt, Seen, SharedReads, faulted_read};
+use crate::txn::{Beginning, ReadingAt, Seen, SharedReads, faulted_read};
 use bytes::{BufMut, Bytes, BytesMut};
 use futures_util::Stream;
 use futures_util::future::BoxFuture;
@@ -50,6 +50,19 @@ pub(crate) enum Source {
     Raw,
     /// What was committed by a timestamp.
     At(Arc<Seen>),
+    /// What a transaction sees, which begins with the first page if it has not before.
+    Of(Arc<Beginning>),
+}
+
+impl Source {
+    /// What its reader sees; `None` of raw values.
+    async fn seen(&self, call: &mut Call) -> Result<Option<Arc<Seen>>, Error> {
+        Ok(match self {
+            Self::Raw => None,
+            Self::At(seen) => Some(Arc::clone(seen)),
+            Self::Of(beginning) => Some(beginning.begin(call).await?.snapshot.seen()),
+        })
+    }
 }
 
 /// The pairs of a range, one after another: a [`Stream`] that ends after its first error.
@@ -305,6 +318,8 @@ impl Core {
         source: &Source,
     ) -> Result<Page, Error> {
         let mut call = self.begin(Effect::Read, deadline);
+        let seen = source.seen(&mut call).await?;
+        let seen = seen.as_deref();
         let whole = &command.range;
         loop {
             let route = if command.reverse {
@@ -314,14 +329,14 @@ impl Core {
             };
             let part = route.region.range.intersection(whole);
             let asked = ScanCommand { range: part.clone(), ..command.clone() };
-            let Some(piece) = self.scan_piece(&mut call, &route, asked, keyspace, source).await? else {
+            let Some(piece) = self.scan_piece(&mut call, &route, asked, keyspace, seen).await? else {
                 continue;
             };
             let Piece { mut pairs, locks, resume } = piece;
             if let Err(message) = check_page(&command, &part, &pairs, resume.as_ref()) {
                 return Err(self.nonsense(&call, route.store_id, message));
             }
-            if let Source::At(seen) = source
+            if let Some(seen) = seen
                 && !locks.is_empty()
             {
                 let reading = ReadingAt { core: self, keyspace, seen };
@@ -349,24 +364,24 @@ impl Core {
         route: &Route,
         scan: ScanCommand,
         keyspace: Keyspace,
-        source: &Source,
+        seen: Option<&Seen>,
     ) -> Result<Option<Piece>, Error> {
-        let command = match source {
-            Source::Raw => KvCommand::Scan(scan),
-            Source::At(seen) => KvCommand::TxnRead(Box::new(TxnRead::Scan { scan, view: seen.view() })),
+        let command = match seen {
+            None => KvCommand::Scan(scan),
+            Some(seen) => KvCommand::TxnRead(Box::new(TxnRead::Scan { scan, view: seen.view() })),
         };
-        let reply = match (source, self.attempt_txn(call, route, command).await?) {
+        let reply = match (seen, self.attempt_txn(call, route, command).await?) {
             (_, TxnAttempt::Again) => return Ok(None),
-            (Source::At(seen), TxnAttempt::Faulted(TxnFault::KeyIsLocked { locks })) => {
+            (Some(seen), TxnAttempt::Faulted(TxnFault::KeyIsLocked { locks })) => {
                 self.meet_as_reader(call, keyspace, seen, locks).await?;
                 return Ok(None);
             }
-            (Source::At(_), TxnAttempt::Faulted(fault)) => return Err(faulted_read(fault)),
+            (Some(_), TxnAttempt::Faulted(fault)) => return Err(faulted_read(fault)),
             (_, TxnAttempt::Faulted(_)) => None,
-            (Source::Raw, TxnAttempt::Answered(KvReply::Page { pairs, resume })) => {
+            (None, TxnAttempt::Answered(KvReply::Page { pairs, resume })) => {
                 Some(Piece { pairs, locks: Vec::new(), resume })
             }
-            (Source::At(_), TxnAttempt::Answered(KvReply::Txn(reply))) => match *reply {
+            (Some(_), TxnAttempt::Answered(KvReply::Txn(reply))) => match *reply {
                 TxnReply::Page { items, resume } => {
                     let mut locks = Vec::new();
                     let pair = |item| {
@@ -396,7 +411,7 @@ impl Core {
             locks.iter().enumerate().map(|(place, lock)| KeyAt { key: lock.key.clone(), place }).collect();
         let keys: Vec<Key> = wanted.iter().map(|item| item.key.clone()).collect();
         self.meet_as_reader(call, reading.keyspace, reading.seen, locks).await?;
-        let values = self.values_of(wanted, self.remaining(call)?, reading).await?;
+        let values = self.values_of(call.within(Effect::Read), wanted, reading).await?;
         let found: BTreeMap<Key, Option<Bytes>> = keys.into_iter().zip(values).collect();
         pairs.retain_mut(|pair| match found.get(&pair.key) {
             None => true,

@@ -181,15 +181,15 @@ impl Teller {
         };
         self.client = self.client.with_protocol(protocol);
         let mut transaction = match way {
-            Way::Pessimistic => self.client.begin_pessimistic().await?,
-            Way::Optimistic | Way::WalksAway => self.client.begin().await?,
+            Way::Pessimistic => self.client.begin_pessimistic(),
+            Way::Optimistic | Way::WalksAway => self.client.begin(),
         };
-        let start_ts = transaction.start_timestamp();
         let balances = self.balances(&mut transaction, &from, &to, way).await;
         let balances = match balances {
             Ok(balances) => balances,
             Err(error) => return self.give_up(transaction, error).await,
         };
+        let start_ts = begun(&transaction);
         let mut wrote = match balances {
             (Some(from_has), Some(to_has)) => {
                 let amount = 1 + i64::try_from(self.dice.below(9)).expect("small");
@@ -236,7 +236,6 @@ impl Teller {
         to: &Key,
         way: Way,
     ) -> Result<(Option<i64>, Option<i64>), Error> {
-        let at = transaction.start_timestamp();
         let mut found = [None, None];
         for (key, found) in [from, to].into_iter().zip(&mut found) {
             *found = match way {
@@ -244,7 +243,7 @@ impl Teller {
                 Way::Pessimistic => transaction.get_for_update(key.clone()).await?,
                 Way::Optimistic | Way::WalksAway => {
                     let value = transaction.get(key.clone()).await?;
-                    self.saw(key, at, value.as_ref());
+                    self.saw(key, begun(transaction), value.as_ref());
                     value
                 }
             };
@@ -279,7 +278,7 @@ impl Teller {
         let own = format!(" {}-", self.process);
         let is_own = |value: &Bytes| std::str::from_utf8(value).is_ok_and(|text| text.contains(&own));
         if seen.len() != 2 || !seen.iter().all(is_own) {
-            let at = transaction.start_timestamp();
+            let at = begun(transaction);
             let facts =
                 format!("process {} has written two accounts since {at:?} and sees {seen:?}", self.process);
             let broken = Broken { invariant: "INV-TXN-11 (own writes)", facts };
@@ -310,7 +309,9 @@ impl Teller {
         let start_ts = transaction.start_timestamp();
         // What it leaves behind runs out.
         let _ = transaction.rollback().await;
-        self.session.lock().books.outcomes.push((start_ts, TxnOutcome::NotDone));
+        if let Some(start_ts) = start_ts {
+            self.session.lock().books.outcomes.push((start_ts, TxnOutcome::NotDone));
+        }
         Err(error)
     }
 
@@ -420,6 +421,11 @@ enum Way {
     Pessimistic,
     /// The teller does not wait for the end of the commit.
     WalksAway,
+}
+
+/// When a transaction began that has read.
+fn begun(transaction: &Transaction) -> Timestamp {
+    transaction.start_timestamp().expect("who has read has begun")
 }
 
 fn balance_of(value: &Bytes) -> i64 {

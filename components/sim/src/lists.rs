@@ -211,11 +211,10 @@ impl Author {
             let steps = last.lock().clone();
             return (outcome_of(&result), steps);
         }
-        let begun = match way {
-            Way::Pessimistic => self.client.begin_pessimistic().await,
-            _ => self.client.begin().await,
+        let mut transaction = match way {
+            Way::Pessimistic => self.client.begin_pessimistic(),
+            _ => self.client.begin(),
         };
-        let Ok(mut transaction) = begun else { return (Outcome::NotDone, steps) };
         let written = self.write_slowly(&mut transaction, look, steps.clone()).await;
         let Ok(steps) = written else {
             // What it leaves behind runs out.

@@ -61,7 +61,7 @@ fn encoded(key: &str) -> Key {
 }
 
 async fn write(txn: &TxnClient, keys: &[&str], value: &'static str) -> Result<Reply, Error> {
-    let mut txn = txn.begin().await?;
+    let mut txn = txn.begin();
     for key in keys {
         txn.put(Key::from((*key).to_owned()), value).await?;
     }

@@ -74,7 +74,7 @@ impl Held {
         let has = Arc::clone(&has_it);
         let call = script.work(HOLDER, move |core, handle| async move {
             let txn = core.txn().with_protocol(CommitProtocol::TwoPhase);
-            let mut txn = txn.begin_pessimistic().await?;
+            let mut txn = txn.begin_pessimistic();
             txn.put(Key::from(KEY), "ours").await?;
             *has.lock() = true;
             while !*may.lock() {
@@ -99,7 +99,7 @@ impl Held {
 /// Another transaction wants the key.
 fn want(script: &mut Script) -> CallId {
     script.work(OTHER, |core, _| async move {
-        let mut txn = core.txn().begin_pessimistic().await?;
+        let mut txn = core.txn().begin_pessimistic();
         txn.put(Key::from(KEY), "theirs").await?;
         txn.commit().await.map(|_| Reply::Done)
     })

@@ -24,7 +24,7 @@ fn a_key_space_that_was_just_made_is_used_at_once() {
             let begun = handle.now();
             let space = core.keyspace(made.name).await?;
             space.raw().put("k", "v").await?;
-            let mut txn = space.txn().begin().await?;
+            let mut txn = space.txn().begin();
             txn.put("k", "w").await?;
             txn.commit().await?;
             assert!(handle.now().since(begun) < Duration::from_secs(2), "key space {number}");
@@ -47,7 +47,7 @@ fn an_id_that_nobody_was_given_is_refused_and_nothing_is_written() {
         assert_eq!(raw.put("k", "v").await, Err(unknown.clone()));
         assert_eq!(raw.compare_and_swap("k", None, Some("v".into())).await, Err(unknown.clone()));
         assert_eq!(raw.get("k").await, Err(unknown.clone()));
-        let mut transaction = txn.begin().await?;
+        let mut transaction = txn.begin();
         transaction.put("k", "v").await?;
         assert_eq!(transaction.commit().await, Err(unknown));
         Ok(Reply::Done)

@@ -52,8 +52,8 @@ type Ends = Arc<Mutex<Vec<(usize, Result<Timestamp, Error>)>>>;
 
 /// Reserves a key, rests until all others have reserved theirs, and then wants the next one's.
 async fn wants_two(core: Core, handle: Handle, me: usize, of: usize, ends: Ends) -> Result<Reply, Error> {
-    let mut txn = core.txn().begin_pessimistic().await?;
-    let began = txn.start_timestamp();
+    let mut txn = core.txn().begin_pessimistic();
+    let began = txn.begin_now().await?;
     txn.put(key(me), format!("of {me}")).await?;
     handle.sleep(ms(500 + 50 * me as u64)).await;
     let result = match txn.put(key((me + 1) % of), format!("of {me}")).await {
@@ -140,8 +140,8 @@ fn a_deadlock_is_found_by_the_next_leader_of_the_placement_driver() {
         .map(|me: usize| {
             let ends = Arc::clone(&ends);
             script.work(CLIENTS[me], move |core, handle| async move {
-                let mut txn = core.txn().begin_pessimistic().await?;
-                let began = txn.start_timestamp();
+                let mut txn = core.txn().begin_pessimistic();
+                let began = txn.begin_now().await?;
                 txn.put(key(me), "1").await?;
                 handle.sleep(ms(500)).await;
                 // The second begins to wait when the leader is gone.

@@ -62,7 +62,7 @@ impl Holder {
         let (may_commit, has_it) = (Arc::new(Mutex::new(false)), Arc::new(Mutex::new(false)));
         let (may, has) = (Arc::clone(&may_commit), Arc::clone(&has_it));
         let call = script.work(HOLDER, move |core, handle| async move {
-            let mut txn = core.txn().begin_pessimistic().await?;
+            let mut txn = core.txn().begin_pessimistic();
             txn.put(Key::from(KEY), "ours").await?;
             *has.lock() = true;
             while !*may.lock() {
@@ -95,7 +95,7 @@ impl Holder {
 /// Another transaction wants the key.
 fn want(script: &mut Script) -> CallId {
     script.work(OTHER, |core, _| async move {
-        let mut txn = core.txn().begin_pessimistic().await?;
+        let mut txn = core.txn().begin_pessimistic();
         txn.put(Key::from(KEY), "theirs").await?;
         txn.commit().await.map(|_| Reply::Done)
     })

@@ -169,7 +169,7 @@ fn run(seed: u64, in_memory: bool) -> (usize, u64) {
     let mut script = Script::new(&config);
     script.boot();
     let opening = script.work(OPERATOR, |core, _| async move {
-        let mut txn = core.txn().begin().await?;
+        let mut txn = core.txn().begin();
         for number in 0..ACCOUNTS {
             txn.put(account(number), EACH.to_string()).await?;
         }

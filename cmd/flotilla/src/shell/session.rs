@@ -124,11 +124,13 @@ impl Session {
         let isolation = if is_serializable { Isolation::Serializable } else { Isolation::Snapshot };
         let client = self.client.with_isolation(isolation);
         let transaction = match is_pessimistic {
-            true => client.begin_pessimistic().await?,
-            false => client.begin().await?,
+            true => client.begin_pessimistic(),
+            false => client.begin(),
         };
+        // Whoever types it means this moment, and not the one of the next line.
+        let begun_at = transaction.begin_now().await?;
         self.savepoints.clear();
-        println!("begun at {}", transaction.start_timestamp().0);
+        println!("begun at {}", begun_at.0);
         self.transaction = Some(transaction);
         Ok(())
     }

@@ -4,6 +4,7 @@ use crate::error::Error;
 use crate::txn::error::TxnError;
 use bytes::Bytes;
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use types::{Key, KeyRange};
 use wire::txn::{Mutation, MutationKind};
 
@@ -16,13 +17,15 @@ pub(crate) struct Buffer {
     reserved: BTreeMap<Key, Option<Bytes>>,
     /// In the order in which they were set.
     savepoints: Vec<Before>,
-    next_savepoint: u64,
     size: u64,
     size_max: u64,
 }
 
 /// So many savepoints can be set at once.
 const SAVEPOINTS_MAX: usize = 1024;
+
+/// All of the process are counted together: a savepoint of one transaction is none of another's.
+static NEXT_SAVEPOINT: AtomicU64 = AtomicU64::new(0);
 
 /// What keys were to become when a savepoint was set, of those that were written after it and before the next one.
 #[derive(Debug)]
@@ -45,7 +48,7 @@ pub(crate) enum Inserting {
 impl Buffer {
     pub(crate) fn new(size_max: u64) -> Self {
         let (writes, reserved) = (BTreeMap::new(), BTreeMap::new());
-        Self { writes, reserved, savepoints: Vec::new(), next_savepoint: 0, size: 0, size_max }
+        Self { writes, reserved, savepoints: Vec::new(), size: 0, size_max }
     }
 
     /// What the transaction itself sees of a key: `None` if that is what its snapshot says.
@@ -122,8 +125,7 @@ impl Buffer {
         if self.savepoints.len() >= SAVEPOINTS_MAX {
             return None;
         }
-        let number = self.next_savepoint;
-        self.next_savepoint += 1;
+        let number = NEXT_SAVEPOINT.fetch_add(1, Ordering::Relaxed);
         self.savepoints.push(Before { number, keys: BTreeMap::new() });
         Some(number)
     }

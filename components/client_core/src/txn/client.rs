@@ -9,7 +9,7 @@ use crate::txn::origin::Origin;
 use crate::txn::snapshot::Snapshot;
 use crate::txn::transaction::{Mode, Transaction};
 use std::time::Duration;
-use types::Timestamp;
+use types::{MonoTime, Timestamp};
 
 /// Keys and values with transactions. Cheap to clone.
 ///
@@ -19,8 +19,8 @@ pub struct TxnClient {
     pub(crate) core: Core,
     keyspace: Keyspace,
     pub(crate) deadline: Duration,
-    protocol: CommitProtocol,
-    isolation: Isolation,
+    pub(crate) protocol: CommitProtocol,
+    pub(crate) isolation: Isolation,
 }
 
 impl TxnClient {
@@ -68,20 +68,17 @@ impl TxnClient {
         self.core.timestamp(self.deadline).await
     }
 
-    /// Begins a transaction that finds out when it commits whether others were in its way: best where that is rare.
-    ///
-    /// # Errors
-    /// As [`TxnClient::timestamp`].
-    pub async fn begin(&self) -> Result<Transaction, Error> {
-        Ok(Transaction::new(self.origin().await?, Mode::Optimistic))
+    /// A transaction that finds out when it commits whether others were in its way: best where that is rare. Nothing is asked for
+    /// yet; see [`Transaction`] for when it begins.
+    #[must_use]
+    pub fn begin(&self) -> Transaction {
+        Transaction::new(self.clone(), Mode::Optimistic)
     }
 
-    /// Begins a transaction that locks keys as soon as it writes them: best where many write the same ones.
-    ///
-    /// # Errors
-    /// As [`TxnClient::timestamp`].
-    pub async fn begin_pessimistic(&self) -> Result<Transaction, Error> {
-        Ok(Transaction::new(self.origin().await?, Mode::Pessimistic))
+    /// A transaction that locks keys as soon as it writes them: best where many write the same ones. Nothing is asked for yet.
+    #[must_use]
+    pub fn begin_pessimistic(&self) -> Transaction {
+        Transaction::new(self.clone(), Mode::Pessimistic)
     }
 
     /// Everything as it was at a timestamp, which may be long ago. It must be one that was given by the cluster: what
@@ -99,10 +96,9 @@ impl TxnClient {
         Ok(self.snapshot(self.timestamp().await?))
     }
 
-    async fn origin(&self) -> Result<Origin, Error> {
-        let begun_at = self.core.now();
-        let start_ts = self.timestamp().await?;
-        let Self { core, keyspace, deadline, protocol, isolation } = self.clone();
-        Ok(Origin { core, keyspace, deadline, protocol, isolation, start_ts, begun_at })
+    /// The transaction that began at `start_ts`, which was asked for at `begun_at`.
+    pub(crate) fn origin(&self, start_ts: Timestamp, begun_at: MonoTime) -> Origin {
+        let Self { core, keyspace, deadline, protocol, .. } = self.clone();
+        Origin { core, keyspace, deadline, protocol, start_ts, begun_at }
     }
 }

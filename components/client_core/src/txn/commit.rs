@@ -25,8 +25,8 @@ const ASYNC_KEY_BYTES_MAX: usize = 4096;
 /// How transactions are committed. Each way falls back to the one above it where it cannot be gone.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Debug)]
 pub enum CommitProtocol {
-    /// All keys are locked; then the primary is committed, at a timestamp of its own. Two round trips to stores, two to the
-    /// placement driver.
+    /// All keys are locked; then the primary is committed, at a timestamp of its own. Two round trips to stores, and one to the
+    /// placement driver between them.
     TwoPhase,
     /// The transaction is committed as soon as all of its keys are locked. One round trip to stores.
     AsyncCommit,
@@ -47,6 +47,9 @@ pub(crate) struct Commit {
     pub(crate) for_update_ts: Timestamp,
     /// What it has read, and nobody else may have changed when it commits.
     pub(crate) reads: Reads,
+    /// A timestamp that was asked for since its caller wanted it committed: everybody whose transaction had ended by then finds
+    /// this one later than theirs. `None` if it commits in two phases, and asks for another one between them.
+    pub(crate) asked_at: Option<Timestamp>,
 }
 
 impl Commit {
@@ -55,24 +58,17 @@ impl Commit {
     ///
     /// # Errors
     /// [`Error::Undetermined`] if it may have been committed; all others mean that nothing is, or ever will be.
-    pub(crate) async fn run(self, undo: &mut Undo) -> Result<Timestamp, Error> {
+    pub(crate) async fn run(self, mut call: Call, undo: &mut Undo) -> Result<Timestamp, Error> {
         let keys: Vec<Key> = locked(&self.mutations).cloned().collect();
-        let mut call = self.origin.call();
         let early = match self.origin.breaks(SeededBug::CommitTimestampFirst) {
             true => Some(self.origin.core.timestamp_for(&mut call).await?),
             false => None,
         };
-        let at_once = match self.origin.protocol {
-            CommitProtocol::TwoPhase => None,
-            // When it commits must be known, and its keys locked, before what it has read is proved.
-            _ if !self.reads.is_empty() => None,
-            protocol => Some(AtOnce {
-                // Everybody whose transaction has ended by now must find this one later than theirs.
-                min_commit_ts: Timestamp(self.origin.core.timestamp_for(&mut call).await?.0 + 1),
-                secondaries: self.secondaries(&keys),
-                one_phase: protocol == CommitProtocol::OnePhase,
-            }),
-        };
+        let at_once = self.asked_at.map(|asked_at| AtOnce {
+            min_commit_ts: Timestamp(asked_at.0 + 1),
+            secondaries: self.secondaries(&keys),
+            one_phase: self.origin.protocol == CommitProtocol::OnePhase,
+        });
         match at_once {
             // If this future is dropped, nobody knows how far it came.
             None => undo.set_prewritten(keys.iter().cloned()),
@@ -121,8 +117,7 @@ impl Commit {
     ///
     /// # Errors
     /// As of [`Commit::run`], none of them undetermined.
-    pub(crate) async fn check(self) -> Result<(), Error> {
-        let call = self.origin.call();
+    pub(crate) async fn check(self, call: Call) -> Result<(), Error> {
         self.prewrite(&call, None).await.failure.map_or(Ok(()), Err)
     }
 

@@ -1,7 +1,7 @@
 //! Transactions over many regions: snapshot isolation, and serializable ones for those who ask ([`Isolation`]).
 //!
-//! A [`TxnClient`] begins a [`Transaction`], which reads as of its beginning and keeps its writes to itself until it
-//! commits; a [`Snapshot`] only reads. The protocol is Percolator's (Peng and Dabek, OSDI 2010): all keys are locked, each
+//! A [`TxnClient`] gives a [`Transaction`], which reads as of its beginning (`beginning` says when that is) and keeps its writes
+//! to itself until it commits; a [`Snapshot`] only reads. The protocol is Percolator's (Peng and Dabek, OSDI 2010): all keys are locked, each
 //! lock naming the primary; then the primary is committed, which decides, and the others follow in the background. Who
 //! meets a lock finds out at its primary what became of its transaction (`resolve`).
 //!
@@ -12,6 +12,7 @@
 //! * A transaction that waits for another one in its first phase began later: no two wait for each other there. Where keys
 //!   are reserved beforehand they may: then the last one to wait is told of the deadlock.
 
+mod beginning;
 mod buffer;
 mod client;
 mod commit;
@@ -33,6 +34,7 @@ mod transaction;
 mod undo;
 mod validate;
 
+pub(crate) use beginning::Beginning;
 pub use client::TxnClient;
 pub use commit::CommitProtocol;
 pub(crate) use decided::Decided;

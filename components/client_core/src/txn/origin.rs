@@ -7,7 +7,6 @@ use crate::keyspace::Keyspace;
 use crate::seeded_bug::SeededBug;
 use crate::txn::commit::CommitProtocol;
 use crate::txn::error::TxnError;
-use crate::txn::isolation::Isolation;
 use std::time::Duration;
 use types::{MonoTime, Timestamp};
 use wire::txn::TxnFault;
@@ -19,7 +18,6 @@ pub(crate) struct Origin {
     pub(crate) keyspace: Keyspace,
     pub(crate) deadline: Duration,
     pub(crate) protocol: CommitProtocol,
-    pub(crate) isolation: Isolation,
     pub(crate) start_ts: Timestamp,
     /// Not later than `start_ts`.
     pub(crate) begun_at: MonoTime,

@@ -28,6 +28,16 @@ impl<'a> Reserving<'a> {
         Self { origin, primary, must_be_new, waits_until, for_update_ts }
     }
 
+    /// Which transaction it is.
+    pub(crate) const fn origin(&self) -> &Origin {
+        self.origin
+    }
+
+    /// The key that decides for it.
+    pub(crate) const fn primary(&self) -> &Key {
+        &self.primary
+    }
+
     /// How long the store may let a request wait for whoever holds a key: not so long that the store seems to be silent. Whoever
     /// asks again has its place again.
     fn wait_ms(&self) -> u64 {

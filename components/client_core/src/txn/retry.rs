@@ -87,8 +87,8 @@ impl TxnClient {
             let left = ends_at.since(self.core.now());
             let client = self.with_deadline(left);
             let transaction = match mode {
-                Mode::Optimistic => client.begin().await?,
-                Mode::Pessimistic => client.begin_pessimistic().await?,
+                Mode::Optimistic => client.begin(),
+                Mode::Pessimistic => client.begin_pessimistic(),
             };
             let lent = Arc::new(Mutex::new(None));
             let attempt = Attempt { transaction: Some(transaction), back_to: Arc::clone(&lent) };

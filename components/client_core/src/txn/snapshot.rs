@@ -12,7 +12,6 @@ use crate::txn::error::TxnError;
 use crate::txn::seen::Seen;
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 use types::{Key, KeyRange, Timestamp};
@@ -50,7 +49,8 @@ impl Snapshot {
     /// [`TxnError::LockTimeout`](crate::TxnError::LockTimeout) if nobody can tell yet whether a transaction that has
     /// locked the key commits by then.
     pub async fn get(&self, key: impl Into<Key>) -> Result<Option<Bytes>, Error> {
-        self.get_encoded(&self.key(key)?).await
+        let key = self.key(key)?;
+        self.get_encoded(self.call(), &key).await
     }
 
     /// The values of several keys, in their order; `None` for those that have none.
@@ -65,7 +65,7 @@ impl Snapshot {
         for (place, key) in keys.into_iter().enumerate() {
             wanted.push(KeyAt { key: self.key(key)?, place });
         }
-        self.values_of(wanted).await
+        self.values_of(self.call(), wanted).await
     }
 
     /// The pairs of a range, in key order or in reverse, as a stream that crosses regions. An empty end means all keys
@@ -76,7 +76,8 @@ impl Snapshot {
     /// [`Error::InvalidArgument`]. The stream itself yields the errors of [`Snapshot::get`]; the first one ends it.
     pub fn scan(&self, range: KeyRange, options: ScanOptions) -> Result<Scan, Error> {
         check_range(&range)?;
-        Ok(self.scan_over(range, options, BTreeMap::new()))
+        let source = Source::At(Arc::clone(&self.seen));
+        Ok(Scan::new(self.core.clone(), self.keyspace, self.deadline, range, options, source))
     }
 
     /// The pairs of all keys that begin with `prefix`.
@@ -87,20 +88,8 @@ impl Snapshot {
         self.scan(KeyRange::prefix(prefix), options)
     }
 
-    /// A scan in which these keys, as the region layer sees them, have these values instead.
-    pub(crate) fn scan_over(
-        &self,
-        range: KeyRange,
-        options: ScanOptions,
-        over: BTreeMap<Key, Option<Bytes>>,
-    ) -> Scan {
-        let source = Source::At(Arc::clone(&self.seen));
-        Scan::new(self.core.clone(), self.keyspace, self.deadline, range, options, source).over(over)
-    }
-
     /// The value of a key as the region layer sees it.
-    pub(crate) async fn get_encoded(&self, key: &Key) -> Result<Option<Bytes>, Error> {
-        let mut call = self.core.begin(Effect::Read, self.deadline);
+    pub(crate) async fn get_encoded(&self, mut call: Call, key: &Key) -> Result<Option<Bytes>, Error> {
         loop {
             let route = self.core.region_at(&mut call, key).await?;
             let read = TxnRead::Get { key: key.clone(), view: self.seen.view() };
@@ -115,8 +104,21 @@ impl Snapshot {
         }
     }
 
-    pub(crate) async fn values_of(&self, wanted: Vec<KeyAt>) -> Result<Vec<Option<Bytes>>, Error> {
-        self.core.values_of(wanted, self.deadline, &self.reading()).await
+    pub(crate) async fn values_of(
+        &self,
+        call: Call,
+        wanted: Vec<KeyAt>,
+    ) -> Result<Vec<Option<Bytes>>, Error> {
+        self.core.values_of(call, wanted, &self.reading()).await
+    }
+
+    /// What it sees, for whoever reads in its place.
+    pub(crate) fn seen(&self) -> Arc<Seen> {
+        Arc::clone(&self.seen)
+    }
+
+    fn call(&self) -> Call {
+        self.core.begin(Effect::Read, self.deadline)
     }
 
     fn reading(&self) -> ReadingAt<'_> {

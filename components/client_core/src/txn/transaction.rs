@@ -1,24 +1,26 @@
 //! One transaction.
 
 use crate::batch::KeyAt;
+use crate::call::{Call, Effect};
 use crate::check::{check_key, check_range, check_value};
 use crate::error::{Error, InvalidArgument};
-use crate::scan::{Scan, ScanOptions};
+use crate::scan::{Scan, ScanOptions, Source};
 use crate::seeded_bug::SeededBug;
+use crate::txn::beginning::Beginning;
 use crate::txn::buffer::{Buffer, Inserting};
-use crate::txn::commit::Commit;
+use crate::txn::client::TxnClient;
+use crate::txn::commit::{Commit, CommitProtocol};
 use crate::txn::error::TxnError;
 use crate::txn::heartbeat::{Heartbeat, beat};
 use crate::txn::isolation::Isolation;
-use crate::txn::origin::Origin;
 use crate::txn::read_set::{ReadSet, Reads, SharedReads};
 use crate::txn::reserve::Reserving;
-use crate::txn::snapshot::Snapshot;
 use crate::txn::undo::Undo;
 use bytes::Bytes;
 use futures_util::future::{Either, select};
 use std::collections::BTreeMap;
 use std::pin::pin;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use types::{Key, KeyRange, Timestamp};
 use wire::txn::{Mutation, MutationKind};
@@ -35,11 +37,14 @@ pub(crate) enum Mode {
 /// A moment of a transaction: see [`Transaction::savepoint`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Savepoint {
-    start_ts: Timestamp,
     number: u64,
 }
 
 /// Reads as of its beginning and its own writes, and writes that become visible all at once, or not at all.
+///
+/// It begins when it first has to: when it reads, locks or reserves a key, or commits; or when it is told to
+/// ([`Transaction::begin_now`]). Until then it asks for nothing, and what is written in it waits in memory: a transaction that
+/// only writes begins with its commit, and overwrites whatever was committed before that call.
 ///
 /// It sees what was committed before it began, and what it has written itself; others see nothing of it before it commits.
 /// If another transaction has committed one of the keys that it writes since it began, it is refused
@@ -53,14 +58,14 @@ pub struct Savepoint {
 ///
 /// Dropping it rolls it back. Dropping the future of [`Transaction::commit`] leaves its outcome unknown.
 pub struct Transaction {
-    origin: Origin,
+    beginning: Arc<Beginning>,
     mode: Mode,
-    snapshot: Snapshot,
     buffer: Buffer,
     /// Which key decides, once there is one that is reserved.
     primary: Option<Key>,
     heartbeat: Option<Heartbeat>,
-    undo: Undo,
+    /// What it has reserved, if it has.
+    undo: Option<Undo>,
     /// What it has read, if that is proved when it commits.
     reads: Option<SharedReads>,
     /// Something has failed that may not fail again when all of it is begun again.
@@ -68,26 +73,35 @@ pub struct Transaction {
 }
 
 impl Transaction {
-    pub(crate) fn new(origin: Origin, mode: Mode) -> Self {
-        let Origin { core, keyspace, deadline, start_ts, .. } = &origin;
+    pub(crate) fn new(client: TxnClient, mode: Mode) -> Self {
+        let size_max = client.core.shared.options.txn_size_bytes_max;
+        let is_serializable = client.isolation == Isolation::Serializable;
         Self {
             mode,
-            snapshot: Snapshot::new(core.clone(), *keyspace, *deadline, *start_ts),
-            buffer: Buffer::new(core.shared.options.txn_size_bytes_max),
+            buffer: Buffer::new(size_max),
             primary: None,
             heartbeat: None,
-            undo: Undo::new(origin.clone()),
-            reads: (origin.isolation == Isolation::Serializable)
-                .then(|| SharedReads::new(ReadSet::new(core.shared.options.txn_size_bytes_max).into())),
+            undo: None,
+            reads: is_serializable.then(|| SharedReads::new(ReadSet::new(size_max).into())),
             is_spoilt: AtomicBool::new(false),
-            origin,
+            beginning: Arc::new(Beginning::new(client)),
         }
     }
 
-    /// When it began: what was committed by then is seen.
+    /// When it began: what was committed by then is seen. `None` if it has not begun, because nothing has asked for it.
     #[must_use]
-    pub fn start_timestamp(&self) -> Timestamp {
-        self.origin.start_ts
+    pub fn start_timestamp(&self) -> Option<Timestamp> {
+        self.beginning.begun().map(|begun| begun.origin.start_ts)
+    }
+
+    /// Begins now, if it has not before, and gives back when: what is committed from here on is not seen, and is a conflict
+    /// where it is written here too.
+    ///
+    /// # Errors
+    /// As [`TxnClient::timestamp`]. Then it begins when it has to.
+    pub async fn begin_now(&self) -> Result<Timestamp, Error> {
+        let begun = self.beginning.begin(&mut self.beginning.call(Effect::Read)).await?;
+        Ok(begun.origin.start_ts)
     }
 
     /// True if keys are locked as soon as they are written.
@@ -106,7 +120,7 @@ impl Transaction {
         match own {
             Some(value) => Ok(value),
             None => {
-                let value = self.noted(self.snapshot.get_encoded(&key).await)?;
+                let value = self.noted(self.read(&key).await)?;
                 self.has_read(&key)?;
                 Ok(value)
             }
@@ -135,7 +149,7 @@ impl Transaction {
             Some(_) => wanted.iter().map(|item| item.key.clone()).collect(),
             None => Vec::new(),
         };
-        let found = self.noted(self.snapshot.values_of(wanted).await)?;
+        let found = self.noted(self.read_all(wanted).await)?;
         read.iter().try_for_each(|key| self.has_read(key))?;
         for (place, value) in places.into_iter().zip(found) {
             values[place] = value;
@@ -149,11 +163,15 @@ impl Transaction {
     /// As [`Snapshot::scan`].
     pub fn scan(&self, range: KeyRange, options: ScanOptions) -> Result<Scan, Error> {
         check_range(&range)?;
-        let over = match self.origin.breaks(SeededBug::OwnWritesUnscanned) {
+        let TxnClient { core, deadline, .. } = &self.beginning.client;
+        let keyspace = self.beginning.client.keyspace();
+        let over = match self.beginning.breaks(SeededBug::OwnWritesUnscanned) {
             true => BTreeMap::new(),
-            false => self.buffer.values_in(&self.origin.keyspace.encode_range(&range)),
+            false => self.buffer.values_in(&keyspace.encode_range(&range)),
         };
-        Ok(self.snapshot.scan_over(range, options, over).noting(self.reads.clone()))
+        let source = Source::Of(Arc::clone(&self.beginning));
+        let scan = Scan::new(core.clone(), keyspace, *deadline, range, options, source);
+        Ok(scan.over(over).noting(self.reads.clone()))
     }
 
     /// The pairs of all keys that begin with `prefix`.
@@ -175,7 +193,8 @@ impl Transaction {
     }
 
     /// Keeps others from writing these keys until this transaction has ended. A pessimistic transaction reserves them at
-    /// once; an optimistic one finds out when it commits whether others have written them since it began.
+    /// once; an optimistic one finds out when it commits whether others have written them since it began, which is now at the
+    /// latest.
     ///
     /// # Errors
     /// [`TxnError::Deadlock`], [`TxnError::LockTimeout`], [`TxnError::RolledBack`], [`TxnError::TooLarge`], and those of reads. None of the keys is
@@ -186,7 +205,10 @@ impl Transaction {
             wanted.push(self.key(key)?);
         }
         match self.mode {
-            Mode::Optimistic => wanted.into_iter().try_for_each(|key| self.buffer.lock(key)),
+            Mode::Optimistic => {
+                self.begin_now().await?;
+                wanted.into_iter().try_for_each(|key| self.buffer.lock(key))
+            }
             Mode::Pessimistic => self.reserve(wanted, false).await,
         }
     }
@@ -237,7 +259,7 @@ impl Transaction {
         let message = || "so many savepoints cannot be kept: roll back to an earlier one first".to_owned();
         let number =
             self.buffer.savepoint().ok_or_else(|| InvalidArgument::Refused { message: message() })?;
-        Ok(Savepoint { start_ts: self.origin.start_ts, number })
+        Ok(Savepoint { number })
     }
 
     /// Takes back what was written since a savepoint, which stays: it can be gone back to again. Those that were set after it
@@ -247,7 +269,7 @@ impl Transaction {
     /// # Errors
     /// [`Error::InvalidArgument`] for a savepoint of another transaction, and for one that is no more.
     pub fn rollback_to(&mut self, savepoint: Savepoint) -> Result<(), Error> {
-        match savepoint.start_ts == self.origin.start_ts && self.buffer.rollback_to(savepoint.number) {
+        match self.buffer.rollback_to(savepoint.number) {
             true => Ok(()),
             false => {
                 let message = "the transaction has no such savepoint, or none any more".to_owned();
@@ -271,20 +293,35 @@ impl Transaction {
         let first_locked = mutations.iter().find(|mutation| locks(&mutation.kind));
         let primary = self.primary.clone().or_else(|| Some(first_locked?.key.clone()));
         let is_locking = primary.is_some();
+        let reads = self.take_reads(&mutations)?;
+        let mut call = self.beginning.call(Effect::Repeatable);
+        // Where there is something to prove, it must be known when it commits, and its keys be locked, before that.
+        let commits_at_once =
+            is_locking && reads.is_empty() && self.beginning.client.protocol != CommitProtocol::TwoPhase;
+        let (begun, asked_at) = match commits_at_once {
+            true => {
+                let (begun, now) = self.beginning.begin_with_now(&mut call).await?;
+                (begun, Some(now))
+            }
+            false => (self.beginning.begin(&mut call).await?, None),
+        };
+        let origin = begun.origin.clone();
+        let mut undo = self.undo.take().unwrap_or_else(|| Undo::new(origin.clone()));
         let commit = Commit {
-            origin: self.origin.clone(),
+            origin: origin.clone(),
             is_pessimistic: self.is_pessimistic(),
             primary: primary.unwrap_or_else(|| first.key.clone()),
-            for_update_ts: *self.undo.seen_up_to().lock(),
-            reads: self.take_reads(&mutations)?,
+            for_update_ts: *undo.seen_up_to().lock(),
+            reads,
+            asked_at,
             mutations,
         };
         if !is_locking {
-            return commit.check().await.map(|()| None);
+            return commit.check(call).await.map(|()| None);
         }
         // Signs of life are given beside it. Most commits are over before the first: they need no task for that.
-        let beats = self.heartbeat.is_none().then(|| beat(self.origin.clone(), commit.primary.clone()));
-        let commit = pin!(commit.run(&mut self.undo));
+        let beats = self.heartbeat.is_none().then(|| beat(origin, commit.primary.clone()));
+        let commit = pin!(commit.run(call, &mut undo));
         let committed = match beats {
             None => commit.await,
             Some(beats) => match select(commit, pin!(beats)).await {
@@ -302,7 +339,10 @@ impl Transaction {
     pub async fn rollback(self) -> Result<(), Error> {
         let Self { undo, heartbeat, .. } = self;
         drop(heartbeat);
-        undo.undo().await
+        match undo {
+            Some(undo) => undo.undo().await,
+            None => Ok(()),
+        }
     }
 
     /// What has to be proved when these are committed.
@@ -324,6 +364,21 @@ impl Transaction {
         }))
     }
 
+    async fn read(&self, key: &Key) -> Result<Option<Bytes>, Error> {
+        let mut call = self.beginning.call(Effect::Read);
+        let begun = self.beginning.begin(&mut call).await?;
+        begun.snapshot.get_encoded(call, key).await
+    }
+
+    async fn read_all(&self, wanted: Vec<KeyAt>) -> Result<Vec<Option<Bytes>>, Error> {
+        if wanted.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut call = self.beginning.call(Effect::Read);
+        let begun = self.beginning.begin(&mut call).await?;
+        begun.snapshot.values_of(call, wanted).await
+    }
+
     fn has_read(&self, key: &Key) -> Result<(), Error> {
         self.reads.as_ref().map_or(Ok(()), |reads| reads.lock().add_key(key))
     }
@@ -336,8 +391,8 @@ impl Transaction {
     /// True if a rule is broken by which the transaction sees what it has itself of a key.
     fn is_blind_to(&self, key: &Key) -> bool {
         match self.buffer.has_written(key) {
-            true => self.origin.breaks(SeededBug::OwnWritesUnread),
-            false => self.origin.breaks(SeededBug::ReservedReadAsItWas),
+            true => self.beginning.breaks(SeededBug::OwnWritesUnread),
+            false => self.beginning.breaks(SeededBug::ReservedReadAsItWas),
         }
     }
 
@@ -355,11 +410,20 @@ impl Transaction {
         keys.dedup();
         let Some(first) = keys.first() else { return Ok(()) };
         let primary = self.primary.clone().unwrap_or_else(|| first.clone());
-        self.undo.may_be_reserved(&keys);
-        let result = self.reserve_with(&primary, &keys, must_be_new).await;
+        let call = self.beginning.call(Effect::Repeatable);
+        let (begun, now) = self.beginning.begin_with_now(&mut call.clone()).await?;
+        let origin = begun.origin.clone();
+        let undo = self.undo.get_or_insert_with(|| Undo::new(origin.clone()));
+        undo.may_be_reserved(&keys);
+        let seen_up_to = undo.seen_up_to();
+        *seen_up_to.lock() = now.max(origin.start_ts);
+        let reserving = Reserving::new(&origin, primary.clone(), must_be_new, seen_up_to);
+        let result = self.reserve_with(&reserving, &call, &keys).await;
         if result.is_err() {
             // Any of them may be reserved. If one is reserved again later, it is with a later timestamp.
-            self.undo.release_later(&keys);
+            if let Some(undo) = &mut self.undo {
+                undo.release_later(&keys);
+            }
             if self.primary.is_none() {
                 self.heartbeat = None;
             }
@@ -369,21 +433,22 @@ impl Transaction {
         self.noted(result)
     }
 
-    async fn reserve_with(&mut self, primary: &Key, keys: &[Key], must_be_new: bool) -> Result<(), Error> {
-        let call = self.origin.call();
-        let seen_up_to = self.undo.seen_up_to();
-        let now = self.origin.core.timestamp_for(&mut call.clone()).await?;
-        *seen_up_to.lock() = now;
-        let reserving = Reserving::new(&self.origin, primary.clone(), must_be_new, seen_up_to);
+    async fn reserve_with(
+        &mut self,
+        reserving: &Reserving<'_>,
+        call: &Call,
+        keys: &[Key],
+    ) -> Result<(), Error> {
         let mut others = keys.to_vec();
         let mut reserved = Vec::new();
         if self.primary.is_none() {
             // Whoever meets another key asks here, and must find something.
+            let primary = reserving.primary();
             others.retain(|key| key != primary);
-            reserved = reserving.reserve(&call, vec![primary.clone()]).await?;
-            self.heartbeat = Some(Heartbeat::begin(&self.origin, primary));
+            reserved = reserving.reserve(call, vec![primary.clone()]).await?;
+            self.heartbeat = Some(Heartbeat::begin(reserving.origin(), primary));
         }
-        reserved.extend(reserving.reserve(&call, others).await?);
+        reserved.extend(reserving.reserve(call, others).await?);
         self.buffer.reserve_all(reserved)
     }
 
@@ -397,14 +462,14 @@ impl Transaction {
     fn key(&self, key: impl Into<Key>) -> Result<Key, InvalidArgument> {
         let key = key.into();
         check_key(&key)?;
-        Ok(self.origin.keyspace.encode(&key))
+        Ok(self.beginning.client.keyspace().encode(&key))
     }
 }
 
 impl std::fmt::Debug for Transaction {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Transaction")
-            .field("start_ts", &self.origin.start_ts)
+            .field("start_ts", &self.start_timestamp())
             .field("mode", &self.mode)
             .finish_non_exhaustive()
     }

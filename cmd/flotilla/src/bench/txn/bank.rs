@@ -35,7 +35,7 @@ impl Bank {
     pub(super) async fn open(client: &TxnClient, keys: u64) -> anyhow::Result<Self> {
         let accounts = keys.clamp(2, ACCOUNTS_MAX);
         let bank = Self { accounts, counted: Mutex::default() };
-        let mut transaction = client.begin().await?;
+        let mut transaction = client.begin();
         for number in 0..accounts {
             transaction.put(bank.account(number), DEPOSIT.to_string()).await?;
         }
@@ -65,7 +65,7 @@ impl Bank {
         let to = (from + 1 + dice.below(self.accounts - 1)) % self.accounts;
         let amount = 1 + i64::try_from(dice.below(9)).unwrap_or_default();
         let (from, to) = (self.account(from), self.account(to));
-        let mut transaction = manner.begin(client).await?;
+        let mut transaction = manner.begin(client);
         let mut balances = [0, 0];
         for (key, balance) in [&from, &to].into_iter().zip(&mut balances) {
             let value = manner.read(&mut transaction, key.clone()).await?;

@@ -91,7 +91,7 @@ impl Lists {
         manner: Manner,
         mut steps: Vec<Step>,
     ) -> Result<Vec<Step>, Error> {
-        let mut transaction = manner.begin(client).await?;
+        let mut transaction = manner.begin(client);
         for step in &mut steps {
             let (Step::Append { list, .. } | Step::Read { list, .. }) = step;
             let key = self.key(*list);

@@ -43,9 +43,9 @@ pub(super) struct Manner {
 }
 
 impl Manner {
-    async fn begin(self, client: &TxnClient) -> Result<Transaction, Error> {
+    fn begin(self, client: &TxnClient) -> Transaction {
         let client = client.with_protocol(self.protocol).with_isolation(self.isolation);
-        if self.is_pessimistic { client.begin_pessimistic().await } else { client.begin().await }
+        if self.is_pessimistic { client.begin_pessimistic() } else { client.begin() }
     }
 
     /// Reads a key that is to be written, or on which depends what is.

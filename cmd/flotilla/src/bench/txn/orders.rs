@@ -55,7 +55,7 @@ impl Orders {
     /// Districts whose orders begin at one, with nothing paid yet; orders of earlier runs are removed.
     pub(super) async fn open(client: &TxnClient) -> anyhow::Result<Self> {
         for number in 0..WAREHOUSES {
-            let mut transaction = client.begin().await?;
+            let mut transaction = client.begin();
             transaction.put(warehouse(number), "0").await?;
             for place in 0..DISTRICTS {
                 transaction.put(district(number, place, "next"), "1").await?;
@@ -68,7 +68,7 @@ impl Orders {
             let options = ScanOptions { keys_only: true, ..ScanOptions::default() };
             let old = client.latest().await?.scan(KeyRange::prefix(prefix), options)?.into_vec().await?;
             for chunk in old.chunks(1_000) {
-                let mut transaction = client.begin().await?;
+                let mut transaction = client.begin();
                 for pair in chunk {
                     transaction.delete(pair.key.clone()).await?;
                 }
@@ -85,7 +85,7 @@ impl Orders {
         dice: &mut SplitMix,
     ) -> Result<(), Error> {
         let (number, place) = (dice.below(WAREHOUSES), dice.below(DISTRICTS));
-        let mut transaction = manner.begin(client).await?;
+        let mut transaction = manner.begin(client);
         let is_order = dice.chance(1, 2);
         match is_order {
             true => new_order(&mut transaction, manner, number, place, dice).await?,

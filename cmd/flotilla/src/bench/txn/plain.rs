@@ -58,7 +58,7 @@ impl Plain {
         let mut first = 0;
         while first < load.keys {
             let end = load.keys.min(first + FILL_BATCH);
-            let mut transaction = client.begin().await?;
+            let mut transaction = client.begin();
             for number in first..end {
                 transaction.put(key(number), filler(load.value_size, &mut dice)).await?;
             }
@@ -132,7 +132,7 @@ impl Plain {
         numbers: &[u64],
         reads: bool,
     ) -> Result<(), Error> {
-        let mut transaction = manner.begin(client).await?;
+        let mut transaction = manner.begin(client);
         for number in numbers {
             if reads {
                 manner.read(&mut transaction, key(*number)).await?;

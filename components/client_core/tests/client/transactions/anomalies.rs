@@ -1,6 +1,6 @@
 //! What snapshot isolation forbids does not happen, by name; and the one thing that it allows does.
 
-use super::{all, client, now, set, three_regions};
+use super::{all, begun, client, now, set, three_regions};
 use crate::world::World;
 use client_core::{Error, ScanOptions, TxnClient, TxnError};
 use types::KeyRange;
@@ -14,7 +14,7 @@ fn run<F: Future<Output = ()> + Send + 'static>(story: impl FnOnce(TxnClient) ->
 #[test]
 fn a_dirty_write_is_refused() {
     run(async |txn| {
-        let (mut first, mut second) = (txn.begin().await.unwrap(), txn.begin().await.unwrap());
+        let (mut first, mut second) = (begun(txn.begin()).await, begun(txn.begin()).await);
         for key in super::KEYS {
             first.put(key, "first").await.unwrap();
             second.put(key, "second").await.unwrap();
@@ -30,7 +30,7 @@ fn a_dirty_write_is_refused() {
 fn a_dirty_read_does_not_see_what_may_yet_be_rolled_back() {
     run(async |txn| {
         set(&txn, &[("a", "old"), ("b", "old"), ("c", "old")]).await;
-        let mut writer = txn.begin_pessimistic().await.unwrap();
+        let mut writer = begun(txn.begin_pessimistic()).await;
         writer.put("a", "new").await.unwrap();
         assert_eq!(now(&txn).await, all("old"));
         assert_eq!(writer.get("a").await.unwrap().as_deref(), Some(&b"new"[..]));
@@ -43,7 +43,7 @@ fn a_dirty_read_does_not_see_what_may_yet_be_rolled_back() {
 fn a_fuzzy_read_sees_the_same_value_again() {
     run(async |txn| {
         set(&txn, &[("a", "old")]).await;
-        let reader = txn.begin().await.unwrap();
+        let reader = begun(txn.begin()).await;
         assert_eq!(reader.get("a").await.unwrap().as_deref(), Some(&b"old"[..]));
         set(&txn, &[("a", "new")]).await;
         assert_eq!(reader.get("a").await.unwrap().as_deref(), Some(&b"old"[..]));
@@ -55,13 +55,13 @@ fn a_fuzzy_read_sees_the_same_value_again() {
 fn read_skew_does_not_mix_two_states() {
     run(async |txn| {
         set(&txn, &[("a", "old"), ("b", "old"), ("c", "old")]).await;
-        let reader = txn.begin().await.unwrap();
+        let reader = begun(txn.begin()).await;
         assert_eq!(reader.get("a").await.unwrap().as_deref(), Some(&b"old"[..]));
         set(&txn, &[("a", "new"), ("b", "new"), ("c", "new")]).await;
         assert_eq!(reader.batch_get(super::KEYS).await.unwrap(), all("old"));
         // And whoever reads at a moment of the past sees that moment.
         assert_eq!(now(&txn).await, all("new"));
-        let then = txn.snapshot(reader.start_timestamp());
+        let then = txn.snapshot(reader.start_timestamp().unwrap());
         assert_eq!(then.batch_get(super::KEYS).await.unwrap(), all("old"));
     });
 }
@@ -70,7 +70,7 @@ fn read_skew_does_not_mix_two_states() {
 fn a_phantom_does_not_appear_in_a_range_that_was_read() {
     run(async |txn| {
         set(&txn, &[("a", "1"), ("c", "3")]).await;
-        let reader = txn.begin().await.unwrap();
+        let reader = begun(txn.begin()).await;
         let scan = || reader.scan(KeyRange::full(), ScanOptions::default()).unwrap().into_vec();
         let before = scan().await.unwrap();
         set(&txn, &[("b", "2")]).await;
@@ -83,12 +83,12 @@ fn a_phantom_does_not_appear_in_a_range_that_was_read() {
 fn a_lost_update_is_refused() {
     run(async |txn| {
         set(&txn, &[("a", "0")]).await;
-        let (mut first, mut second) = (txn.begin().await.unwrap(), txn.begin().await.unwrap());
+        let (mut first, mut second) = (begun(txn.begin()).await, begun(txn.begin()).await);
         for (transaction, value) in [(&mut first, "1"), (&mut second, "2")] {
             assert_eq!(transaction.get("a").await.unwrap().as_deref(), Some(&b"0"[..]));
             transaction.put("a", value).await.unwrap();
         }
-        let start_ts = second.start_timestamp();
+        let start_ts = second.start_timestamp().unwrap();
         let commit_ts = first.commit().await.unwrap();
         match second.commit().await {
             Err(Error::Txn(TxnError::WriteConflict {
@@ -111,7 +111,7 @@ fn write_skew_is_allowed_and_refused_to_those_who_lock_what_they_read() {
         // Two doctors are on call, and each leaves if the other one stays.
         for locks in [false, true] {
             set(&txn, &[("a", "on"), ("b", "on")]).await;
-            let (mut first, mut second) = (txn.begin().await.unwrap(), txn.begin().await.unwrap());
+            let (mut first, mut second) = (begun(txn.begin()).await, begun(txn.begin()).await);
             for (transaction, mine, other) in [(&mut first, "a", "b"), (&mut second, "b", "a")] {
                 let value = match locks {
                     true => transaction.get_for_update(other).await,

@@ -1,7 +1,7 @@
 //! Transactions that commit without a second phase: what is sent for them, what they fall back to, and what their callers are
 //! told when nobody knows.
 
-use super::{KEYS, all, client, count, now, options, script, seconds, sent, set, three_regions};
+use super::{KEYS, all, begun, client, count, now, options, script, seconds, sent, set, three_regions};
 use crate::cluster::{Cluster, Fate};
 use crate::txn_store::locks_in;
 use crate::world::World;
@@ -75,7 +75,7 @@ fn a_transaction_of_many_keys_commits_in_two_phases() {
     let cluster = three_regions(&world);
     let (txn, seen, clock) = (quick(&cluster), cluster.clone(), world.clone());
     world.run(async move {
-        let mut mine = txn.begin().await.unwrap();
+        let mut mine = begun(txn.begin()).await;
         for number in 0..300 {
             mine.put(format!("b{number:03}"), "v").await.unwrap();
         }
@@ -96,9 +96,9 @@ fn who_commits_after_another_has_ended_commits_later() {
     let txn = quick(&cluster);
     world.run(async move {
         for keys in [["a", "b"], ["a1", "a2"], ["c", "c1"]] {
-            let mut early = txn.begin().await.unwrap();
+            let mut early = begun(txn.begin()).await;
             early.put(keys[0], "early").await.unwrap();
-            let mut late = txn.begin().await.unwrap();
+            let mut late = begun(txn.begin()).await;
             late.put(keys[1], "late").await.unwrap();
             let first = late.commit().await.unwrap().unwrap();
             let second = early.commit().await.unwrap().unwrap();
@@ -120,7 +120,7 @@ fn a_commit_of_which_no_answer_comes_is_undetermined_whatever_was_done() {
             world.run(async move {
                 set(&txn, &[("a", "old"), ("b", "old"), ("c", "old")]).await;
                 clock.sleep(seconds(1)).await;
-                let mut mine = txn.with_deadline(seconds(3)).begin().await.unwrap();
+                let mut mine = begun(txn.with_deadline(seconds(3)).begin()).await;
                 let keys = if is_single { &["b"][..] } else { &KEYS[..] };
                 for key in keys {
                     mine.put(*key, "new").await.unwrap();
@@ -152,7 +152,7 @@ fn a_commit_that_one_key_refuses_is_a_failure_and_the_others_are_given_up() {
     let cluster = three_regions(&world);
     let (txn, clock, end) = (quick(&cluster), world.clone(), cluster.clone());
     world.run(async move {
-        let mut mine = txn.with_deadline(seconds(2)).begin().await.unwrap();
+        let mut mine = begun(txn.with_deadline(seconds(2)).begin()).await;
         for key in KEYS {
             mine.put(key, "new").await.unwrap();
         }
@@ -170,7 +170,7 @@ fn a_commit_that_one_key_refuses_is_a_failure_and_the_others_are_given_up() {
             }
             _ => None,
         });
-        let mut mine = txn.with_deadline(seconds(2)).begin().await.unwrap();
+        let mut mine = begun(txn.with_deadline(seconds(2)).begin()).await;
         for key in KEYS {
             mine.put(key, "new").await.unwrap();
         }
@@ -193,7 +193,7 @@ fn a_commit_that_is_refused_for_a_key_it_does_not_lock_is_never_found_committed(
         let (txn, clock, end) = (quick(&cluster).with_protocol(protocol), world.clone(), cluster.clone());
         world.run(async move {
             set(&txn, &[("b", "theirs")]).await;
-            let mut mine = txn.begin().await.unwrap();
+            let mut mine = begun(txn.begin()).await;
             mine.put("a", "new").await.unwrap();
             mine.insert("b", "new").await.unwrap();
             mine.delete("b").await.unwrap();
@@ -219,7 +219,7 @@ fn a_commit_whose_caller_goes_away_is_decided_by_whoever_meets_it() {
         world.run(async move {
             set(&txn, &[("a", "old"), ("b", "old"), ("c", "old")]).await;
             clock.sleep(seconds(1)).await;
-            let mut mine = txn.begin_pessimistic().await.unwrap();
+            let mut mine = begun(txn.begin_pessimistic()).await;
             for key in KEYS {
                 mine.put(key, "new").await.unwrap();
             }

@@ -1,7 +1,7 @@
 //! A bank: money is moved between accounts by many at once while everything goes wrong, and none is made or lost, in
 //! any snapshot. Each transfer leaves a record of itself, so that what its client was told can be compared with the truth.
 
-use super::{options, protocol, seconds};
+use super::{begun, options, protocol, seconds};
 use crate::cluster::{Cluster, Weather};
 use crate::ms;
 use crate::txn_store::locks_in;
@@ -75,7 +75,7 @@ async fn teller(number: u64, txn: TxnClient, mut dice: SplitMix, told: Told) {
 }
 
 async fn once(txn: &TxnClient, pessimistic: bool, dice: &mut SplitMix, name: &Key) -> Result<(), Error> {
-    let mut mine = if pessimistic { txn.begin_pessimistic().await? } else { txn.begin().await? };
+    let mut mine = if pessimistic { txn.begin_pessimistic() } else { txn.begin() };
     if let Err(error) = transfer(&mut mine, dice, name).await {
         if dice.chance(1, 2) {
             let _ = mine.rollback().await;
@@ -117,7 +117,7 @@ fn run(seed: u64, weather: Weather, options: Options) -> (usize, usize) {
     let (auditor, mut dice) = (core(), world.dice("auditor"));
     let written = Arc::clone(&told);
     world.run(async move {
-        let mut opening = patient.begin().await.unwrap();
+        let mut opening = begun(patient.begin()).await;
         for number in 0..ACCOUNTS {
             opening.put(account(number), EACH.to_string()).await.unwrap();
         }
@@ -162,7 +162,7 @@ fn run(seed: u64, weather: Weather, options: Options) -> (usize, usize) {
             done += usize::from(is_there);
         }
         // Every lock that was left is met by whoever writes there.
-        let mut last = patient.begin().await.unwrap();
+        let mut last = begun(patient.begin()).await;
         for key in found.into_keys() {
             last.delete(key).await.unwrap();
         }

@@ -1,6 +1,6 @@
 //! How a commit goes, and what its caller is told when something goes wrong on the way.
 
-use super::{all, client, count, mortal, now, script, seconds, sent, set, three_regions};
+use super::{all, begun, client, count, mortal, now, script, seconds, sent, set, three_regions};
 use crate::cluster::Fate;
 use crate::ms;
 use crate::txn_store::locks_in;
@@ -72,7 +72,7 @@ fn a_commit_whose_answers_are_all_lost_is_said_to_be_undetermined_and_no_other_f
             world.run(async move {
                 set(&txn, &[("a", "old"), ("b", "old"), ("c", "old")]).await;
                 clock.sleep(seconds(1)).await;
-                let mut mine = txn.with_deadline(seconds(3)).begin().await.unwrap();
+                let mut mine = begun(txn.with_deadline(seconds(3)).begin()).await;
                 for key in super::KEYS {
                     mine.put(key, "new").await.unwrap();
                 }
@@ -106,7 +106,7 @@ fn a_commit_that_is_refused_is_a_failure_and_what_was_locked_is_given_up() {
         _ => None,
     });
     world.run(async move {
-        let mut mine = txn.with_deadline(seconds(1)).begin().await.unwrap();
+        let mut mine = begun(txn.with_deadline(seconds(1)).begin()).await;
         for key in super::KEYS {
             mine.put(key, "new").await.unwrap();
         }
@@ -137,7 +137,7 @@ fn a_reader_who_comes_before_the_commit_makes_it_commit_later_and_is_not_kept_wa
             }
             _ => None,
         });
-        let mut mine = txn.begin().await.unwrap();
+        let mut mine = begun(txn.begin()).await;
         for key in super::KEYS {
             mine.put(key, "new").await.unwrap();
         }
@@ -165,9 +165,9 @@ fn who_was_taken_for_abandoned_is_told_so() {
     let txn = client(&cluster);
     let end = cluster.clone();
     world.run(async move {
-        let mut mine = txn.begin().await.unwrap();
+        let mut mine = begun(txn.begin()).await;
         mine.put("a", "new").await.unwrap();
-        let start_ts = mine.start_timestamp();
+        let start_ts = mine.start_timestamp().unwrap();
         // Whoever rolls it back, it was not itself.
         let mut engine = Some(end.state.lock().engine.clone());
         script(&end, move |command| {
@@ -191,22 +191,22 @@ fn faults_are_told_by_what_the_caller_does_next_in_users_keys() {
     let (txn, end) = (client(&cluster), cluster.clone());
     world.run(async move {
         set(&txn, &[("b", "there")]).await;
-        let mut mine = txn.begin().await.unwrap();
+        let mut mine = begun(txn.begin()).await;
         mine.put("a", "new").await.unwrap();
         mine.insert("b", "new").await.unwrap();
         assert_eq!(mine.commit().await, Err(TxnError::AlreadyExists { key: "b".into() }.into()));
         // What was inserted and removed again must still have been new.
-        let mut mine = txn.begin().await.unwrap();
+        let mut mine = begun(txn.begin()).await;
         mine.insert("b", "new").await.unwrap();
         mine.delete("b").await.unwrap();
         assert_eq!(mine.commit().await, Err(TxnError::AlreadyExists { key: "b".into() }.into()));
-        let mut mine = txn.begin().await.unwrap();
+        let mut mine = begun(txn.begin()).await;
         mine.insert("c", "new").await.unwrap();
         mine.delete("c").await.unwrap();
         assert_eq!(mine.commit().await, Ok(None));
-        let mut mine = txn.begin().await.unwrap();
+        let mut mine = begun(txn.begin()).await;
         mine.put("a", "new").await.unwrap();
-        let start_ts = mine.start_timestamp();
+        let start_ts = mine.start_timestamp().unwrap();
         script(&end, move |command| match command {
             TxnCommand::Prewrite(_) => Some(Fate::Refused(KvError::Txn(Box::new(TxnFault::WriteConflict {
                 key: Keyspace::TXN.encode(b"a"),
@@ -231,14 +231,14 @@ fn a_dropped_transaction_gives_up_what_it_has_locked() {
     let (_, txn) = mortal(&cluster);
     world.run(async move {
         // While its keys are being locked.
-        let mut mine = txn.begin().await.unwrap();
+        let mut mine = begun(txn.begin()).await;
         for key in super::KEYS {
             mine.put(key, "new").await.unwrap();
         }
         let until = clock.sleep(ms(2));
         drop(futures_util::future::select(Box::pin(mine.commit()), until).await);
         // And before.
-        let mut reserved = txn.begin_pessimistic().await.unwrap();
+        let mut reserved = begun(txn.begin_pessimistic()).await;
         reserved.lock_keys(["d", "e"]).await.unwrap();
         drop(reserved);
         clock.sleep(seconds(1)).await;

@@ -13,8 +13,8 @@ use types::{Key, Timestamp};
 /// Writes all three keys, in one way or the other.
 async fn write(txn: TxnClient, pessimistic: bool, value: Vec<u8>) -> Result<Option<Timestamp>, Error> {
     let mut mine = match pessimistic {
-        true => txn.begin_pessimistic().await?,
-        false => txn.begin().await?,
+        true => txn.begin_pessimistic(),
+        false => txn.begin(),
     };
     if pessimistic {
         mine.lock_keys(super::KEYS).await?;

@@ -1,6 +1,6 @@
 //! Locks of others: those who have died, those who are alive, and those who commit as soon as all their keys are locked.
 
-use super::{all, client, count, mortal, now, protocol, script, seconds, set, three_regions};
+use super::{all, begun, client, count, mortal, now, protocol, script, seconds, set, three_regions};
 use crate::cluster::Fate;
 use crate::ms;
 use crate::txn_store::lock_async;
@@ -22,7 +22,7 @@ fn a_writer_waits_for_one_who_began_before_it_and_not_for_one_who_began_later() 
     let cluster = three_regions(&world);
     let (txn, clock, end) = (client(&cluster), world.clone(), cluster.clone());
     world.run(async move {
-        let (mut older, mut younger) = (txn.begin().await.unwrap(), txn.begin().await.unwrap());
+        let (mut older, mut younger) = (begun(txn.begin()).await, begun(txn.begin()).await);
         for mine in [&mut older, &mut younger] {
             mine.put("a", "new").await.unwrap();
         }
@@ -35,7 +35,7 @@ fn a_writer_waits_for_one_who_began_before_it_and_not_for_one_who_began_later() 
             }
             _ => None,
         });
-        let (younger_ts, older_ts) = (younger.start_timestamp(), older.start_timestamp());
+        let (younger_ts, older_ts) = (younger.start_timestamp().unwrap(), older.start_timestamp().unwrap());
         let late = async {
             clock.sleep(ms(50)).await;
             let begun = clock.now();
@@ -61,11 +61,11 @@ fn a_transaction_that_takes_longer_than_its_locks_would_live_gives_signs_of_life
     let cluster = three_regions(&world);
     let (txn, clock, seen) = (client(&cluster), world.clone(), cluster.clone());
     world.run(async move {
-        let mut mine = txn.begin_pessimistic().await.unwrap();
+        let mut mine = begun(txn.begin_pessimistic()).await;
         mine.put("a", "mine").await.unwrap();
         for _ in 0..5 {
             clock.sleep(seconds(7)).await;
-            let mut other = txn.begin_pessimistic().await.unwrap();
+            let mut other = begun(txn.begin_pessimistic()).await;
             let error = other.put("a", "other").await.unwrap_err();
             assert!(matches!(error, Error::Txn(TxnError::LockTimeout { .. })), "{error:?}");
         }
@@ -84,9 +84,9 @@ fn a_transaction_gives_signs_of_life_also_where_its_primary_is_locked_last() {
     let cluster = three_regions(&world);
     let (txn, clock, seen) = (client(&cluster).with_deadline(seconds(120)), world.clone(), cluster.clone());
     world.run(async move {
-        let mut holder = txn.begin_pessimistic().await.unwrap();
+        let mut holder = begun(txn.begin_pessimistic()).await;
         holder.lock_keys(["a"]).await.unwrap();
-        let mut mine = txn.begin().await.unwrap();
+        let mut mine = begun(txn.begin()).await;
         for key in super::KEYS {
             mine.put(key, "mine").await.unwrap();
         }
@@ -96,7 +96,7 @@ fn a_transaction_gives_signs_of_life_also_where_its_primary_is_locked_last() {
             // Now it is locked, and is to be committed; but that takes its time too.
             script(&seen, |command| matches!(command, TxnCommand::Commit { .. }).then_some(Fate::NotSent));
             clock.sleep(seconds(30)).await;
-            let mut other = txn.begin_pessimistic().await.unwrap();
+            let mut other = begun(txn.begin_pessimistic()).await;
             let error = other.put("b", "other").await.unwrap_err();
             seen.state.lock().script = None;
             error
@@ -134,7 +134,7 @@ fn whoever_meets_the_locks_of_the_dead_goes_on_within_the_usual_deadline() {
                     }
                     "writes" => set(&txn, &[("c", "last"), ("b", "last"), ("a", "last")]).await,
                     _ => {
-                        let mut mine = txn.begin_pessimistic().await.unwrap();
+                        let mut mine = begun(txn.begin_pessimistic()).await;
                         mine.lock_keys(super::KEYS).await.unwrap();
                         mine.commit().await.unwrap();
                     }

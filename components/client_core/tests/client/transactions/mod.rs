@@ -5,6 +5,7 @@
 mod anomalies;
 mod at_once;
 mod bank;
+mod beginning;
 mod commits;
 mod crashes;
 mod locks;
@@ -19,7 +20,7 @@ use crate::cluster::{Cluster, Fate};
 use crate::process::Process;
 use crate::world::World;
 use bytes::Bytes;
-use client_core::{CommitProtocol, Options, TxnClient};
+use client_core::{CommitProtocol, Options, Transaction, TxnClient};
 use std::time::Duration;
 use wire::kv::{KvCommand, KvRequest};
 use wire::txn::TxnCommand;
@@ -63,9 +64,15 @@ fn mortal(cluster: &Cluster) -> (Process, TxnClient) {
     (process, txn)
 }
 
+/// The same transaction, begun now rather than when it first has to.
+async fn begun(transaction: Transaction) -> Transaction {
+    transaction.begin_now().await.unwrap();
+    transaction
+}
+
 /// Sets keys in one transaction.
 async fn set(txn: &TxnClient, pairs: &[(&'static str, &'static str)]) {
-    let mut transaction = txn.begin().await.unwrap();
+    let mut transaction = txn.begin();
     for (key, value) in pairs {
         transaction.put(*key, *value).await.unwrap();
     }

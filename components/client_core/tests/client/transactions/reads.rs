@@ -1,6 +1,6 @@
 //! What a transaction reads: its own writes over what was committed when it began, in any way of reading.
 
-use super::{client, options, set, three_regions};
+use super::{begun, client, options, set, three_regions};
 use crate::cluster::Cluster;
 use crate::pair;
 use crate::world::World;
@@ -16,7 +16,7 @@ fn own_writes_are_read_at_once_by_their_writer_alone() {
     let txn = client(&three_regions(&world));
     world.run(async move {
         set(&txn, &[("a", "1"), ("b", "2")]).await;
-        let mut mine = txn.begin().await.unwrap();
+        let mut mine = begun(txn.begin()).await;
         mine.put("a", "new").await.unwrap();
         mine.delete("b").await.unwrap();
         mine.insert("c", "made").await.unwrap();
@@ -46,14 +46,14 @@ fn scans_of_a_transaction_agree_with_a_map_in_both_directions_with_any_limit() {
         world.run(async move {
             let key = |dice: &mut env::SplitMix| Key::from(format!("{:03}", dice.below(100)));
             let mut model = BTreeMap::new();
-            let mut stored = txn.begin().await.unwrap();
+            let mut stored = begun(txn.begin()).await;
             for n in 0..60 {
                 let (key, value) = (key(&mut dice), Bytes::from(format!("stored {n}")));
                 stored.put(key.clone(), value.clone()).await.unwrap();
                 model.insert(key, value);
             }
             stored.commit().await.unwrap();
-            let mut mine = txn.begin().await.unwrap();
+            let mut mine = begun(txn.begin()).await;
             for n in 0..30 {
                 let key = key(&mut dice);
                 if dice.chance(1, 2) {
@@ -132,7 +132,7 @@ fn bad_calls_are_refused_before_anything_is_sent() {
     let txn = core.txn();
     let end = cluster.clone();
     world.run(async move {
-        let mut mine = txn.begin().await.unwrap();
+        let mut mine = begun(txn.begin()).await;
         assert_eq!(mine.put("", "v").await, Err(InvalidArgument::KeyEmpty.into()));
         assert!(mine.scan(KeyRange::new("b", "a"), ScanOptions::default()).is_err());
         mine.put("a", vec![0; 40]).await.unwrap();

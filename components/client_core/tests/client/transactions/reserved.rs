@@ -1,6 +1,6 @@
 //! Pessimistic transactions: what they have reserved is theirs, as it was then.
 
-use super::{client, count, script, seconds, set, three_regions};
+use super::{begun, client, count, script, seconds, set, three_regions};
 use crate::cluster::Fate;
 use crate::ms;
 use crate::txn_store::locks_in;
@@ -17,7 +17,7 @@ fn who_reserves_a_key_sees_what_was_committed_since_it_began_and_loses_no_update
     let (txn, clock) = (client(&cluster), world.clone());
     world.run(async move {
         set(&txn, &[("a", "0"), ("b", "0")]).await;
-        let mut mine = txn.begin_pessimistic().await.unwrap();
+        let mut mine = begun(txn.begin_pessimistic()).await;
         assert_eq!(mine.get("a").await, Ok(Some("0".into())));
         set(&txn, &[("a", "1"), ("b", "1")]).await;
         clock.sleep(seconds(1)).await;
@@ -46,7 +46,7 @@ fn transactions_that_reserve_the_same_key_go_one_after_another() {
             let adding = (0..5).map(|_| {
                 let txn = txn.clone();
                 async move {
-                    let mut mine = txn.begin_pessimistic().await.unwrap();
+                    let mut mine = begun(txn.begin_pessimistic()).await;
                     let before = mine.get_for_update("a").await.unwrap().map_or(0, |bytes| bytes.len());
                     mine.put("a", vec![b'|'; before + 1]).await.unwrap();
                     mine.commit().await.unwrap();
@@ -66,9 +66,9 @@ fn two_who_wait_for_each_other_do_not_wait_for_ever() {
     let cluster = three_regions(&world);
     let (txn, clock) = (client(&cluster), world.clone());
     world.run(async move {
-        let begun = clock.now();
+        let since = clock.now();
         let (mut first, mut second) =
-            (txn.begin_pessimistic().await.unwrap(), txn.begin_pessimistic().await.unwrap());
+            (begun(txn.begin_pessimistic()).await, begun(txn.begin_pessimistic()).await);
         first.put("a", "first").await.unwrap();
         second.put("b", "second").await.unwrap();
         let (one, other) = join(
@@ -87,7 +87,7 @@ fn two_who_wait_for_each_other_do_not_wait_for_ever() {
         assert!(matches!(one.0, Err(Error::Txn(TxnError::LockTimeout { .. }))), "{:?}", one.0);
         assert_eq!(other.0, Ok(()));
         assert!(other.1.is_ok());
-        assert!(clock.now().since(begun) < seconds(10));
+        assert!(clock.now().since(since) < seconds(10));
     });
 }
 
@@ -98,7 +98,7 @@ fn a_key_that_is_there_is_not_inserted_and_that_is_told_at_once() {
     let (txn, clock, seen) = (client(&cluster), world.clone(), cluster.clone());
     world.run(async move {
         set(&txn, &[("a", "there")]).await;
-        let mut mine = txn.begin_pessimistic().await.unwrap();
+        let mut mine = begun(txn.begin_pessimistic()).await;
         let exists = |key: &'static str| Err(TxnError::AlreadyExists { key: key.into() }.into());
         assert_eq!(mine.insert("a", "new").await, exists("a"));
         mine.insert("b", "new").await.unwrap();
@@ -122,10 +122,10 @@ fn what_was_reserved_is_free_when_its_holder_has_given_up() {
     let cluster = three_regions(&world);
     let (txn, clock, seen) = (client(&cluster), world.clone(), cluster.clone());
     world.run(async move {
-        let mut mine = txn.begin_pessimistic().await.unwrap();
+        let mut mine = begun(txn.begin_pessimistic()).await;
         mine.lock_keys(super::KEYS).await.unwrap();
         let waiting = async {
-            let mut other = txn.begin_pessimistic().await.unwrap();
+            let mut other = begun(txn.begin_pessimistic()).await;
             other.put("b", "other").await.unwrap();
             other.commit().await.unwrap();
             clock.now()
@@ -147,7 +147,7 @@ fn who_has_no_time_left_to_give_up_does_so_behind_the_answer() {
     let cluster = three_regions(&world);
     let (txn, clock, seen) = (client(&cluster), world.clone(), cluster.clone());
     world.run(async move {
-        let mut mine = txn.with_deadline(seconds(1)).begin_pessimistic().await.unwrap();
+        let mut mine = begun(txn.with_deadline(seconds(1)).begin_pessimistic()).await;
         mine.lock_keys(super::KEYS).await.unwrap();
         let silence_ends = clock.now() + seconds(3);
         let now = clock.clone();
@@ -164,15 +164,15 @@ fn what_others_took_for_abandoned_is_not_committed() {
     let cluster = three_regions(&world);
     let (txn, other, clock) = (client(&cluster), client(&cluster), world.clone());
     world.run(async move {
-        let mut mine = txn.begin_pessimistic().await.unwrap();
+        let mut mine = begun(txn.begin_pessimistic()).await;
         mine.put("a", "mine").await.unwrap();
-        let start_ts = mine.start_timestamp();
+        let start_ts = mine.start_timestamp().unwrap();
         // No sign of life comes through for a while.
         script(&cluster, |command| {
             matches!(command, TxnCommand::Heartbeat { .. }).then_some(Fate::RequestLost)
         });
         clock.sleep(seconds(30)).await;
-        let mut theirs = other.begin_pessimistic().await.unwrap();
+        let mut theirs = begun(other.begin_pessimistic()).await;
         theirs.put("a", "theirs").await.unwrap();
         theirs.commit().await.unwrap();
         assert_eq!(mine.commit().await, Err(TxnError::RolledBack { start_ts }.into()));

@@ -1,6 +1,6 @@
 //! Transactions that begin again until they succeed, and those that do not.
 
-use super::{client, options, script, seconds, set, three_regions};
+use super::{begun, client, options, script, seconds, set, three_regions};
 use crate::cluster::Fate;
 use crate::world::World;
 use client_core::{Error, TxnError};
@@ -115,7 +115,7 @@ fn it_ends_by_its_deadline() {
     let cluster = three_regions(&world);
     let (txn, clock) = (client(&cluster), world.clone());
     world.run(async move {
-        let mut holder = txn.begin_pessimistic().await.unwrap();
+        let mut holder = begun(txn.begin_pessimistic()).await;
         holder.put("a", "held").await.unwrap();
         let begun = clock.now();
         let result = txn

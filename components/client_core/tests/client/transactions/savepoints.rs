@@ -1,6 +1,6 @@
 //! Savepoints: what was written after one is taken back, what was locked stays locked, and what was read was read.
 
-use super::{client, set, three_regions};
+use super::{begun, client, set, three_regions};
 use crate::world::World;
 use client_core::{Error, ScanOptions, TxnError};
 use types::KeyRange;
@@ -13,8 +13,7 @@ fn what_is_taken_back_was_never_written() {
     world.run(async move {
         for pessimistic in [false, true] {
             set(&txn, &[("a", "0"), ("b", "0")]).await;
-            let begun = if pessimistic { txn.begin_pessimistic().await } else { txn.begin().await };
-            let mut mine = begun.unwrap();
+            let mut mine = if pessimistic { txn.begin_pessimistic() } else { txn.begin() };
             mine.put("a", "1").await.unwrap();
             let savepoint = mine.savepoint().unwrap();
             for _ in 0..2 {
@@ -28,7 +27,7 @@ fn what_is_taken_back_was_never_written() {
                 assert_eq!(seen, [(&b"a"[..], &b"1"[..]), (b"b", b"0")]);
             }
             // What was reserved meanwhile is kept from others.
-            let mut other = txn.begin().await.unwrap();
+            let mut other = begun(txn.begin()).await;
             other.put("c", "other").await.unwrap();
             let other = other.commit();
             let mine = mine.commit();
@@ -38,7 +37,7 @@ fn what_is_taken_back_was_never_written() {
             let now = txn.latest().await.unwrap().batch_get(super::KEYS).await.unwrap();
             let expected = [Some("1"), Some("0"), (!pessimistic).then_some("other")];
             assert_eq!(now, expected.map(|value| value.map(bytes::Bytes::from)));
-            let mut clear = txn.begin().await.unwrap();
+            let mut clear = begun(txn.begin()).await;
             clear.delete("c").await.unwrap();
             clear.commit().await.unwrap();
         }
@@ -51,7 +50,7 @@ fn a_savepoint_is_of_its_transaction_and_forgets_no_read() {
     let world = World::new(1);
     let txn = client(&three_regions(&world)).serializable();
     world.run(async move {
-        let (mut first, mut second) = (txn.begin().await.unwrap(), txn.begin().await.unwrap());
+        let (mut first, mut second) = (begun(txn.begin()).await, begun(txn.begin()).await);
         let savepoint = first.savepoint().unwrap();
         assert!(matches!(second.rollback_to(savepoint), Err(Error::InvalidArgument(_))));
         assert_eq!(first.get("a").await.unwrap(), None);

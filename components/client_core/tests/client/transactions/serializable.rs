@@ -1,6 +1,6 @@
 //! Serializable transactions: what snapshot isolation lets pass is refused, with what was changed; and nothing else is.
 
-use super::{count, options, protocol, seconds, set, three_regions};
+use super::{begun, count, options, protocol, seconds, set, three_regions};
 use crate::cluster::{Cluster, Weather};
 use crate::world::World;
 use bytes::Bytes;
@@ -46,7 +46,7 @@ fn write_skew_is_refused() {
         for isolation in [Isolation::Snapshot, Isolation::Serializable] {
             let txn = txn.with_isolation(isolation);
             set(&txn, &[("a", "on"), ("b", "on")]).await;
-            let (mut first, mut second) = (txn.begin().await.unwrap(), txn.begin().await.unwrap());
+            let (mut first, mut second) = (begun(txn.begin()).await, begun(txn.begin()).await);
             for (transaction, mine, other) in [(&mut first, "a", "b"), (&mut second, "b", "a")] {
                 assert_eq!(transaction.get(other).await.unwrap().as_deref(), Some(&b"on"[..]));
                 transaction.put(mine, "off").await.unwrap();
@@ -69,7 +69,7 @@ fn a_phantom_is_refused() {
         cluster.cut_txn(&["row 5"]);
         for isolation in [Isolation::Snapshot, Isolation::Serializable] {
             let txn = txn.with_isolation(isolation);
-            let (mut first, mut second) = (txn.begin().await.unwrap(), txn.begin().await.unwrap());
+            let (mut first, mut second) = (begun(txn.begin()).await, begun(txn.begin()).await);
             for (transaction, mine) in [(&mut first, "row 1"), (&mut second, "row 9")] {
                 assert_eq!(scan(transaction, rows(), ScanOptions::default()).await, [""; 0]);
                 transaction.put(mine, "taken").await.unwrap();
@@ -82,7 +82,7 @@ fn a_phantom_is_refused() {
                     assert_eq!(conflict(second), ("row 1".into(), Some(rows()), commit_ts));
                 }
             }
-            let mut clear = txn.begin().await.unwrap();
+            let mut clear = begun(txn.begin()).await;
             for key in ["row 1", "row 9"] {
                 clear.delete(key).await.unwrap();
             }
@@ -101,7 +101,7 @@ fn of_two_that_commit_at_once_one_at_most_goes_through() {
         let serializable = cluster.core(options()).txn().with_protocol(protocol(seed)).serializable();
         winners[world.run(async move {
             let txn = &serializable;
-            let (mut first, mut second) = (txn.begin().await.unwrap(), txn.begin().await.unwrap());
+            let (mut first, mut second) = (begun(txn.begin()).await, begun(txn.begin()).await);
             let by_range = seed % 2 == 0;
             for (transaction, mine, other) in [(&mut first, "a", "c"), (&mut second, "c", "a")] {
                 match by_range {
@@ -128,13 +128,13 @@ fn who_is_not_overtaken_commits() {
         let txn = txn.serializable();
         let limit = |limit, reverse| ScanOptions { limit: Some(limit), reverse, ..ScanOptions::default() };
         // The first and the last row, and one that is missing.
-        let mut mine = txn.begin().await.unwrap();
+        let mut mine = begun(txn.begin()).await;
         mine.put("row 2", "mine").await.unwrap();
         assert_eq!(scan(&mine, rows(), limit(2, false)).await, ["row 1", "row 2"]);
         assert_eq!(scan(&mine, rows(), limit(1, true)).await, ["row 7"]);
         assert_eq!(mine.get("row 4").await.unwrap(), None);
         mine.put("row 1", "mine").await.unwrap();
-        let mut other = txn.begin().await.unwrap();
+        let mut other = begun(txn.begin()).await;
         for key in ["row 3", "row 5", "row 6", "row"] {
             other.put(key, "other").await.unwrap();
         }
@@ -144,12 +144,12 @@ fn who_is_not_overtaken_commits() {
         for (key, is_seen) in
             [("row 0", true), ("row 2", true), ("row 3", false), ("row 8", true), ("row 4", true)]
         {
-            let mut mine = txn.begin().await.unwrap();
+            let mut mine = begun(txn.begin()).await;
             assert_eq!(scan(&mine, rows(), limit(2, false)).await, ["row 1", "row 2"]);
             assert_eq!(scan(&mine, rows(), limit(1, true)).await, ["row 7"]);
             mine.batch_get(["row 4"]).await.unwrap();
             mine.put("mark", key).await.unwrap();
-            let mut other = txn.begin().await.unwrap();
+            let mut other = begun(txn.begin()).await;
             other.put(key, "other").await.unwrap();
             other.commit().await.unwrap();
             let result = mine.commit().await;
@@ -157,7 +157,7 @@ fn who_is_not_overtaken_commits() {
                 true => assert_eq!(conflict(result).0, key),
                 false => assert!(result.is_ok(), "{result:?}"),
             }
-            let mut undo = txn.begin().await.unwrap();
+            let mut undo = begun(txn.begin()).await;
             for key in ["row 0", "row 4", "row 8"] {
                 undo.delete(key).await.unwrap();
             }
@@ -171,7 +171,7 @@ fn who_is_not_overtaken_commits() {
 fn a_key_that_must_not_be_there_stays_away_until_the_commit() {
     run(async |_, txn| {
         let txn = txn.serializable();
-        let (mut first, mut second) = (txn.begin().await.unwrap(), txn.begin().await.unwrap());
+        let (mut first, mut second) = (begun(txn.begin()).await, begun(txn.begin()).await);
         for (transaction, mine, other) in [(&mut first, "a", "b"), (&mut second, "b", "a")] {
             transaction.insert(other, "new").await.unwrap();
             transaction.delete(other).await.unwrap();
@@ -188,14 +188,14 @@ fn what_was_read_before_it_was_reserved_is_proved_too() {
     run(async |_, txn| {
         set(&txn, &[("a", "old")]).await;
         let txn = txn.serializable();
-        let mut mine = txn.begin_pessimistic().await.unwrap();
+        let mut mine = begun(txn.begin_pessimistic()).await;
         assert_eq!(mine.get("a").await.unwrap().as_deref(), Some(&b"old"[..]));
         set(&txn, &[("a", "new")]).await;
         assert_eq!(mine.get_for_update("a").await.unwrap().as_deref(), Some(&b"new"[..]));
         mine.put("b", "by both").await.unwrap();
         assert_eq!(conflict(mine.commit().await).0, "a");
         // And who reads what it has reserved sees one.
-        let mut mine = txn.begin_pessimistic().await.unwrap();
+        let mut mine = begun(txn.begin_pessimistic()).await;
         set(&txn, &[("a", "newer")]).await;
         assert_eq!(mine.get_for_update("a").await.unwrap().as_deref(), Some(&b"newer"[..]));
         mine.put("b", "by one").await.unwrap();
@@ -214,16 +214,16 @@ fn who_reads_what_it_writes_pays_nothing() {
         // The first one of a region commits in two phases.
         set(&txn, &[("a", "0")]).await;
         let commits = count(&seen, "commit");
-        let mut mine = txn.begin().await.unwrap();
+        let mut mine = begun(txn.begin()).await;
         mine.get("a").await.unwrap();
         mine.put("a", "1").await.unwrap();
         mine.commit().await.unwrap();
         assert_eq!(count(&seen, "commit"), commits);
-        let reader = txn.begin().await.unwrap();
+        let reader = begun(txn.begin()).await;
         reader.get("a").await.unwrap();
         set(&txn, &[("a", "2")]).await;
         assert_eq!(reader.commit().await, Ok(None), "who only reads always may");
-        let mut mine = txn.begin().await.unwrap();
+        let mut mine = begun(txn.begin()).await;
         mine.get("b").await.unwrap();
         mine.put("a", "3").await.unwrap();
         mine.commit().await.unwrap();
@@ -239,7 +239,7 @@ fn who_reads_too_much_is_told_so() {
     let options = Options { txn_size_bytes_max: 64, ..options() };
     let txn = cluster.core(options).txn().serializable();
     world.run(async move {
-        let mine = txn.begin().await.unwrap();
+        let mine = begun(txn.begin()).await;
         mine.get("k".repeat(30)).await.unwrap();
         let error = mine.get("l".repeat(40)).await.unwrap_err();
         assert!(matches!(error, Error::Txn(TxnError::TooLarge { .. })), "{error:?}");
@@ -256,8 +256,7 @@ async fn guest(number: u64, txn: TxnClient, mut dice: SplitMix) -> (usize, usize
     for _ in 0..12 {
         let mine = Key::from(format!("row {number}"));
         let pessimistic = dice.chance(1, 4);
-        let begun = if pessimistic { txn.begin_pessimistic().await } else { txn.begin().await };
-        let Ok(mut transaction) = begun else { continue };
+        let mut transaction = if pessimistic { txn.begin_pessimistic() } else { txn.begin() };
         let options = ScanOptions { reverse: dice.chance(1, 2), page_pairs: 2, ..ScanOptions::default() };
         let Ok(present) = transaction.scan(rows(), options).unwrap().into_vec().await else { continue };
         assert!(present.len() <= 2, "{} are in a room for two", present.len());
@@ -300,7 +299,7 @@ fn a_rule_about_a_range_is_kept_whatever_goes_wrong() {
             let done = futures_util::future::join_all(guests).await;
             end.set_weather(Weather::default());
             clock.sleep(seconds(60)).await;
-            let left = auditor.begin().await.unwrap();
+            let left = begun(auditor.begin()).await;
             assert!(scan(&left, rows(), ScanOptions::default()).await.len() <= 2);
             done.into_iter().fold((0, 0), |all, one| (all.0 + one.0, all.1 + one.1))
         });
