@@ -13,6 +13,7 @@ mod bad_input;
 mod bank;
 mod demo;
 mod judged;
+mod keyspaces;
 mod kill;
 mod monitoring;
 mod nemesis;
