@@ -1,5 +1,6 @@
 //! What every peer can do for us, and what we learn of it.
 
+use crate::clock;
 use crate::processes::{Machine, Used};
 use crate::workload::{DataSet, Workload};
 use std::time::Duration;
@@ -97,6 +98,31 @@ impl Measured {
         let index = (self.latencies.len() as f64 * percent / 100.0) as usize;
         Some(f64::from(self.latencies[index.min(last)]))
     }
+}
+
+/// Measures what one thread of this process does again and again; `step` does it once and says how long it took. All of its time
+/// is the servers'.
+///
+/// # Errors
+/// Those of `step`.
+pub(crate) fn repeat(
+    timing: Timing,
+    mut step: impl FnMut() -> anyhow::Result<Duration>,
+) -> anyhow::Result<Measured> {
+    let begin = clock::now();
+    while begin.elapsed() < timing.warm_up {
+        step()?;
+    }
+    let (begin, cpu) = (clock::now(), clock::own_cpu());
+    let mut latencies = Vec::new();
+    while begin.elapsed() < timing.counted {
+        latencies.push(u32::try_from(step()?.as_micros()).unwrap_or(u32::MAX));
+    }
+    let seconds = begin.elapsed().as_secs_f64();
+    let servers_cpu = clock::own_cpu().saturating_sub(cpu);
+    latencies.sort_unstable();
+    let operations = latencies.len() as f64;
+    Ok(Measured { seconds, operations, latencies, servers_cpu, ..Measured::default() })
 }
 
 #[cfg(test)]

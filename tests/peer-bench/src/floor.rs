@@ -6,7 +6,7 @@
 //! is synced, again and again.
 
 use crate::clock;
-use crate::driver::{Measured, Timing};
+use crate::driver::{Measured, Timing, repeat};
 use crate::workload::DataSet;
 use anyhow::{Context as _, ensure};
 use engine::{Cf, Engine as _, WriteBatch};
@@ -256,34 +256,15 @@ fn apply(engine: &RocksEngine, logged: Receiver<()>, batch: u64, applied: &Atomi
 pub(crate) fn measure_disk(directory: &Path, timing: Timing) -> anyhow::Result<Measured> {
     let path = directory.join("disk");
     let mut file = File::create(&path)?;
-    let mut sync = || -> anyhow::Result<Duration> {
+    let measured = repeat(timing, || {
         let begin = clock::now();
         file.write_all(&BLOCK)?;
         file.sync_data()?;
         Ok(begin.elapsed())
-    };
-    let begin = clock::now();
-    while begin.elapsed() < timing.warm_up {
-        sync()?;
-    }
-    let (begin, cpu) = (clock::now(), clock::own_cpu());
-    let mut latencies = Vec::new();
-    while begin.elapsed() < timing.counted {
-        latencies.push(u32::try_from(sync()?.as_micros()).unwrap_or(u32::MAX));
-    }
-    let seconds = begin.elapsed().as_secs_f64();
-    let servers_cpu = clock::own_cpu().saturating_sub(cpu);
-    latencies.sort_unstable();
+    })?;
     std::fs::remove_file(path)?;
-    let count = latencies.len();
-    Ok(Measured {
-        seconds,
-        operations: count as f64,
-        latencies,
-        servers_cpu,
-        syncs: Some(count as u64),
-        ..Measured::default()
-    })
+    let syncs = Some(measured.latencies.len() as u64);
+    Ok(Measured { syncs, ..measured })
 }
 
 #[cfg(test)]

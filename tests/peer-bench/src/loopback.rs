@@ -2,7 +2,7 @@
 //! threads block in the kernel. What a lone client waits for on such a machine is mostly this.
 
 use crate::clock;
-use crate::driver::{Measured, Timing};
+use crate::driver::{Measured, Timing, repeat};
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::time::Duration;
@@ -22,10 +22,10 @@ pub(crate) fn measure(timing: Timing) -> anyhow::Result<Measured> {
     answerer.set_nodelay(true)?;
     std::thread::scope(|scope| {
         let answers = scope.spawn(move || answer(&mut answerer));
-        let measured = ask_for(&mut asker, timing);
+        let measured = repeat(timing, || ask(&mut asker));
         drop(asker);
         answers.join().expect("who answers does not panic")?;
-        Ok(measured?)
+        measured
     })
 }
 
@@ -41,27 +41,11 @@ fn answer(stream: &mut (impl Read + Write)) -> io::Result<()> {
     }
 }
 
-fn ask_for(stream: &mut (impl Read + Write), timing: Timing) -> io::Result<Measured> {
-    let mut ask = || -> io::Result<Duration> {
-        let begin = clock::now();
-        stream.write_all(&[0; QUESTION])?;
-        stream.read_exact(&mut [0; ANSWER])?;
-        Ok(begin.elapsed())
-    };
+fn ask(stream: &mut (impl Read + Write)) -> anyhow::Result<Duration> {
     let begin = clock::now();
-    while begin.elapsed() < timing.warm_up {
-        ask()?;
-    }
-    let (begin, cpu) = (clock::now(), clock::own_cpu());
-    let mut latencies = Vec::new();
-    while begin.elapsed() < timing.counted {
-        latencies.push(u32::try_from(ask()?.as_micros()).unwrap_or(u32::MAX));
-    }
-    let seconds = begin.elapsed().as_secs_f64();
-    let servers_cpu = clock::own_cpu().saturating_sub(cpu);
-    latencies.sort_unstable();
-    let operations = latencies.len() as f64;
-    Ok(Measured { seconds, operations, latencies, servers_cpu, ..Measured::default() })
+    stream.write_all(&[0; QUESTION])?;
+    stream.read_exact(&mut [0; ANSWER])?;
+    Ok(begin.elapsed())
 }
 
 #[cfg(test)]
