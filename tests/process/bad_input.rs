@@ -5,8 +5,8 @@ use crate::support::process::{Ended, run as command_line};
 use crate::support::run::{Run, until};
 use crate::support::{http, ports};
 use bytes::{BufMut as _, BytesMut};
-use codec::Encode as _;
 use codec::frame::{FrameHead, put_frame};
+use codec::{Decode as _, Encode as _};
 use engine::{Cf, Engine as _, WriteBatch};
 use engine_rocks::RocksEngine;
 use std::fmt::Write as _;
@@ -103,8 +103,11 @@ fn processes_that_cannot_start_say_why() {
             6,
             &["belongs to cluster", "PD of its own cluster", "empty data directory"],
         );
-        make_newer(&ours.data);
-        expect_refusal(&refused(&second), 6, &[&format!("format version {}", FORMAT_VERSION + 1), "newer"]);
+        let (older, newer) = (FORMAT_VERSION - 1, FORMAT_VERSION + 1);
+        set_format(&ours.data, older);
+        expect_refusal(&refused(&second), 6, &[&format!("format version {older}"), "flotilla export"]);
+        set_format(&ours.data, newer);
+        expect_refusal(&refused(&second), 6, &[&format!("format version {newer}"), "newer"]);
         let file = path.join("a file");
         std::fs::write(&file, "").expect("a file");
         let nowhere = store_node("nowhere", path, &first.address, None, &[]);
@@ -125,15 +128,16 @@ fn edit(config: &Path, key: &str, line: &str) {
     std::fs::write(config, text).expect("its configuration");
 }
 
-/// Has a store's disk look as if a newer build had written it.
-fn make_newer(data: &Path) {
+/// Has a store's disk look as if another build had written it.
+fn set_format(data: &Path, format_version: u32) {
     let engine =
         RocksEngine::open(data.join("db"), &engine_rocks::Options::default()).expect("nobody has it open");
-    let ident = store::read_ident(&engine).expect("it is readable").expect("it has joined");
-    let mut batch = WriteBatch::new();
-    let newer = StoreIdent { format_version: FORMAT_VERSION + 1, ..ident };
     // The record's key, as docs/formats draws it.
-    batch.put(Cf::Raft, &[0x01, 0x01], &newer.to_bytes());
+    let key = [0x01, 0x01];
+    let ident = engine.get(Cf::Raft, &key).expect("it is readable").expect("it has joined");
+    let ident = StoreIdent::from_bytes(&ident).expect("an identity");
+    let mut batch = WriteBatch::new();
+    batch.put(Cf::Raft, &key, &StoreIdent { format_version, ..ident }.to_bytes());
     engine.write(&batch).expect("it takes writes");
     engine.sync().expect("it syncs");
 }

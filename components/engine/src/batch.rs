@@ -188,7 +188,7 @@ mod tests {
         for end in (0..bytes.len()).filter(|end| !boundaries.contains(end)) {
             assert_eq!(WriteBatch::decode(&bytes[..end]), None, "cut at {end}");
         }
-        for (at, wrong) in [(0, 3), (1, 4), (2, 0xff), (5, 0xff), (9, 0x80)] {
+        for (at, wrong) in [(0, 3), (1, 5), (2, 0xff), (5, 0xff), (9, 0x80)] {
             let mut damaged = bytes.clone();
             damaged[at] = wrong;
             assert_eq!(WriteBatch::decode(&damaged), None, "{wrong} at {at}");

@@ -1,6 +1,6 @@
 //! What we ask of an ordered engine.
 //!
-//! One [`Engine`] per store holds four column families behind one write-ahead log. [`Engine::write`] applies a batch
+//! One [`Engine`] per store holds five column families behind one write-ahead log. [`Engine::write`] applies a batch
 //! atomically and makes it visible at once, durable not yet; [`Engine::sync`] makes durable everything written before
 //! it began. After a crash the engine holds a prefix of the batches, at least all those that were written before the
 //! last successful sync began. Ingested files and physical file deletions stand outside that order: they are durable
@@ -31,17 +31,19 @@ pub enum Cf {
     Default = 0,
     /// Locks of transactions in progress.
     Lock = 1,
-    /// Commit records of transactions.
+    /// Older records of what transactions did to keys.
     Write = 2,
     /// Raft logs and hard states, region and apply states, the store's identity.
     Raft = 3,
+    /// What transactions did last to keys.
+    Newest = 4,
 }
 
 impl Cf {
     /// Every column family.
-    pub const ALL: [Self; 4] = [Self::Default, Self::Lock, Self::Write, Self::Raft];
+    pub const ALL: [Self; 5] = [Self::Default, Self::Lock, Self::Write, Self::Raft, Self::Newest];
     /// Those that hold a region's data: what a region snapshot carries, in this order.
-    pub const DATA: [Self; 3] = [Self::Default, Self::Lock, Self::Write];
+    pub const DATA: [Self; 4] = [Self::Default, Self::Lock, Self::Write, Self::Newest];
 
     /// The name under which it is kept on disk.
     #[must_use]
@@ -51,6 +53,7 @@ impl Cf {
             Self::Lock => "lock",
             Self::Write => "write",
             Self::Raft => "raft",
+            Self::Newest => "newest",
         }
     }
 }

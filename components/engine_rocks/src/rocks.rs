@@ -1,4 +1,4 @@
-//! The engine: one database, four families, one log.
+//! The engine: one database, one log.
 
 use crate::error::{engine_error, io_error};
 use crate::journal::{Journal, Missing, Position, Recovered};
@@ -18,10 +18,10 @@ use std::sync::{Arc, OnceLock};
 use types::KeyRange;
 
 /// Handles of the families, in the order of [`Cf::ALL`], and behind them the one of the journal.
-type Families<'a> = [Arc<BoundColumnFamily<'a>>; 5];
+type Families<'a> = [Arc<BoundColumnFamily<'a>>; JOURNAL + 1];
 
 /// Where the journal's own family is among them.
-const JOURNAL: usize = 4;
+const JOURNAL: usize = Cf::ALL.len();
 /// Where its files are.
 const JOURNAL_DIRECTORY: &str = "journal";
 /// The key in it: the last batch that the database holds, with all before it. In each batch, so in each flush.
@@ -93,8 +93,8 @@ impl RocksEngine {
         let database = Database::new(db, |db| {
             let own = Cf::ALL.map(|cf| db.cf_handle(cf.name()).expect("it was opened with every family"));
             let journal = db.cf_handle(options::JOURNAL_FAMILY).expect("it was opened with the journal's");
-            let [default, lock, write, raft] = own;
-            [default, lock, write, raft, journal]
+            let [default, lock, write, raft, newest] = own;
+            [default, lock, write, raft, newest, journal]
         });
         let mut write_options = WriteOptions::default();
         write_options.disable_wal(true);

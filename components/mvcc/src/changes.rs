@@ -4,10 +4,8 @@
 //! the records alone: no value is looked at. Locks are in the way as they are for a reader at the later timestamp, because
 //! what they stand for may yet be committed in between.
 
-use crate::key::without_timestamp;
-use crate::reader::record_at;
 use crate::scan::{Cursor, Direction};
-use crate::{Lock, MvccReader, View, Write};
+use crate::{Lock, MvccReader, Newest, View};
 use bytes::Bytes;
 use engine::{Cf, EngineError, Snapshot};
 use types::{Key, KeyRange, Timestamp};
@@ -53,8 +51,7 @@ impl<S: Snapshot> MvccReader<'_, S> {
                     break;
                 }
             } else if found.first.is_none() {
-                let newest = self.newest(key, view.at, Write::is_data)?;
-                let changed = newest.filter(|(commit_ts, _)| *commit_ts > since);
+                let changed = self.data_at(key, view.at)?.filter(|(commit_ts, _)| *commit_ts > since);
                 found.first = changed.map(|(commit_ts, write)| (key.clone(), commit_ts, write.start_ts));
             }
         }
@@ -100,27 +97,24 @@ impl<S: Snapshot> MvccReader<'_, S> {
             let unseen = Bytes::copy_from_slice(locks.iter.key());
             (seen.end, found.resume) = (unseen.clone(), Some(unseen));
         }
-        let mut writes = Cursor::new(self.snapshot.iter(Cf::Write, &seen));
-        writes.begin(Direction::Forward)?;
-        passed = false;
-        while writes.valid {
-            let key = Bytes::copy_from_slice(without_timestamp(writes.iter.key())?.0);
-            if writes.steps > limits.steps_max && std::mem::replace(&mut passed, true) {
+        let mut newest = Cursor::new(self.snapshot.iter(Cf::Newest, &seen));
+        newest.begin(Direction::Forward)?;
+        let (mut passed, mut steps) = (false, 0);
+        while newest.valid {
+            let key = Bytes::copy_from_slice(newest.iter.key());
+            if newest.steps + steps > limits.steps_max && std::mem::replace(&mut passed, true) {
                 found.resume = Some(key);
                 return Ok(found);
             }
-            while writes.is_of(&key)? {
-                let (commit_ts, write) = record_at(&*writes.iter)?;
-                if commit_ts <= since {
-                    break;
-                }
-                if commit_ts <= view.at && write.is_data() {
-                    found.first = Some((key, commit_ts, write.start_ts));
-                    return Ok(found);
-                }
-                writes.step(Direction::Forward)?;
+            let version = Newest::read(&Bytes::copy_from_slice(newest.iter.value()))?;
+            if version.commit_ts > since
+                && let Some((commit_ts, write)) = self.data_by(&key, version, view.at, &mut steps)?
+                && commit_ts > since
+            {
+                found.first = Some((key, commit_ts, write.start_ts));
+                return Ok(found);
             }
-            writes.pass(&key, Direction::Forward)?;
+            newest.step(Direction::Forward)?;
         }
         Ok(found)
     }
@@ -133,38 +127,31 @@ fn is_in_the_way(lock: &Lock, key: &[u8], view: &View) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{LockKind, WriteKind, put_lock, put_write};
-    use engine::{Engine, MemEngine, WriteBatch};
+    use crate::testing::{engine, lock as put_lock, record as put_record};
+    use crate::{LockKind, Write, WriteKind};
+    use engine::{Engine, MemEngine};
 
     const LIMITS: ChangeLimits = ChangeLimits { steps_max: usize::MAX, locks_max: 8 };
 
-    fn engine(fill: impl FnOnce(&mut WriteBatch)) -> MemEngine {
-        let engine = MemEngine::new();
-        let mut batch = WriteBatch::new();
-        fill(&mut batch);
-        engine.write(&batch).unwrap();
-        engine
-    }
-
-    fn record(batch: &mut WriteBatch, key: &[u8], kind: WriteKind, commit_ts: u64) {
-        put_write(batch, key, Timestamp(commit_ts), &Write::new(kind, Timestamp(commit_ts - 1)));
+    fn record(engine: &MemEngine, key: &[u8], kind: WriteKind, commit_ts: u64) {
+        put_record(engine, key, Timestamp(commit_ts), &Write::new(kind, Timestamp(commit_ts - 1)));
     }
 
     /// Keys that were set, removed and added are changed, and those that were only locked or rolled back are not; what
     /// happened before the first moment or after the second does not count.
     #[test]
     fn what_was_changed_between_two_moments_is_found_in_keys_and_in_ranges() {
-        let engine = engine(|batch| {
-            record(batch, b"a", WriteKind::Put, 10);
-            record(batch, b"a", WriteKind::Lock, 25);
-            record(batch, b"a", WriteKind::Rollback, 26);
-            record(batch, b"a", WriteKind::Put, 40);
-            record(batch, b"b", WriteKind::Put, 10);
-            record(batch, b"b", WriteKind::Delete, 25);
+        let engine = engine(|engine| {
+            record(engine, b"a", WriteKind::Put, 10);
+            record(engine, b"a", WriteKind::Lock, 25);
+            record(engine, b"a", WriteKind::Rollback, 26);
+            record(engine, b"a", WriteKind::Put, 40);
+            record(engine, b"b", WriteKind::Put, 10);
+            record(engine, b"b", WriteKind::Delete, 25);
             for at in 26..60 {
-                record(batch, b"b", WriteKind::Put, at);
+                record(engine, b"b", WriteKind::Put, at);
             }
-            record(batch, b"c", WriteKind::Put, 30);
+            record(engine, b"c", WriteKind::Put, 30);
         });
         let snapshot = engine.snapshot();
         let reader = MvccReader::new(&snapshot);
@@ -200,11 +187,11 @@ mod tests {
             min_commit_ts: Timestamp(min),
             ..Lock::new(kind, "p".into(), Timestamp(start_ts), 0)
         };
-        let engine = engine(|batch| {
-            put_lock(batch, b"a", &lock(LockKind::Put, 25, 26));
-            put_lock(batch, b"b", &lock(LockKind::Pessimistic, 25, 0));
-            put_lock(batch, b"c", &lock(LockKind::Delete, 22, 31));
-            record(batch, b"d", WriteKind::Put, 30);
+        let engine = engine(|engine| {
+            put_lock(engine, b"a", &lock(LockKind::Put, 25, 26));
+            put_lock(engine, b"b", &lock(LockKind::Pessimistic, 25, 0));
+            put_lock(engine, b"c", &lock(LockKind::Delete, 22, 31));
+            record(engine, b"d", WriteKind::Put, 30);
         });
         let snapshot = engine.snapshot();
         let reader = MvccReader::new(&snapshot);
@@ -226,14 +213,14 @@ mod tests {
     /// A search that may do little at a time comes to the same in the end.
     #[test]
     fn a_search_that_is_cut_short_goes_on_where_it_stopped() {
-        let engine = engine(|batch| {
+        let engine = engine(|engine| {
             for number in 0..20u8 {
                 let key = [b'k', number];
-                record(batch, &key, WriteKind::Put, 10);
-                record(batch, &key, WriteKind::Rollback, 25);
-                put_lock(batch, &key, &Lock::new(LockKind::Lock, "p".into(), Timestamp(25), 0));
+                record(engine, &key, WriteKind::Put, 10);
+                record(engine, &key, WriteKind::Rollback, 25);
+                put_lock(engine, &key, &Lock::new(LockKind::Lock, "p".into(), Timestamp(25), 0));
             }
-            record(batch, &[b'k', 17], WriteKind::Put, 30);
+            record(engine, &[b'k', 17], WriteKind::Put, 30);
         });
         let snapshot = engine.snapshot();
         let reader = MvccReader::new(&snapshot);

@@ -2,16 +2,19 @@
 //!
 //! Of each key the newest version at or below the safe point stays, with all that is above. What is older goes, and so do
 //! records below the safe point that change nothing: of locks, and of transactions that were rolled back, which cannot come
-//! any more. If the version that stays is a deletion it goes too, but not before everything beneath it: else that would be
-//! seen again (INV-TXN-6).
+//! any more. If the version that stays is a removal of the key it goes too, but not before everything beneath it: else that
+//! would be seen again (INV-TXN-6). Only keys are looked at of which there is something beside their newest version, and a
+//! key that was removed is one.
 //!
 //! What happened below a safe point changes no more, so a step may be decided on any view that has the locks up to there
-//! resolved, may be done twice, and is right whatever else has been written meanwhile.
+//! resolved, may be done twice, and is right whatever else has been written meanwhile. That is not true of what stands under
+//! the key itself, which is replaced: where nothing is left of a key it is removed only if it is still the same.
 
 use crate::key::{TIMESTAMP_SIZE, versioned, without_timestamp};
 use crate::reader::record_at;
 use crate::{MvccReader, WriteKind, delete_value};
 use bytes::Bytes;
+use codec::Encode;
 use engine::{Cf, EngineError, Snapshot, WriteBatch};
 use types::{Key, KeyRange, SafePoints};
 
@@ -34,6 +37,8 @@ pub struct GcStep {
     pub removed: u64,
     /// Values that stood beside them, likewise.
     pub values: u64,
+    /// Keys of which nothing is left, and what stands under them: it is to be removed as well, if it is still that.
+    pub spent: Vec<(Key, Bytes)>,
     /// Where the next step begins; `None` when the range is done.
     pub resume: Option<Key>,
 }
@@ -67,14 +72,17 @@ impl<S: Snapshot> MvccReader<'_, S> {
             let safe_point = safe_points.of_key(&key);
             let is_of_key =
                 |found: &[u8]| found.len() == key.len() + TIMESTAMP_SIZE && found.starts_with(&key);
-            let (mut above, mut has_newest) = (0, false);
-            // A deletion that goes when nothing is left beneath it.
-            let mut deletion = None;
+            let newest = self.newest(&key)?.unwrap_or_default();
+            let (mut above, mut stays) = (0, false);
+            // What is seen at the safe point was met.
+            let mut has_seen = newest.write.is_some() && newest.commit_ts <= safe_point;
+            // A removal of the key that goes when nothing is left beneath it.
+            let mut removal = None;
             while valid && is_of_key(iter.key()) {
                 let (commit_ts, write) = record_at(&*iter)?;
                 steps += 1;
                 if commit_ts > safe_point {
-                    above += 1;
+                    (above, stays) = (above + 1, true);
                     valid = match above < STEPS_BEFORE_SEEK {
                         true => iter.next(),
                         false => iter.seek(&versioned(&key, safe_point)),
@@ -82,16 +90,16 @@ impl<S: Snapshot> MvccReader<'_, S> {
                     continue;
                 }
                 if step.removed >= limits.removed_max as u64 {
-                    // The key is not done, and its deletion must stay until it is.
+                    // The key is not done, and its removal must stay until it is.
                     step.resume = Some(key);
                     return Ok(step);
                 }
-                match (write.kind, has_newest) {
-                    (WriteKind::Put, false) => has_newest = true,
-                    (WriteKind::Delete, false) => {
-                        has_newest = true;
-                        deletion = Some(commit_ts);
+                let is_newest = newest.commit_ts == commit_ts;
+                match write.kind {
+                    WriteKind::Delete if is_newest || !has_seen => {
+                        (has_seen, removal) = (true, Some(commit_ts));
                     }
+                    WriteKind::Put if !has_seen => (has_seen, stays) = (true, true),
                     _ => {
                         batch.delete(Cf::Write, iter.key());
                         step.removed += 1;
@@ -103,9 +111,13 @@ impl<S: Snapshot> MvccReader<'_, S> {
                 }
                 valid = iter.next();
             }
-            if let Some(commit_ts) = deletion {
+            let is_spent = !newest.is_put() && newest.last() <= safe_point && !stays;
+            if let Some(commit_ts) = removal.filter(|at| *at != newest.commit_ts || is_spent) {
                 batch.delete(Cf::Write, &versioned(&key, commit_ts));
                 step.removed += 1;
+            }
+            if is_spent {
+                step.spent.push((key, newest.to_bytes()));
             }
         }
         iter.status()?;
@@ -116,7 +128,8 @@ impl<S: Snapshot> MvccReader<'_, S> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{View, Write, put_value, put_write};
+    use crate::testing::record;
+    use crate::{View, Write, put_value};
     use engine::{Engine, MemEngine};
     use types::Timestamp;
 
@@ -149,7 +162,7 @@ mod tests {
                     'p' => write.short_value = Some("short".into()),
                     _ => {}
                 }
-                put_write(&mut batch, &key(name), Timestamp(*at), &write);
+                record(&engine, &key(name), Timestamp(*at), &write);
             }
         }
         engine.write(&batch).expect("no fault was injected");
@@ -169,6 +182,14 @@ mod tests {
         let range = KeyRange { start: from.unwrap_or_default(), end: Key::new() };
         let points = SafePoints::common(Timestamp(safe_point));
         let step = MvccReader::new(&snapshot).collect(&range, &points, limits, &mut batch).expect("readable");
+        for (key, expected) in &step.spent {
+            assert_eq!(
+                snapshot.get(Cf::Newest, key).as_ref(),
+                Ok(&Some(expected.clone())),
+                "it is still the same"
+            );
+            batch.delete(Cf::Newest, key);
+        }
         engine.write(&batch).expect("no fault was injected");
         step
     }
@@ -188,7 +209,10 @@ mod tests {
         assert_eq!(left(&engine, "ab"), [55, 54, 53, 52], "above");
         assert_eq!((left(&engine, "b"), left(&engine, "c")), (vec![51], vec![]));
         assert_eq!(collect(&engine, 50, EVERYTHING, None).removed, 0, "once");
-        assert_eq!(collect(&engine, 53, EVERYTHING, None), GcStep { removed: 1, values: 1, resume: None });
+        assert_eq!(
+            collect(&engine, 53, EVERYTHING, None),
+            GcStep { removed: 1, values: 1, ..GcStep::default() }
+        );
         assert_eq!(left(&engine, "ab"), [55, 54, 53]);
     }
 
@@ -205,6 +229,27 @@ mod tests {
         assert_eq!(left(&engine, "b"), [60]);
         collect(&engine, 60, two, None);
         assert_eq!(left(&engine, "b"), [0; 0]);
+    }
+
+    /// What stands under a key goes with the last of its other records, and not while there is one: else nobody would come
+    /// by again.
+    #[test]
+    fn nothing_is_left_of_a_key_that_was_removed_or_never_had_a_value() {
+        let engine = engine_with(&[
+            ("a", &[('R', 60), ('D', 50), ('p', 40)]),
+            ("b", &[('R', 50)]),
+            ("c", &[('p', 50), ('D', 40), ('p', 30)]),
+        ]);
+        let spent = |safe_point| {
+            let step = collect(&engine, safe_point, EVERYTHING, None);
+            step.spent.into_iter().map(|(key, _)| key).collect::<Vec<_>>()
+        };
+        assert_eq!(spent(45), Vec::<Key>::new(), "something is newer");
+        assert_eq!((left(&engine, "a"), left(&engine, "c")), (vec![60, 50, 40], vec![50]));
+        assert_eq!(spent(50), [key("b")]);
+        assert_eq!(left(&engine, "a"), [60, 50], "the removal stays with what came later");
+        assert_eq!(spent(60), [key("a")]);
+        assert_eq!((left(&engine, "a"), left(&engine, "b"), left(&engine, "c")), (vec![], vec![], vec![50]));
     }
 
     /// However little a step may do, all steps together come to the same, and readers at the safe point see the same after

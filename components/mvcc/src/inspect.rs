@@ -1,7 +1,5 @@
 //! What people and garbage collection want to know: all versions of a key, all locks of a range.
 
-use crate::key::versions;
-use crate::reader::record_at;
 use crate::{Lock, MvccReader, WriteKind};
 use bytes::Bytes;
 use engine::{Cf, EngineError, Snapshot};
@@ -38,16 +36,13 @@ impl<S: Snapshot> MvccReader<'_, S> {
     /// # Errors
     /// [`EngineError`].
     pub fn history(&self, key: &[u8], versions_max: usize) -> Result<Vec<Version>, EngineError> {
-        let mut iter = self.snapshot.iter(Cf::Write, &versions(key, Timestamp(u64::MAX)));
-        let mut found = Vec::new();
-        let mut valid = iter.seek_to_first();
-        while valid && found.len() < versions_max {
-            let (commit_ts, write) = record_at(&*iter)?;
+        let (mut found, mut records) = (Vec::new(), self.records(key)?);
+        while found.len() < versions_max
+            && let Some((commit_ts, write)) = records.next()?
+        {
             let (kind, start_ts) = (write.kind, write.start_ts);
             found.push(Version { kind, commit_ts, start_ts, value: self.value(key, write)? });
-            valid = iter.next();
         }
-        iter.status()?;
         Ok(found)
     }
 
@@ -100,26 +95,19 @@ impl<S: Snapshot> MvccReader<'_, S> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{LockKind, Write, put_lock, put_value, put_write};
-    use engine::{Engine, MemEngine, WriteBatch};
-
-    fn engine_with(fill: impl FnOnce(&mut WriteBatch)) -> MemEngine {
-        let engine = MemEngine::new();
-        let mut batch = WriteBatch::new();
-        fill(&mut batch);
-        engine.write(&batch).expect("no fault was injected");
-        engine
-    }
+    use crate::testing::{engine, lock as put_lock, record, write};
+    use crate::{LockKind, Write, put_value};
+    use engine::Engine;
 
     /// Whoever looks at a key sees all that happened to it, the newest first, and nothing of its neighbours.
     #[test]
     fn the_history_of_a_key_is_told_from_its_newest_version_on() {
-        let engine = engine_with(|batch| {
-            put_value(batch, b"k", Timestamp(10), b"a long value");
-            put_write(batch, b"k", Timestamp(20), &Write::new(WriteKind::Put, Timestamp(10)));
-            put_write(batch, b"k", Timestamp(30), &Write::new(WriteKind::Rollback, Timestamp(30)));
-            put_write(batch, b"k", Timestamp(50), &Write::new(WriteKind::Delete, Timestamp(40)));
-            put_write(batch, b"l", Timestamp(60), &Write::new(WriteKind::Lock, Timestamp(55)));
+        let engine = engine(|engine| {
+            write(engine, |batch| put_value(batch, b"k", Timestamp(10), b"a long value"));
+            record(engine, b"k", Timestamp(20), &Write::new(WriteKind::Put, Timestamp(10)));
+            record(engine, b"k", Timestamp(30), &Write::new(WriteKind::Rollback, Timestamp(30)));
+            record(engine, b"k", Timestamp(50), &Write::new(WriteKind::Delete, Timestamp(40)));
+            record(engine, b"l", Timestamp(60), &Write::new(WriteKind::Lock, Timestamp(55)));
         });
         let snapshot = engine.snapshot();
         let reader = MvccReader::new(&snapshot);
@@ -138,10 +126,10 @@ mod tests {
     /// A search for locks that were left behind takes older ones only, stops at its limit, and says where it goes on.
     #[test]
     fn locks_are_found_page_by_page_up_to_a_timestamp() {
-        let engine = engine_with(|batch| {
+        let engine = engine(|engine| {
             for (key, start_ts) in [("a", 10), ("b", 99), ("c", 20), ("d", 30)] {
                 let lock = Lock::new(LockKind::Put, key.into(), Timestamp(start_ts), 0);
-                put_lock(batch, key.as_bytes(), &lock);
+                put_lock(engine, key.as_bytes(), &lock);
             }
         });
         let snapshot = engine.snapshot();
@@ -160,8 +148,8 @@ mod tests {
     #[test]
     fn locks_that_are_held_are_found_among_the_others() {
         let lock = |key: &'static str, start_ts| Lock::new(LockKind::Put, key.into(), Timestamp(start_ts), 0);
-        let engine = engine_with(|batch| {
-            ["b", "d", "f"].iter().for_each(|key| put_lock(batch, key.as_bytes(), &lock(key, 10)));
+        let engine = engine(|engine| {
+            ["b", "d", "f"].iter().for_each(|key| put_lock(engine, key.as_bytes(), &lock(key, 10)));
         });
         let held = ["a", "d", "e", "g"].map(|key| (Key::from(key), lock(key, 20))).into();
         let snapshot = engine.snapshot();

@@ -1,7 +1,7 @@
 //! Reading one key.
 
 use crate::key::{versioned, versions, without_timestamp};
-use crate::{Bugs, Lock, LockKind, ReadError, SeededBug, Write, WriteKind};
+use crate::{Bugs, Lock, LockKind, Newest, ReadError, SeededBug, Write, WriteKind};
 use bytes::Bytes;
 use engine::{Cf, EngineError, EngineIterator, Snapshot};
 use std::collections::{BTreeMap, BTreeSet};
@@ -49,8 +49,8 @@ pub struct Past {
     pub own: Record,
     /// The newest record of a transaction that has written the key, or claimed it, since this one began.
     pub newer: Option<(Timestamp, Write)>,
-    /// When the newest record of any kind is; zero if there is none.
-    pub newest: Timestamp,
+    /// What was done to the key last.
+    pub newest: Option<Newest>,
 }
 
 /// What a lock lets a reader see.
@@ -130,55 +130,104 @@ impl<'a, S: Snapshot> MvccReader<'a, S> {
         {
             return Ok(value);
         }
-        Ok(self.newest_value(key, view.at)?)
+        Ok(self.value_at(key, view.at)?)
     }
 
-    /// The record of a key that stands at exactly this timestamp.
+    /// What was done to a key last.
     ///
     /// # Errors
     /// [`EngineError`].
-    pub fn write_at(&self, key: &[u8], commit_ts: Timestamp) -> Result<Option<Write>, EngineError> {
-        let bytes = self.snapshot.get(Cf::Write, &versioned(key, commit_ts))?;
-        bytes.map(|bytes| Write::read(&bytes)).transpose()
+    pub fn newest(&self, key: &[u8]) -> Result<Option<Newest>, EngineError> {
+        self.snapshot.get(Cf::Newest, key)?.map(|bytes| Newest::read(&bytes)).transpose()
+    }
+
+    /// The record of a key that stands at exactly this timestamp, where this was done to the key last.
+    ///
+    /// # Errors
+    /// [`EngineError`].
+    pub fn write_at(
+        &self,
+        key: &[u8],
+        newest: Option<&Newest>,
+        at: Timestamp,
+    ) -> Result<Option<Write>, EngineError> {
+        match newest {
+            Some(newest) if newest.commit_ts == at => Ok(newest.write.clone()),
+            Some(newest) if at <= newest.last() => {
+                let bytes = self.snapshot.get(Cf::Write, &versioned(key, at))?;
+                bytes.map(|bytes| Write::read(&bytes)).transpose()
+            }
+            Some(_) | None => Ok(None),
+        }
     }
 
     /// The newest value that was committed at or before `at`, whatever locks there are; `None` if there is none.
     ///
     /// # Errors
     /// [`EngineError`].
-    pub fn newest_value(&self, key: &[u8], at: Timestamp) -> Result<Option<Bytes>, EngineError> {
-        self.newest(key, at, Write::is_data)?.map_or(Ok(None), |(_, write)| self.value(key, write))
+    pub fn value_at(&self, key: &[u8], at: Timestamp) -> Result<Option<Bytes>, EngineError> {
+        self.data_at(key, at)?.map_or(Ok(None), |(_, write)| self.value(key, write))
     }
 
-    /// The newest record at or before `at` of a kind that is wanted.
-    ///
-    /// # Errors
-    /// [`EngineError`].
-    pub fn newest(
+    /// What was done last to the data of a key at or before `at`.
+    pub(crate) fn data_at(
         &self,
         key: &[u8],
         at: Timestamp,
-        wanted: impl Fn(&Write) -> bool,
     ) -> Result<Option<(Timestamp, Write)>, EngineError> {
+        let newest = self.newest(key)?;
+        newest.map_or(Ok(None), |newest| self.data_by(key, newest, at, &mut 0))
+    }
+
+    /// The same, where this was done to the key last. Moves of a cursor are added to `steps`.
+    pub(crate) fn data_by(
+        &self,
+        key: &[u8],
+        newest: Newest,
+        at: Timestamp,
+        steps: &mut usize,
+    ) -> Result<Option<(Timestamp, Write)>, EngineError> {
+        let Some(write) = newest.write else { return Ok(None) };
+        if newest.commit_ts <= at {
+            return Ok(Some((newest.commit_ts, write)));
+        }
         let mut range = versions(key, at);
+        *steps += 1;
         let Some((first, value)) = self.snapshot.first(Cf::Write, &range)? else { return Ok(None) };
         let record = (without_timestamp(&first)?.1, Write::read(&value)?);
         // Mostly it is the first.
-        if wanted(&record.1) {
+        if record.1.is_data() {
             return Ok(Some(record));
         }
         range.start = first;
         let mut iter = self.snapshot.iter(Cf::Write, &range);
         let mut valid = iter.seek_to_first();
         while valid {
+            *steps += 1;
             let record = record_at(&*iter)?;
-            if wanted(&record.1) {
+            if record.1.is_data() {
                 return Ok(Some(record));
             }
             valid = iter.next();
         }
         iter.status()?;
         Ok(None)
+    }
+
+    /// All that happened to a key, the newest first.
+    ///
+    /// # Errors
+    /// [`EngineError`].
+    pub fn records(&self, key: &[u8]) -> Result<Records<'_>, EngineError> {
+        let newest = self.newest(key)?;
+        Ok(self.records_of(key, newest.as_ref()))
+    }
+
+    fn records_of(&self, key: &[u8], newest: Option<&Newest>) -> Records<'_> {
+        let mut older = self.snapshot.iter(Cf::Write, &versions(key, Timestamp(u64::MAX)));
+        let valid = older.seek_to_first();
+        let newest = newest.and_then(|newest| Some((newest.commit_ts, newest.write.clone()?)));
+        Records { newest, older, valid }
     }
 
     /// What became of the transaction that began at `start_ts`, as far as this key tells. Its commit, if there is one, is
@@ -190,27 +239,22 @@ impl<'a, S: Snapshot> MvccReader<'a, S> {
         Ok(self.past(key, start_ts)?.own)
     }
 
-    /// What has happened to a key since a transaction began that is about to write it. Nothing but `own` is told if that
-    /// is not [`Record::None`].
+    /// What has happened to a key since a transaction began that is about to write it. Nobody newer is told of if `own` is
+    /// not [`Record::None`].
     ///
     /// # Errors
     /// [`EngineError`].
     pub fn past(&self, key: &[u8], start_ts: Timestamp) -> Result<Past, EngineError> {
-        let mut past = Past { own: Record::None, newer: None, newest: Timestamp(0) };
-        let range = versions(key, Timestamp(u64::MAX));
-        let Some((first, _)) = self.snapshot.first(Cf::Write, &range)? else { return Ok(past) };
-        past.newest = without_timestamp(&first)?.1;
+        let newest = self.newest(key)?;
+        let mut past = Past { own: Record::None, newer: None, newest };
         // Mostly nothing has happened to it since.
-        if past.newest < start_ts {
+        let Some(newest) = past.newest.as_ref().filter(|newest| newest.last() >= start_ts) else {
             return Ok(past);
-        }
-        let mut iter = self.snapshot.iter(Cf::Write, &range);
-        let mut valid = iter.seek_to_first();
-        while valid {
-            let (commit_ts, write) = record_at(&*iter)?;
-            if commit_ts < start_ts {
-                return Ok(past);
-            }
+        };
+        let mut records = self.records_of(key, Some(newest));
+        while let Some((commit_ts, write)) = records.next()?
+            && commit_ts >= start_ts
+        {
             if write.start_ts == start_ts {
                 past.own = match write.kind {
                     WriteKind::Rollback => Record::RolledBack,
@@ -228,9 +272,7 @@ impl<'a, S: Snapshot> MvccReader<'a, S> {
             if past.newer.is_none() && commit_ts > start_ts && write.kind != WriteKind::Rollback {
                 past.newer = Some((commit_ts, write));
             }
-            valid = iter.next();
         }
-        iter.status()?;
         Ok(past)
     }
 
@@ -276,6 +318,36 @@ impl<'a, S: Snapshot> MvccReader<'a, S> {
             }
             _ => Ok(None),
         }
+    }
+}
+
+/// What happened to one key.
+pub struct Records<'a> {
+    /// What was done to its data last, until it is told.
+    newest: Option<(Timestamp, Write)>,
+    older: Box<dyn EngineIterator + 'a>,
+    valid: bool,
+}
+
+impl Records<'_> {
+    /// What happened before what was told last, and when.
+    ///
+    /// # Errors
+    /// [`EngineError`].
+    #[expect(clippy::should_implement_trait, reason = "an iterator cannot be asked again after an error")]
+    pub fn next(&mut self) -> Result<Option<(Timestamp, Write)>, EngineError> {
+        let older = if self.valid { Some(record_at(&*self.older)?) } else { None };
+        let newest = self.newest.take_if(|(at, _)| older.as_ref().is_none_or(|(older, _)| *older <= *at));
+        // A removal stands in both places, and so may a rollback that is noted in the commit at its timestamp.
+        let is_told =
+            newest.as_ref().is_none_or(|(at, _)| older.as_ref().is_some_and(|(older, _)| older == at));
+        if self.valid && is_told {
+            self.valid = self.older.next();
+        }
+        if !self.valid {
+            self.older.status()?;
+        }
+        Ok(newest.or(older))
     }
 }
 

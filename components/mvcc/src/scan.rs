@@ -1,19 +1,15 @@
 //! Reading a range.
 //!
-//! One cursor goes over the write records until a page is full, and then another one over the locks of what was passed, and
-//! no further: where keys are written often, what is left in the engine of locks that are gone is many times what a page
-//! holds. Of a key's versions a few are stepped over, and if there are more the cursor seeks: a key that was written often
-//! costs a seek and not a step for each of its versions. Work is bounded, and what is left begins at a key that is told.
+//! One cursor goes over the newest versions until a page is full, and then another one over the locks of what was passed,
+//! and no further: where keys are written often, what is left in the engine of locks that are gone is many times what a page
+//! holds. A key whose newest version came too late for the reader costs a seek among the older ones. Work is bounded, and
+//! what is left begins at a key that is told.
 
-use crate::key::{after_versions, versioned, without_timestamp};
-use crate::reader::{Behind, record_at};
-use crate::{Lock, MvccReader, ReadError, SeededBug, View, Write};
+use crate::reader::Behind;
+use crate::{Lock, MvccReader, Newest, ReadError, SeededBug, View};
 use bytes::Bytes;
 use engine::{Cf, EngineError, EngineIterator, Snapshot};
 use types::{Key, KeyRange};
-
-/// So many steps are tried before a seek, which costs about as much.
-const STEPS_BEFORE_SEEK: usize = 8;
 
 /// Which way a scan goes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -82,7 +78,7 @@ impl<S: Snapshot> MvccReader<'_, S> {
         view: &View,
         limits: ScanLimits,
     ) -> Result<ScanPage, EngineError> {
-        let page = self.scan_records(range, direction, view, limits)?;
+        let page = self.scan_versions(range, direction, view, limits)?;
         let seen = match (&page.rest, direction) {
             (Some(rest), _) if rest == range => return Ok(page),
             (None, _) => range.clone(),
@@ -101,33 +97,38 @@ impl<S: Snapshot> MvccReader<'_, S> {
     }
 
     /// The same as if there were no locks.
-    fn scan_records(
+    fn scan_versions(
         &self,
         range: &KeyRange,
         direction: Direction,
         view: &View,
         limits: ScanLimits,
     ) -> Result<ScanPage, EngineError> {
-        let writes = Cursor::new(self.snapshot.iter(Cf::Write, range));
-        let mut scan = Scan { reader: self, direction, view, writes };
-        scan.writes.begin(direction)?;
+        let mut newest = Cursor::new(self.snapshot.iter(Cf::Newest, range));
+        newest.begin(direction)?;
         let mut page = ScanPage::default();
-        let (mut bytes, mut passed) = (0, None);
-        while let Some(key) = scan.next_key()? {
+        let (mut bytes, mut passed, mut steps) = (0, None, 0);
+        while newest.valid {
+            let key = Bytes::copy_from_slice(newest.iter.key());
             let full =
                 page.items.len() >= limits.items_max || (!page.items.is_empty() && bytes >= limits.bytes_max);
-            let tired = passed.is_some() && scan.writes.steps >= limits.steps_max;
+            let tired = passed.is_some() && newest.steps + steps >= limits.steps_max;
             if full || tired {
                 page.rest = Some(rest_from(range, direction, &key, passed.as_ref()));
                 break;
             }
-            if let Some(item) = scan.read(&key)? {
+            let version = Newest::read(&Bytes::copy_from_slice(newest.iter.value()))?;
+            if let Some((_, write)) = self.data_by(&key, version, view.at, &mut steps)?
+                && let Some(value) = self.value(&key, write)?
+            {
+                let item = ScanItem { key: key.clone(), outcome: Ok(value) };
                 bytes += item.size_bytes();
                 page.items.push(item);
             }
             passed = Some(key);
+            newest.step(direction)?;
         }
-        page.steps = scan.writes.steps;
+        page.steps = newest.steps + steps;
         Ok(page)
     }
 
@@ -249,16 +250,14 @@ pub(crate) struct Cursor<'a> {
     pub(crate) iter: Box<dyn EngineIterator + 'a>,
     pub(crate) valid: bool,
     pub(crate) steps: usize,
-    /// The key that was passed last had so many versions that a seek was needed.
-    had_many: bool,
 }
 
 impl<'a> Cursor<'a> {
     pub(crate) fn new(iter: Box<dyn EngineIterator + 'a>) -> Self {
-        Self { iter, valid: false, steps: 0, had_many: false }
+        Self { iter, valid: false, steps: 0 }
     }
 
-    pub(crate) fn go(
+    fn go(
         &mut self,
         movement: impl FnOnce(&mut (dyn EngineIterator + 'a)) -> bool,
     ) -> Result<(), EngineError> {
@@ -280,106 +279,5 @@ impl<'a> Cursor<'a> {
             Direction::Forward => iter.next(),
             Direction::Backward => iter.prev(),
         })
-    }
-
-    /// True if it is on a version of the key.
-    pub(crate) fn is_of(&self, key: &[u8]) -> Result<bool, EngineError> {
-        Ok(self.valid && without_timestamp(self.iter.key())?.0 == key)
-    }
-
-    /// Moves on to another key's versions, in the direction of the scan.
-    pub(crate) fn pass(&mut self, key: &[u8], direction: Direction) -> Result<(), EngineError> {
-        // Neighbours are mostly written about as often.
-        let steps_max = if self.had_many { 1 } else { STEPS_BEFORE_SEEK };
-        self.had_many = false;
-        for _ in 0..steps_max {
-            if !self.is_of(key)? {
-                return Ok(());
-            }
-            self.step(direction)?;
-        }
-        if self.is_of(key)? {
-            self.had_many = true;
-            // No version is as short as the key: it stands before all of them, and behind its oldest one come the next's.
-            match direction {
-                Direction::Forward => self.go(|iter| iter.seek(&after_versions(key)))?,
-                Direction::Backward => self.go(|iter| iter.seek_for_prev(key))?,
-            }
-        }
-        Ok(())
-    }
-}
-
-struct Scan<'a, S> {
-    reader: &'a MvccReader<'a, S>,
-    direction: Direction,
-    view: &'a View,
-    writes: Cursor<'a>,
-}
-
-impl<S: Snapshot> Scan<'_, S> {
-    /// The key that comes next.
-    fn next_key(&self) -> Result<Option<Key>, EngineError> {
-        match self.writes.valid {
-            true => Ok(Some(Bytes::copy_from_slice(without_timestamp(self.writes.iter.key())?.0))),
-            false => Ok(None),
-        }
-    }
-
-    /// What its records say of a key that comes next; the cursor passes it.
-    fn read(&mut self, key: &Key) -> Result<Option<ScanItem>, EngineError> {
-        let write = match self.direction {
-            Direction::Forward => self.seen_forward(key)?,
-            Direction::Backward => self.seen_backward(key)?,
-        };
-        let value = write.map_or(Ok(None), |write| self.reader.value(key, write))?;
-        self.writes.pass(key, self.direction)?;
-        Ok(value.map(|value| ScanItem { key: key.clone(), outcome: Ok(value) }))
-    }
-
-    /// The newest data that is seen, of a key at whose newest version the cursor is, or before whose versions.
-    fn seen_forward(&mut self, key: &[u8]) -> Result<Option<Write>, EngineError> {
-        let mut too_new = 0;
-        while self.writes.is_of(key)? {
-            let (commit_ts, write) = record_at(&*self.writes.iter)?;
-            if commit_ts > self.view.at {
-                too_new += 1;
-                match too_new < STEPS_BEFORE_SEEK {
-                    true => self.writes.step(Direction::Forward)?,
-                    false => self.writes.go(|iter| iter.seek(&versioned(key, self.view.at)))?,
-                }
-            } else if write.is_data() {
-                return Ok(Some(write));
-            } else {
-                self.writes.step(Direction::Forward)?;
-            }
-        }
-        Ok(None)
-    }
-
-    /// The same, of a key at whose oldest version the cursor is.
-    fn seen_backward(&mut self, key: &[u8]) -> Result<Option<Write>, EngineError> {
-        let mut seen = None;
-        for _ in 0..STEPS_BEFORE_SEEK {
-            if !self.writes.is_of(key)? {
-                return Ok(seen);
-            }
-            let (commit_ts, write) = record_at(&*self.writes.iter)?;
-            if commit_ts > self.view.at {
-                return Ok(seen);
-            }
-            if write.is_data() {
-                seen = Some(write);
-            }
-            self.writes.step(Direction::Backward)?;
-        }
-        if self.writes.is_of(key)? {
-            // Newer ones are nearer from the other side.
-            self.writes.go(|iter| iter.seek(&versioned(key, self.view.at)))?;
-            seen = self.seen_forward(key)?;
-            // That may have left the key on the far side, where all has been read.
-            self.writes.go(|iter| iter.seek_for_prev(key))?;
-        }
-        Ok(seen)
     }
 }

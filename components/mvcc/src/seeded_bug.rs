@@ -29,6 +29,8 @@ env::seeded_bugs! {
     CommitNotRepeatable,
     /// A value that stands in its lock is not kept.
     ShortValueDropped,
+    /// What was newest before a commit is not put with the older versions.
+    OlderVersionLost,
     // ---- the end of others ----
     /// A transaction is rolled back on a key and nothing says so.
     RollbackWithoutRecord,

@@ -3,7 +3,7 @@
 use crate::error::corrupt;
 use crate::key::versioned;
 use bytes::Bytes;
-use codec::{Decode, Encode, codec_enum, codec_struct};
+use codec::{Decode, codec_enum, codec_struct};
 use engine::{Cf, EngineError, WriteBatch};
 use types::Timestamp;
 
@@ -54,11 +54,6 @@ impl Write {
     pub(crate) fn read(bytes: &Bytes) -> Result<Self, EngineError> {
         Self::from_bytes(bytes).map_err(|error| corrupt("a write record", &error))
     }
-}
-
-/// Appends a write record to `batch`.
-pub fn put_write(batch: &mut WriteBatch, key: &[u8], commit_ts: Timestamp, write: &Write) {
-    batch.put(Cf::Write, &versioned(key, commit_ts), &write.to_bytes());
 }
 
 /// Appends to `batch` a value that is too long for its record.

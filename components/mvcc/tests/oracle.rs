@@ -55,6 +55,15 @@ fn locked() -> impl Strategy<Value = Option<Locked>> {
     )
 }
 
+/// Writes a record of a key.
+fn record(engine: &MemEngine, key: &[u8], at: Timestamp, write: &Write) {
+    let snapshot = engine.snapshot();
+    let newest = MvccReader::new(&snapshot).newest(key).expect("readable");
+    let mut batch = WriteBatch::new();
+    put_write(&mut batch, key, newest.as_ref(), at, write);
+    engine.write(&batch).expect("the disk works");
+}
+
 fn small(number: usize) -> u8 {
     u8::try_from(number).expect("histories are short")
 }
@@ -110,7 +119,7 @@ fn world(histories: &[(Vec<Step>, Option<Locked>)]) -> World {
                 Step::Delete => drop(versions.insert(commit.0, None)),
                 Step::Claim | Step::Rollback => {}
             }
-            put_write(&mut batch, &key, commit, &write);
+            record(&world.engine, &key, commit, &write);
             let record = match kind {
                 WriteKind::Rollback => Record::RolledBack,
                 _ => Record::Committed { commit_ts: commit, write },
@@ -222,14 +231,12 @@ proptest! {
 #[test]
 fn a_key_with_many_versions_costs_a_seek() {
     let engine = MemEngine::new();
-    let mut batch = WriteBatch::new();
     let key = key(1);
     for number in 1..=1000_u64 {
         let start_ts = Timestamp(number * 2);
         let write = Write { short_value: Some("v".into()), ..Write::new(WriteKind::Put, start_ts) };
-        put_write(&mut batch, &key, Timestamp(number * 2 + 1), &write);
+        record(&engine, &key, Timestamp(number * 2 + 1), &write);
     }
-    engine.write(&batch).unwrap();
     let snapshot = engine.snapshot();
     let reader = MvccReader::new(&snapshot);
     for at in [0, 3, 1000, 5000] {
@@ -250,18 +257,16 @@ fn a_key_that_was_only_locked_ends_no_scan_and_repeats_nothing() {
     names.sort();
     for last in [false, true] {
         let engine = MemEngine::new();
-        let mut batch = WriteBatch::new();
         let put = Write { short_value: Some("v".into()), ..Write::new(WriteKind::Put, Timestamp(1)) };
         let mut written = names[..2].to_vec();
         written.extend((!last).then(|| names[3].clone()));
         for key in &written {
-            put_write(&mut batch, key, Timestamp(2), &put);
+            record(&engine, key, Timestamp(2), &put);
         }
         for number in 2..=30_u64 {
             let lock = Write::new(WriteKind::Lock, Timestamp(number * 2));
-            put_write(&mut batch, &names[2], Timestamp(number * 2 + 1), &lock);
+            record(&engine, &names[2], Timestamp(number * 2 + 1), &lock);
         }
-        engine.write(&batch).unwrap();
         let snapshot = engine.snapshot();
         let reader = MvccReader::new(&snapshot);
         for direction in [Direction::Forward, Direction::Backward] {
@@ -280,15 +285,13 @@ fn a_key_that_was_only_locked_ends_no_scan_and_repeats_nothing() {
 #[test]
 fn a_rollback_that_would_stand_in_the_place_of_a_commit_is_seen() {
     let engine = MemEngine::new();
-    let mut batch = WriteBatch::new();
     let key = key(1);
     let write = Write {
         short_value: Some("v".into()),
         overlapped_rollback: true,
         ..Write::new(WriteKind::Put, Timestamp(5))
     };
-    put_write(&mut batch, &key, Timestamp(9), &write);
-    engine.write(&batch).unwrap();
+    record(&engine, &key, Timestamp(9), &write);
     let snapshot = engine.snapshot();
     let reader = MvccReader::new(&snapshot);
     assert_eq!(reader.record_of(&key, Timestamp(9)), Ok(Record::RolledBack));

@@ -464,38 +464,41 @@ impl<E: Engine> Turn<'_, E> {
             return Err(EngineError::Corrupt("an entry changes a family that holds no data".to_owned()));
         };
         match change {
-            // What raw keys' conditions read is in that family.
-            Change::Put { key, value, .. } if cf == Cf::Default => self.put(key, value),
-            Change::Delete { key, .. } if cf == Cf::Default => self.delete(key),
-            Change::Put { key, value, .. } => self.out.batch.put(cf, key, value),
-            Change::Delete { key, .. } => self.out.batch.delete(cf, key),
+            Change::Put { key, value, .. } => self.put(cf, key, value),
+            Change::Delete { key, .. } => self.delete(cf, key),
+            Change::DeleteIf { key, value, .. } => {
+                // Who decided it saw an earlier state.
+                if self.bugs.has(SeededBug::RemovesWhatIsNew) || self.read(cf, key)?.as_ref() == Some(value) {
+                    self.delete(cf, key);
+                }
+            }
         }
         Ok(())
     }
 
-    fn put(&mut self, key: &Key, value: &Bytes) {
-        self.out.batch.put(Cf::Default, key, value);
+    fn put(&mut self, cf: Cf, key: &Key, value: &Bytes) {
+        self.out.batch.put(cf, key, value);
         if let Some(overlay) = &mut self.overlay {
-            overlay.values.insert(key.clone(), Some(value.clone()));
+            overlay.values.insert((cf, key.clone()), Some(value.clone()));
         }
     }
 
-    fn delete(&mut self, key: &Key) {
-        self.out.batch.delete(Cf::Default, key);
+    fn delete(&mut self, cf: Cf, key: &Key) {
+        self.out.batch.delete(cf, key);
         if let Some(overlay) = &mut self.overlay {
-            overlay.values.insert(key.clone(), None);
+            overlay.values.insert((cf, key.clone()), None);
         }
     }
 
-    /// The value of a key as of all that was applied so far, the open batch included.
-    fn read(&mut self, key: &Key) -> Result<Option<Bytes>, EngineError> {
+    /// What a key holds as of all that was applied so far, the open batch included.
+    fn read(&mut self, cf: Cf, key: &Key) -> Result<Option<Bytes>, EngineError> {
         if self.bugs.has(SeededBug::CasIgnoresOpenBatch) {
-            return self.engine.get(Cf::Default, key);
+            return self.engine.get(cf, key);
         }
         let overlay = self.overlay.get_or_insert_with(|| Overlay::of(&self.out.batch));
-        match overlay.get(key) {
+        match overlay.get(cf, key) {
             Some(value) => Ok(value),
-            None => self.engine.get(Cf::Default, key),
+            None => self.engine.get(cf, key),
         }
     }
 
@@ -615,8 +618,8 @@ fn cut(region: &Region, keys: &[Key], ids: &[SplitIds]) -> Result<Vec<Region>, S
 /// The data that an open batch changes, for commands that read what those before them wrote.
 #[derive(Default, Debug)]
 struct Overlay {
-    values: BTreeMap<Key, Option<Bytes>>,
-    deleted: Vec<KeyRange>,
+    values: BTreeMap<(Cf, Key), Option<Bytes>>,
+    deleted: Vec<(Cf, KeyRange)>,
 }
 
 impl Overlay {
@@ -624,38 +627,38 @@ impl Overlay {
         let mut overlay = Self::default();
         for op in batch.ops() {
             match op {
-                engine::Op::Put { cf: Cf::Default, key, value } => {
-                    overlay.values.insert(Bytes::copy_from_slice(key), Some(Bytes::copy_from_slice(value)));
+                engine::Op::Put { cf, key, value } => {
+                    let key = (cf, Bytes::copy_from_slice(key));
+                    overlay.values.insert(key, Some(Bytes::copy_from_slice(value)));
                 }
-                engine::Op::Delete { cf: Cf::Default, key } => {
-                    overlay.values.insert(Bytes::copy_from_slice(key), None);
+                engine::Op::Delete { cf, key } => {
+                    overlay.values.insert((cf, Bytes::copy_from_slice(key)), None);
                 }
-                engine::Op::DeleteRange { cf: Cf::Default, start, end } => {
-                    overlay.delete_range(&KeyRange::new(
-                        Bytes::copy_from_slice(start),
-                        Bytes::copy_from_slice(end),
-                    ));
+                engine::Op::DeleteRange { cf, start, end } => {
+                    let (start, end) = (Bytes::copy_from_slice(start), Bytes::copy_from_slice(end));
+                    overlay.delete_range(cf, &KeyRange::new(start, end));
                 }
-                _ => {}
             }
         }
         overlay
     }
 
-    fn delete_range(&mut self, range: &KeyRange) {
-        for (_, value) in
-            self.values.range_mut::<Key, _>(range.start.clone()..).take_while(|(k, _)| **k < range.end)
-        {
+    fn delete_range(&mut self, cf: Cf, range: &KeyRange) {
+        let from_start = self.values.range_mut((cf, range.start.clone())..);
+        for (_, value) in from_start.take_while(|((of, key), _)| *of == cf && *key < range.end) {
             *value = None;
         }
-        self.deleted.push(range.clone());
+        self.deleted.push((cf, range.clone()));
     }
 
     /// `None` if the batch does not touch the key.
-    fn get(&self, key: &Key) -> Option<Option<Bytes>> {
-        match self.values.get(key) {
+    fn get(&self, cf: Cf, key: &Key) -> Option<Option<Bytes>> {
+        match self.values.get(&(cf, key.clone())) {
             Some(value) => Some(value.clone()),
-            None => self.deleted.iter().any(|range| range.contains(key)).then_some(None),
+            None => {
+                let mut deleted = self.deleted.iter();
+                deleted.any(|(of, range)| *of == cf && range.contains(key)).then_some(None)
+            }
         }
     }
 }

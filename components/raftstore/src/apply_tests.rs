@@ -218,6 +218,28 @@ fn answers_know_how_their_entry_came_here() {
     assert_eq!(batch.replies.len(), 3);
 }
 
+/// What nobody needed any more when its removal was decided may be replaced before that is applied: then it stays.
+#[test]
+fn a_record_that_was_replaced_is_not_removed() {
+    let engine = MemEngine::new();
+    let mut applier = applier(&engine, 3);
+    let family = Cf::Newest as u8;
+    let put =
+        |key: &'static str, value: &'static str| Change::Put { family, key: key.into(), value: value.into() };
+    let remove = |key: &'static str, value: &'static str| Change::DeleteIf {
+        family,
+        key: key.into(),
+        value: value.into(),
+    };
+    let changes = |changes| write(vec![WriteItem::Changes(changes)]);
+    let first = changes(vec![put("a", "1"), put("b", "1"), put("c", "1"), remove("a", "1")]);
+    let second = changes(vec![put("b", "2"), remove("b", "1"), remove("d", "1")]);
+    let batch = applier.apply(vec![task(vec![first, second])]).expect("readable");
+    engine.write(&batch.batch).expect("no fault was injected");
+    let stored = |key: &[u8]| engine.get(Cf::Newest, key).expect("readable");
+    assert_eq!([stored(b"a"), stored(b"b"), stored(b"c")], [None, Some("2".into()), Some("1".into())]);
+}
+
 fn guard(guarded: u64, removed: u64) -> WriteItem {
     let common = |at| types::SafePoints::common(Timestamp(at));
     WriteItem::Guard(GcRecord { guarded: common(guarded), removed: common(removed), has_ends: false })

@@ -132,27 +132,40 @@ pub enum Change {
         /// The record's key.
         key: Key,
     },
+    /// Remove it if it still holds this: looked at when it is applied.
+    DeleteIf {
+        /// The place of the family in [`Cf::ALL`].
+        family: u8,
+        /// The record's key.
+        key: Key,
+        /// What it is to hold.
+        value: Bytes,
+    },
 }
-codec_enum!(Change { 1 = Put { family, key, value }, 2 = Delete { family, key } });
+codec_enum!(Change {
+    1 = Put { family, key, value },
+    2 = Delete { family, key },
+    3 = DeleteIf { family, key, value },
+});
 
 impl Change {
     /// The record's key.
     #[must_use]
     pub fn key(&self) -> &Key {
-        let (Self::Put { key, .. } | Self::Delete { key, .. }) = self;
+        let (Self::Put { key, .. } | Self::Delete { key, .. } | Self::DeleteIf { key, .. }) = self;
         key
     }
 
     /// The record's family; `None` if it is none of those that hold a region's data.
     #[must_use]
     pub fn cf(&self) -> Option<Cf> {
-        let (Self::Put { family, .. } | Self::Delete { family, .. }) = self;
+        let (Self::Put { family, .. } | Self::Delete { family, .. } | Self::DeleteIf { family, .. }) = self;
         Cf::ALL.get(usize::from(*family)).copied().filter(|cf| Cf::DATA.contains(cf))
     }
 
     fn size_bytes(&self) -> usize {
         match self {
-            Self::Put { key, value, .. } => key.len() + value.len(),
+            Self::Put { key, value, .. } | Self::DeleteIf { key, value, .. } => key.len() + value.len(),
             Self::Delete { key, .. } => key.len(),
         }
     }

@@ -244,7 +244,7 @@ impl HeldLocks {
                             let lock = HeldLock { start_ts, value: value.clone() };
                             table.insert(key.clone(), lock, stats);
                         }
-                        Change::Delete { key, .. } => table.remove(key, stats),
+                        Change::Delete { key, .. } | Change::DeleteIf { key, .. } => table.remove(key, stats),
                     }
                 }
                 stats.absorbed += changes.len() as u64;
@@ -430,8 +430,8 @@ impl Table {
             }
             match (change, held) {
                 (_, Some(entry)) if entry.is_marked() => return Err(NotHeld::Moving),
-                (Change::Delete { .. }, Some(_)) => {}
-                (Change::Delete { .. }, None) => return Err(NotHeld::Moving),
+                (Change::Delete { .. } | Change::DeleteIf { .. }, Some(_)) => {}
+                (Change::Delete { .. } | Change::DeleteIf { .. }, None) => return Err(NotHeld::Moving),
                 (Change::Put { .. }, _) if !self.is_open => return Err(NotHeld::LeaderMoves),
                 (Change::Put { .. }, None) if start_ts <= self.looked_for => return Err(NotHeld::LookedFor),
                 (Change::Put { key, value, .. }, _) => grows += size_of(key, value),

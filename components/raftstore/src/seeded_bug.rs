@@ -53,6 +53,8 @@ env::seeded_bugs! {
     EndedValueCompared,
     /// Values that were found to be over are removed, whatever their keys hold by then.
     RemovesWhatIsThere,
+    /// What stood under a key of which nothing else was left is removed, whatever stands there by then.
+    RemovesWhatIsNew,
     /// A change of members is applied, but not to the region's record on disk.
     ConfChangeNotSaved,
     /// A change of members is not counted as applied: whoever restarts applies it again.

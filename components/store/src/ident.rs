@@ -12,11 +12,12 @@
 use codec::{Decode, Encode, codec_struct};
 use engine::{Cf, Engine, EngineError, WriteBatch};
 use raftstore::{ApplyRecord, LOG_START, PeerState, RegionRecord, forget_region, put_apply, put_region};
+use std::cmp::Ordering;
 use std::fmt;
 use types::{ClusterId, Region, StoreId};
 
 /// The version of everything that this build writes to disk.
-pub const FORMAT_VERSION: u32 = 1;
+pub const FORMAT_VERSION: u32 = 2;
 
 const IDENT_KEY: [u8; 2] = [0x01, 0x01];
 const PREPARED_KEY: [u8; 2] = [0x01, 0x02];
@@ -43,6 +44,11 @@ pub enum IdentError {
         /// Its version.
         found: u32,
     },
+    /// It was written by a build whose records of transactions stand elsewhere.
+    OlderFormat {
+        /// Its version.
+        found: u32,
+    },
     /// The engine cannot be read or written.
     Engine(EngineError),
 }
@@ -54,6 +60,12 @@ impl fmt::Display for IdentError {
                 f,
                 "the data directory has format version {found}, this build reads up to {FORMAT_VERSION}: start it with \
                  the build that wrote it, or a newer one"
+            ),
+            Self::OlderFormat { found } => write!(
+                f,
+                "the data directory has format version {found}, this build reads {FORMAT_VERSION}, which keeps the records \
+                 of transactions elsewhere: start it with the build that wrote it, `flotilla export` what it holds, and \
+                 `flotilla import` that into a cluster with empty directories"
             ),
             Self::Engine(error) => error.fmt(f),
         }
@@ -76,10 +88,12 @@ pub fn read_ident<E: Engine>(engine: &E) -> Result<Option<StoreIdent>, IdentErro
     let Some(bytes) = engine.get(Cf::Raft, &IDENT_KEY)? else { return Ok(None) };
     let ident = StoreIdent::from_bytes(&bytes)
         .map_err(|error| EngineError::Corrupt(format!("the store's identity: {error}")))?;
-    if ident.format_version > FORMAT_VERSION {
-        return Err(IdentError::NewerFormat { found: ident.format_version });
+    let found = ident.format_version;
+    match found.cmp(&FORMAT_VERSION) {
+        Ordering::Greater => Err(IdentError::NewerFormat { found }),
+        Ordering::Less => Err(IdentError::OlderFormat { found }),
+        Ordering::Equal => Ok(Some(ident)),
     }
-    Ok(Some(ident))
 }
 
 /// How far a disk has come: what its store tells the placement driver when it starts, so that an older image of the disk is

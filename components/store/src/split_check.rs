@@ -112,6 +112,6 @@ fn own_len(iter: &dyn EngineIterator, cf: Cf, found: bool) -> Result<Option<usiz
         return iter.status().map(|()| None);
     }
     let key = iter.key();
-    let is_version = cf != Cf::Lock && key.first() == Some(&TXN_MODE);
+    let is_version = matches!(cf, Cf::Write | Cf::Default) && key.first() == Some(&TXN_MODE);
     Ok(Some(if is_version { without_timestamp(key)?.0.len() } else { key.len() }))
 }

@@ -8,7 +8,7 @@ use env::Clock;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
-use store::{Actor, Config, Effect, Event, Join, JoinStep, Store, StoreIdent};
+use store::{Actor, Config, Effect, Event, FORMAT_VERSION, Join, JoinStep, Store, StoreIdent};
 use types::{ClusterId, KeyRange, LogIndex, MonoTime, Peer, PeerId, Region, RegionId, StoreId, Timestamp};
 use wire::kv::{KvCommand, KvError, KvReply, KvRequest, Scan, WriteOp};
 use wire::pd::{Instruction, PdReply, PdRequest, RegionHeartbeat, SplitIds, Step, StoreInfo};
@@ -136,7 +136,7 @@ impl Cluster {
     }
 
     fn start(&mut self, id: StoreId) {
-        let ident = StoreIdent { format_version: 1, cluster_id: ClusterId(9), store_id: id };
+        let ident = StoreIdent { format_version: FORMAT_VERSION, cluster_id: ClusterId(9), store_id: id };
         let engine = self.engines[&id].clone();
         let seed = self.clock.now().0;
         let store = Store::open(engine, self.config.clone(), ident, seed, self.clock.now()).expect("opens");

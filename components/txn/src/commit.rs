@@ -3,7 +3,7 @@
 use crate::error::TxnError;
 use bytes::Bytes;
 use engine::{Snapshot, WriteBatch};
-use mvcc::{LockKind, MvccReader, Record, SeededBug, Write, WriteKind, delete_lock, put_write};
+use mvcc::{LockKind, MvccReader, Newest, Record, SeededBug, Write, WriteKind, delete_lock, put_write};
 use types::{Key, Timestamp};
 
 /// Commits a key of the transaction that began at `start_ts`.
@@ -51,33 +51,39 @@ pub fn commit<S: Snapshot>(
         // The transaction did nothing to the key in the end, and the request to release it was lost.
         return Ok(());
     }
-    let overlapped = reader.write_at(key, commit_ts)?;
-    let short_value = lock.short_value.filter(|_| !reader.breaks(SeededBug::ShortValueDropped));
-    put_record(key, lock.kind, start_ts, short_value, commit_ts, overlapped.as_ref(), batch);
-    Ok(())
+    let newest = reader.newest(key)?;
+    put_record(reader, key, lock.kind, start_ts, lock.short_value, commit_ts, newest.as_ref(), batch)
 }
 
-/// Records what a transaction did to a key. `overlapped` is what stands in the place of the record.
-pub(crate) fn put_record(
+/// Records what a transaction did to a key, to which `newest` was done last.
+#[expect(clippy::too_many_arguments, reason = "who did what to which key when, and what was there before")]
+pub(crate) fn put_record<S: Snapshot>(
+    reader: &MvccReader<'_, S>,
     key: &Key,
     kind: LockKind,
     start_ts: Timestamp,
     short_value: Option<Bytes>,
     commit_ts: Timestamp,
-    overlapped: Option<&Write>,
+    newest: Option<&Newest>,
     batch: &mut WriteBatch,
-) {
+) -> Result<(), TxnError> {
     let kind = match kind {
         LockKind::Put => WriteKind::Put,
         LockKind::Delete => WriteKind::Delete,
         LockKind::Lock => WriteKind::Lock,
         LockKind::Pessimistic => unreachable!("a reservation is not committed"),
     };
+    let overlapped = reader.write_at(key, newest, commit_ts)?;
     assert!(
-        overlapped.is_none_or(|other| other.kind == WriteKind::Rollback),
+        overlapped.as_ref().is_none_or(|other| other.kind == WriteKind::Rollback),
         "INV-TXN-3: {start_ts:?} commits at {commit_ts:?}, where there is {overlapped:?}"
     );
-    let overlapped_rollback = overlapped.is_some();
-    let write = Write { short_value, overlapped_rollback, ..Write::new(kind, start_ts) };
-    put_write(batch, key, commit_ts, &write);
+    let write = Write {
+        short_value: short_value.filter(|_| !reader.breaks(SeededBug::ShortValueDropped)),
+        overlapped_rollback: overlapped.is_some(),
+        ..Write::new(kind, start_ts)
+    };
+    let before = newest.filter(|_| !reader.breaks(SeededBug::OlderVersionLost));
+    put_write(batch, key, before, commit_ts, &write);
+    Ok(())
 }

@@ -83,7 +83,7 @@ fn acquire_one<S: Snapshot>(
             return Err(conflict(write.start_ts, commit_ts, Conflict::Pessimistic));
         }
     }
-    let value = reader.newest_value(key, Timestamp(u64::MAX))?;
+    let value = reader.value_at(key, Timestamp(u64::MAX))?;
     if request.must_be_new && value.is_some() {
         return Err(TxnError::AlreadyExist { key: key.clone() });
     }

@@ -6,7 +6,7 @@ use crate::error::{Conflict, Gathered, TxnError};
 use bytes::Bytes;
 use engine::{Snapshot, WriteBatch};
 use mvcc::{
-    Lock, LockKind, MvccReader, Record, SHORT_VALUE_MAX, SeededBug, delete_lock, put_lock, put_value,
+    Lock, LockKind, MvccReader, Newest, Record, SHORT_VALUE_MAX, SeededBug, delete_lock, put_lock, put_value,
 };
 use types::{Key, Timestamp};
 
@@ -146,8 +146,8 @@ struct Plan {
     value: Option<Bytes>,
     /// The lock by which the transaction has reserved the key.
     held: Option<Lock>,
-    /// When the newest record of the key is.
-    newest: Timestamp,
+    /// What was done to the key last.
+    newest: Option<Newest>,
 }
 
 impl Plan {
@@ -185,12 +185,8 @@ impl Plan {
         if self.held.is_some() {
             delete_lock(batch, &self.key);
         }
-        // Mostly it is known already that there is nothing at that place.
-        let overlapped =
-            if commit_ts > self.newest { None } else { reader.write_at(&self.key, commit_ts)? };
-        let short_value = short_value.filter(|_| !reader.breaks(SeededBug::ShortValueDropped));
-        put_record(&self.key, self.kind, start_ts, short_value, commit_ts, overlapped.as_ref(), batch);
-        Ok(())
+        let newest = self.newest.as_ref();
+        put_record(reader, &self.key, self.kind, start_ts, short_value, commit_ts, newest, batch)
     }
 
     /// Puts a value that is too long for a lock or record where it belongs; gives back one that is not.
@@ -259,7 +255,7 @@ fn examine<S: Snapshot>(
         }
     }
     if matches!(mutation.kind, MutationKind::Insert(_) | MutationKind::CheckNotExists)
-        && reader.newest_value(key, Timestamp(u64::MAX))?.is_some()
+        && past.newest.as_ref().is_some_and(Newest::is_put)
     {
         return Err(TxnError::AlreadyExist { key: key.clone() });
     }

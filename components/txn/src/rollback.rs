@@ -54,11 +54,12 @@ fn forbid<S: Snapshot>(
     if reader.breaks(SeededBug::RollbackWithoutRecord) {
         return Ok(());
     }
-    let record = match reader.write_at(key, start_ts)? {
+    let newest = reader.newest(key)?;
+    let record = match reader.write_at(key, newest.as_ref(), start_ts)? {
         // Somebody has committed at that very timestamp: one record says both.
         Some(committed) => Write { overlapped_rollback: true, ..committed },
         None => Write::new(WriteKind::Rollback, start_ts),
     };
-    put_write(batch, key, start_ts, &record);
+    put_write(batch, key, newest.as_ref(), start_ts, &record);
     Ok(())
 }

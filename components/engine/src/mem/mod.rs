@@ -77,7 +77,7 @@ pub enum FileDeletion {
 
 /// All of one engine: its content, its files, and how it was told to fail.
 struct State {
-    families: [Family; 4],
+    families: [Family; Cf::ALL.len()],
     last_sequence: u64,
     durable_sequence: u64,
     /// Number and size of each batch above `durable_sequence`.

@@ -31,18 +31,18 @@ impl<E: Engine> Turn<'_, E> {
     ) -> Result<(), EngineError> {
         for op in ops {
             match op {
-                WriteOp::Put { key, value } => self.put(key, &stored(value, None)),
+                WriteOp::Put { key, value } => self.put(Cf::Default, key, &stored(value, None)),
                 WriteOp::PutFor { key, value, ttl_ms } => {
                     if now_ms == 0 {
                         return Err(EngineError::Corrupt("an entry has a value that ends at no time".into()));
                     }
                     self.put_until(region, key, value, now_ms.saturating_add(*ttl_ms))?;
                 }
-                WriteOp::Delete { key } => self.delete(key),
+                WriteOp::Delete { key } => self.delete(Cf::Default, key),
                 WriteOp::DeleteRange { range } => {
                     self.out.batch.delete_range(Cf::Default, &range.start, &range.end);
                     if let Some(overlay) = &mut self.overlay {
-                        overlay.delete_range(range);
+                        overlay.delete_range(Cf::Default, range);
                     }
                 }
             }
@@ -56,7 +56,7 @@ impl<E: Engine> Turn<'_, E> {
         region: &mut ApplyRegion,
         swap: &Swap<'_>,
     ) -> Result<Result<KvReply, KvError>, EngineError> {
-        let found = self.read(swap.key)?.map(raw_value);
+        let found = self.read(Cf::Default, swap.key)?.map(raw_value);
         let ignores_end = self.bugs.has(SeededBug::EndedValueCompared);
         let found = match found.map(|found| if ignores_end { Ok(Some(found)) } else { found.at(swap.now_ms) })
         {
@@ -68,11 +68,11 @@ impl<E: Engine> Turn<'_, E> {
         let succeeded = previous == *swap.expected;
         if succeeded {
             match (swap.new, swap.ttl_ms) {
-                (Some(value), None) => self.put(swap.key, &stored(value, None)),
+                (Some(value), None) => self.put(Cf::Default, swap.key, &stored(value, None)),
                 (Some(value), Some(ttl_ms)) => {
                     self.put_until(region, swap.key, value, swap.now_ms.saturating_add(ttl_ms))?;
                 }
-                (None, _) => self.delete(swap.key),
+                (None, _) => self.delete(Cf::Default, swap.key),
             }
         }
         Ok(Ok(KvReply::Swapped { succeeded, previous }))
@@ -81,10 +81,10 @@ impl<E: Engine> Turn<'_, E> {
     /// Who decided that they are over saw an earlier state: whatever was written since stays.
     pub(super) fn remove_ended(&mut self, keys: &[Key], now_ms: u64) -> Result<(), EngineError> {
         for key in keys {
-            let found = self.read(key)?.map(raw_value);
+            let found = self.read(Cf::Default, key)?.map(raw_value);
             let is_over = found.is_some_and(|found| found.at(now_ms) == Ok(None));
             if is_over || self.bugs.has(SeededBug::RemovesWhatIsThere) {
-                self.delete(key);
+                self.delete(Cf::Default, key);
             }
         }
         Ok(())
@@ -102,7 +102,7 @@ impl<E: Engine> Turn<'_, E> {
         if gc.raise(&GcRecord { has_ends: true, ..GcRecord::default() }) {
             put_gc(&mut self.out.batch, region_id, gc);
         }
-        self.put(key, &stored(value, Some(ends_ms)));
+        self.put(Cf::Default, key, &stored(value, Some(ends_ms)));
         Ok(())
     }
 }

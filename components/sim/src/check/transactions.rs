@@ -1,5 +1,5 @@
-//! INV-TXN-1, INV-TXN-2, INV-TXN-3, INV-TXN-4, INV-TXN-6, INV-TXN-7, INV-TXN-8, INV-TXN-9, INV-TXN-10: transactions are atomic, lose no update, and are
-//! seen from their commit on.
+//! INV-TXN-1, INV-TXN-2, INV-TXN-3, INV-TXN-4, INV-TXN-6, INV-TXN-7, INV-TXN-8, INV-TXN-9, INV-TXN-10,
+//! INV-TXN-22: transactions are atomic, lose no update, and are seen from their commit on.
 //!
 //! Fed with every batch that an applier writes, on any store. Replicas write the same records again, and a store that has
 //! restarted does too; so records are remembered once for all, and locks are looked up where they are replaced.
@@ -7,7 +7,7 @@
 use super::{Broken, require};
 use bytes::Bytes;
 use engine::{Cf, Op, WriteBatch};
-use mvcc::{Lock, LockKind, Write, WriteKind, without_timestamp};
+use mvcc::{Lock, LockKind, Newest, Write, WriteKind, without_timestamp};
 use raftstore::{GcRecord, is_gc_record};
 use std::collections::{BTreeMap, BTreeSet};
 use types::{Key, Timestamp, escape_key};
@@ -93,24 +93,29 @@ impl Transactions {
         *seen_to = lock.for_update_ts.max(*seen_to);
     }
 
-    /// A store is about to write what it has applied. `lock_before` tells what lock a key has there now.
+    /// A store is about to write what it has applied. `before` tells what a key of locks, or of newest versions, holds there
+    /// now.
     ///
     /// # Errors
     /// When this contradicts what was written before, there or elsewhere.
     pub fn applied(
         &mut self,
         batch: &WriteBatch,
-        lock_before: impl Fn(&[u8]) -> Option<Bytes>,
+        before: impl Fn(Cf, &[u8]) -> Option<Bytes>,
     ) -> Result<(), Broken> {
         // Locks as of the operations so far, and those that went.
         let mut now: BTreeMap<&[u8], Option<Lock>> = BTreeMap::new();
         let mut gone: BTreeMap<&[u8], Lock> = BTreeMap::new();
-        let before = |key: &[u8]| lock_before(key).map(|bytes| read::<Lock>(&bytes));
+        let lock_before = |key: &[u8]| before(Cf::Lock, key).map(|bytes| read::<Lock>(&bytes));
+        let newest_before = |key: &[u8]| before(Cf::Newest, key).map(|bytes| read::<Newest>(&bytes));
+        // Newest versions as of the operations so far, and the older ones that they brought.
+        let mut newest: BTreeMap<&[u8], Option<Newest>> = BTreeMap::new();
+        let mut older: BTreeSet<(&[u8], Timestamp)> = BTreeSet::new();
         for op in batch.ops() {
             match op {
                 Op::Put { cf: Cf::Lock, key, value } => {
                     let lock: Lock = read(&Bytes::copy_from_slice(value));
-                    let held = now.remove(key).unwrap_or_else(|| before(key));
+                    let held = now.remove(key).unwrap_or_else(|| lock_before(key));
                     if let Some(held) = held.filter(|held| held.start_ts != lock.start_ts) {
                         let (key, ours, theirs) = (escape_key(key), lock.start_ts, held.start_ts);
                         let facts = format!("{key} is locked by {ours:?} while {theirs:?} holds it");
@@ -123,17 +128,42 @@ impl Transactions {
                     now.insert(key, Some(lock));
                 }
                 Op::Delete { cf: Cf::Lock, key } => {
-                    gone.extend(now.remove(key).unwrap_or_else(|| before(key)).map(|lock| (key, lock)));
+                    let lock = now.remove(key).unwrap_or_else(|| lock_before(key));
+                    gone.extend(lock.map(|lock| (key, lock)));
                     now.insert(key, None);
                 }
                 Op::Put { cf: Cf::Write, key, value } => {
                     let (key, at) = without_timestamp(key).expect("written by this build");
+                    older.insert((key, at));
                     let write: Write = read(&Bytes::copy_from_slice(value));
                     self.record(&Bytes::copy_from_slice(key), at, write, gone.get(key))?;
                 }
                 Op::Delete { cf: Cf::Write, key } => {
                     let (key, at) = without_timestamp(key).expect("written by this build");
                     self.goes(&Bytes::copy_from_slice(key), at)?;
+                }
+                Op::Put { cf: Cf::Newest, key, value } => {
+                    let before = newest.remove(key).unwrap_or_else(|| newest_before(key)).unwrap_or_default();
+                    let after: Newest = read(&Bytes::copy_from_slice(value));
+                    nothing_is_lost(key, &before, &after, |at| older.contains(&(key, at)))?;
+                    if let Some(write) = &after.write {
+                        self.record(
+                            &Bytes::copy_from_slice(key),
+                            after.commit_ts,
+                            write.clone(),
+                            gone.get(key),
+                        )?;
+                    }
+                    newest.insert(key, Some(after));
+                }
+                Op::Delete { cf: Cf::Newest, key } => {
+                    let spent = newest.remove(key).unwrap_or_else(|| newest_before(key)).unwrap_or_default();
+                    let is_over = !spent.is_put() && spent.last() <= self.removed_to;
+                    require(is_over, "INV-TXN-6 (what is seen stays)", || {
+                        let (key, to) = (escape_key(key), self.removed_to);
+                        format!("{key} loses {spent:?}, which is its newest; the safe point is {to:?}")
+                    })?;
+                    newest.insert(key, None);
                 }
                 Op::Put { cf: Cf::Raft, key, value } if is_gc_record(key) => {
                     let record: GcRecord = read(&Bytes::copy_from_slice(value));
@@ -357,6 +387,21 @@ impl Transactions {
     }
 }
 
+/// A key gets a new newest version: the one before it is among the older ones, which `kept` tells of those that the same batch
+/// brings, and the new one says that nothing has happened since no earlier than the one before.
+fn nothing_is_lost(
+    key: &[u8],
+    before: &Newest,
+    after: &Newest,
+    kept: impl Fn(Timestamp) -> bool,
+) -> Result<(), Broken> {
+    let is_kept = before.commit_ts == after.commit_ts || !before.is_put() || kept(before.commit_ts);
+    let is_later = before.last() <= after.last() && before.commit_ts <= after.commit_ts;
+    require(is_kept && is_later, "INV-TXN-22 (the newest stands under its key)", || {
+        format!("{} had {before:?} and gets {after:?}", escape_key(key))
+    })
+}
+
 fn read<T: codec::Decode>(bytes: &Bytes) -> T {
     T::from_bytes(bytes).expect("written by this build")
 }
@@ -386,8 +431,9 @@ mod tests {
     ) -> Result<(), Broken> {
         let mut batch = WriteBatch::new();
         fill(&mut batch);
-        all.applied(&batch, |key| {
-            held.iter().find(|(held, _)| *held == key).map(|(_, lock)| codec::Encode::to_bytes(*lock))
+        all.applied(&batch, |cf, key| {
+            let held = held.iter().find(|(held, _)| cf == Cf::Lock && *held == key);
+            held.map(|(_, lock)| codec::Encode::to_bytes(*lock))
         })
     }
 
@@ -396,13 +442,14 @@ mod tests {
             delete_lock(batch, key);
             let write =
                 Write { short_value: held.short_value.clone(), ..Write::new(WriteKind::Put, held.start_ts) };
-            put_write(batch, key, Timestamp(commit_ts), &write);
+            put_write(batch, key, None, Timestamp(commit_ts), &write);
         })
     }
 
     fn roll_back(all: &mut Transactions, key: &[u8], start_ts: u64) -> Result<(), Broken> {
         let start_ts = Timestamp(start_ts);
-        apply(all, &[], |batch| put_write(batch, key, start_ts, &Write::new(WriteKind::Rollback, start_ts)))
+        let record = Write::new(WriteKind::Rollback, start_ts);
+        apply(all, &[], |batch| put_write(batch, key, None, start_ts, &record))
     }
 
     #[test]
@@ -424,6 +471,38 @@ mod tests {
         });
         broken(in_one_batch, "INV-TXN-2 (one lock)");
         assert_eq!((all.committed(), all.rolled_back()), (1, 0));
+    }
+
+    fn put_newest(batch: &mut WriteBatch, key: &[u8], newest: &Newest) {
+        batch.put(Cf::Newest, key, &codec::Encode::to_bytes(newest));
+    }
+
+    /// The version that a commit replaces goes where the older ones are, in the same batch, and what stands under a key says
+    /// no less than before of what has happened to it. It goes when nothing is seen of it.
+    #[test]
+    fn the_version_that_is_replaced_is_kept() {
+        let write = |start_ts| Write::new(WriteKind::Put, Timestamp(start_ts));
+        let newest = |start_ts, commit_ts| {
+            let (commit_ts, write) = (Timestamp(commit_ts), Some(write(start_ts)));
+            Newest { commit_ts, write, later: Timestamp(0) }
+        };
+        let first = newest(10, 20);
+        let over = |all: &mut Transactions, fill: &dyn Fn(&mut WriteBatch)| {
+            let mut batch = WriteBatch::new();
+            fill(&mut batch);
+            all.applied(&batch, |cf, _| (cf == Cf::Newest).then(|| codec::Encode::to_bytes(&first)))
+        };
+        let mut all = Transactions::default();
+        commit(&mut all, KEY, &lock(10, "1"), 20).unwrap();
+        let replaced = over(&mut all.clone(), &|batch| put_newest(batch, KEY, &newest(30, 40)));
+        broken(replaced, "INV-TXN-22 (the newest stands under its key)");
+        let kept = |batch: &mut WriteBatch| put_write(batch, KEY, Some(&first), Timestamp(40), &write(30));
+        over(&mut all.clone(), &kept).unwrap();
+        let forgets = Newest { later: Timestamp(15), ..Newest::default() };
+        let forgotten = over(&mut all.clone(), &|batch| put_newest(batch, KEY, &forgets));
+        broken(forgotten, "INV-TXN-22 (the newest stands under its key)");
+        let removed = over(&mut all, &|batch| batch.delete(Cf::Newest, KEY));
+        broken(removed, "INV-TXN-6 (what is seen stays)");
     }
 
     #[test]
@@ -463,7 +542,7 @@ mod tests {
         // And what was never locked is committed in one phase; what was is not.
         let without_lock = |all: &mut Transactions, key: &[u8]| {
             let write = Write { short_value: Some("1".into()), ..Write::new(WriteKind::Put, Timestamp(10)) };
-            apply(all, &[], |batch| put_write(batch, key, Timestamp(20), &write))
+            apply(all, &[], |batch| put_write(batch, key, None, Timestamp(20), &write))
         };
         without_lock(&mut Transactions::default(), KEY).unwrap();
         broken(without_lock(&mut all, KEY), "INV-TXN-1 (commit timestamps)");

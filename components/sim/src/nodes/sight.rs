@@ -32,6 +32,9 @@ use types::{
 };
 use wire::kv::WriteOp;
 
+/// What the keys of locks and of newest versions that a batch changes held before.
+type Before = BTreeMap<(Cf, Key), Bytes>;
+
 /// What was seen of one store, and what has happened since.
 #[derive(Default)]
 pub(super) struct Sight {
@@ -80,8 +83,8 @@ pub(super) struct Sight {
     sleeps: (u64, u64),
     /// What its leaders have sent to earn leases, and who has answered.
     rounds: LeaseRounds,
-    /// What appliers have written of transactions, with the locks that the keys had before.
-    transactions: Vec<(WriteBatch, BTreeMap<Key, Bytes>)>,
+    /// What appliers have written of transactions.
+    transactions: Vec<(WriteBatch, Before)>,
     /// How often locks in memory had changed when they were looked at.
     held_changes: u64,
     /// A rule that the store's driver found broken.
@@ -112,7 +115,7 @@ impl Sight {
 
     /// An applier is about to write a batch.
     pub(super) fn applies(&mut self, batch: &WriteBatch, engine: &MemEngine) {
-        let (mut is_of_transactions, mut locks) = (false, BTreeMap::new());
+        let (mut is_of_transactions, mut before) = (false, BTreeMap::new());
         let mut records = Vec::new();
         for op in batch.ops() {
             if let Op::Put { cf: Cf::Raft, key, value } = op
@@ -122,15 +125,15 @@ impl Sight {
                 records.push((region_id, record.expect("written by this build")));
             }
             let (Op::Put { cf, key, .. } | Op::Delete { cf, key }) = op else { continue };
-            is_of_transactions |= matches!(cf, Cf::Lock | Cf::Write);
-            if cf == Cf::Lock
-                && let Some(lock) = engine.get(cf, key).expect("no fault was injected")
+            is_of_transactions |= matches!(cf, Cf::Lock | Cf::Write | Cf::Newest);
+            if matches!(cf, Cf::Lock | Cf::Newest)
+                && let Some(held) = engine.get(cf, key).expect("no fault was injected")
             {
-                locks.insert(Key::copy_from_slice(key), lock);
+                before.insert((cf, Key::copy_from_slice(key)), held);
             }
         }
         if is_of_transactions || records.iter().any(|(_, record)| record.removed.common > Timestamp(0)) {
-            self.transactions.push((batch.clone(), locks));
+            self.transactions.push((batch.clone(), before));
         }
         for (region_id, record) in records {
             self.saw(no_old_locks(batch, engine, region_id, &record));
@@ -191,8 +194,9 @@ impl Sight {
                 observer.transactions.held(now.key, &now.lock.value);
             }
         }
-        for (batch, locks) in std::mem::take(&mut self.transactions) {
-            observer.transactions.applied(&batch, |key| locks.get(key).cloned())?;
+        for (batch, before) in std::mem::take(&mut self.transactions) {
+            let before = |cf, key: &[u8]| before.get(&(cf, Key::copy_from_slice(key))).cloned();
+            observer.transactions.applied(&batch, before)?;
         }
         let store_id = store.store_id();
         // Peers change when an actor has run, and at no other time.

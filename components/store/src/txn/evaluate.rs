@@ -170,7 +170,7 @@ fn fit_memory<S: Snapshot>(
             Change::Put { value, .. } if !is_reservation(value) => false,
             change if held.contains_key(change.key()) => true,
             Change::Put { key, .. } => reader.lock_in_engine(key)?.is_none(),
-            Change::Delete { .. } => false,
+            Change::Delete { .. } | Change::DeleteIf { .. } => false,
         };
         if !fits {
             return Ok(false);
@@ -184,7 +184,7 @@ fn fit_memory<S: Snapshot>(
 fn only_reserves(command: &TxnCommand, changes: &[Change]) -> bool {
     let reserves = |change: &Change| match change {
         Change::Put { value, .. } => change.cf() == Some(Cf::Lock) && is_reservation(value),
-        Change::Delete { .. } => false,
+        Change::Delete { .. } | Change::DeleteIf { .. } => false,
     };
     matches!(command, TxnCommand::Acquire(_)) && changes.iter().all(reserves)
 }

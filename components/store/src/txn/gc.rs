@@ -6,9 +6,9 @@
 //! view was taken ([`StoreMeta::guarded_to`](raftstore::StoreMeta::guarded_to)).
 
 use super::evaluate::{Decision, changes, keys_of, start_of};
-use engine::{EngineError, Snapshot, WriteBatch};
+use engine::{Cf, EngineError, Snapshot, WriteBatch};
 use mvcc::{Bugs, GcLimits, MvccReader, Record, SeededBug};
-use raftstore::{GcRecord, WriteItem};
+use raftstore::{Change, GcRecord, WriteItem};
 use types::{Key, KeyRange, Region, SafePoints, Timestamp, transactional_range};
 use wire::kv::KvReply;
 use wire::txn::{TxnCommand, TxnFault, TxnRead, TxnReply};
@@ -48,7 +48,10 @@ pub(super) fn collect<S: Snapshot>(
     let too_soon = SafePoints::common(Timestamp(safe_points.common.0 + (1_000 << Timestamp::LOGICAL_BITS)));
     let safe_points = if bugs.has(SeededBug::VersionsGoTooSoon) { &too_soon } else { safe_points };
     let step = reader.collect(&range, safe_points, LIMITS, &mut batch)?;
-    let changes = changes(&batch);
+    let mut changes = changes(&batch);
+    // A key may get a new version before this is applied.
+    let spent = |(key, value)| Change::DeleteIf { family: Cf::Newest as u8, key, value };
+    changes.extend(step.spent.into_iter().map(spent));
     let write = (!changes.is_empty()).then_some(WriteItem::Changes(changes));
     Ok(Decision::without_locks(write, reply(step.removed, step.resume)))
 }

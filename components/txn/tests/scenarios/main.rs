@@ -361,12 +361,9 @@ impl Story {
             if let Some(lock) = reader.lock(&key).map_err(|error| error.to_string())? {
                 writeln!(out, "{name}: locked: {}", lock_text(&lock)).expect("text grows");
             }
-            let mut below = Timestamp(u64::MAX);
-            while let Some((at, write)) =
-                reader.newest(&key, below, |_| true).map_err(|error| error.to_string())?
-            {
+            let mut records = reader.records(&key).map_err(|error| error.to_string())?;
+            while let Some((at, write)) = records.next().map_err(|error| error.to_string())? {
                 writeln!(out, "{name}: {}", record_text(at, &write)).expect("text grows");
-                below = Timestamp(at.0 - 1);
             }
         }
         Ok(if out.is_empty() { "nothing\n".to_owned() } else { out })

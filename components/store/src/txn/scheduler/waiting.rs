@@ -51,16 +51,15 @@ impl<E: Engine> TxnScheduler<E> {
     /// What a proposal does to keys that somebody waits for.
     pub(super) fn touches_of(&self, item: &WriteItem) -> Vec<(Key, Option<Timestamp>)> {
         let WriteItem::OfTxn { changes, .. } = item else { return Vec::new() };
-        let touched = changes.iter().filter(|change| {
-            let (Change::Put { family, key, .. } | Change::Delete { family, key }) = change;
-            *family == Cf::Lock as u8 && self.parked.is_awaited(key)
-        });
+        let touched = changes
+            .iter()
+            .filter(|change| change.cf() == Some(Cf::Lock) && self.parked.is_awaited(change.key()));
         let touch = |change: &Change| match change {
             Change::Put { key, value, .. } => {
                 let lock = mvcc::Lock::from_bytes(value).expect("a lock that was just made");
                 (key.clone(), Some(lock.start_ts))
             }
-            Change::Delete { key, .. } => (key.clone(), None),
+            Change::Delete { key, .. } | Change::DeleteIf { key, .. } => (key.clone(), None),
         };
         touched.map(touch).collect()
     }
