@@ -68,6 +68,11 @@ pub const NOT_ALONE: &[(SeededBug, &str)] = &[
         "No random run has values that end. `raw_ttl`, a script, does.",
     ),
     (
+        SeededBug::Regions(raftstore::SeededBug::RemovesWhatIsNew),
+        "A key that was deleted long ago would have to be written between a collection's look at it and the entry that removes \
+         what it saw: seldom here. `garbage_collection`, a script, shows it.",
+    ),
+    (
         SeededBug::Store(store::SeededBug::DecidedInAnyTerm),
         "A scheduler would have to stand still between its view and what it proposes while leadership goes elsewhere, is used \
          there, and comes back: that is one turn here, and long only where threads are.",
@@ -170,6 +175,7 @@ mod tests {
             raftstore::SeededBug::InheritedInAnyTerm,
             raftstore::SeededBug::EndedValueCompared,
             raftstore::SeededBug::RemovesWhatIsThere,
+            raftstore::SeededBug::RemovesWhatIsNew,
         ];
         let regions = regions.map(SeededBug::Regions);
         let expected: Vec<_> = std::iter::once(pd).chain(stores).chain(regions).chain(raft).collect();
